@@ -1,0 +1,380 @@
+"""Modbus RTU on a serial line: frames of both roles, and one master transaction. Protocol.
+
+Owns the CRC-16, the frame lengths of function codes 1-6, 15, 16 and 43/14, and the rule by which bytes become the
+reply to one request: same unit id, same function code, exactly the expected length, a right CRC. Silence never
+decides: frames end where their length says, whatever pauses the line put between their bytes.
+Must never open a port, look at a clock or raise for what a wire brings.
+Runs unchanged under CPython and MicroPython; what is not marked "Edge only" allocates nothing.
+
+Source: MODBUS over Serial Line V1.02 (framing, CRC), MODBUS Application Protocol V1.1b3 (functions, limits).
+"""
+
+from array import array
+
+READ_COILS = 1
+READ_DISCRETE_INPUTS = 2
+READ_HOLDING_REGISTERS = 3
+READ_INPUT_REGISTERS = 4
+WRITE_COIL = 5
+WRITE_REGISTER = 6
+WRITE_COILS = 15
+WRITE_REGISTERS = 16
+ENCAPSULATED = 43  # with MEI type 14: read device identification
+DEVICE_ID = 14
+
+# How a transaction ends; these numbers cross the link in every sample.
+OK = 0
+TIMEOUT = 1  # not one byte that could be a reply
+BAD_CRC = 2  # bytes came, no intact frame among them
+SHORT = 3  # the reply began and was cut off
+WRONG_REPLY = 4  # an intact frame, but of another unit, function or length
+EXCEPTION = 5  # the unit refused; `Transaction.exception_code` says why
+PENDING = 255  # not an ending: more bytes are needed
+
+FRAME_MAX_BYTES = 256
+REQUEST_BYTES = 8  # of function codes 1 to 6
+MAX_REGISTERS = 125
+MAX_BITS = 2000
+_MAX_WRITE_REGISTERS = 123
+_MAX_WRITE_BITS = 1968
+_CAPACITY = 320  # a longest reply, our own echo before it and some strays
+
+
+def _crc_table():
+    """Set-up. The CRC-16 of each byte, polynomial 0xA001."""
+    table = array("H", [0] * 256)
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
+        table[byte] = crc
+    return table
+
+
+_CRC_TABLE = _crc_table()
+
+
+def crc16(buf, start, end):
+    """CRC-16 of buf[start:end]; on the wire its low byte comes first."""
+    table = _CRC_TABLE
+    crc = 0xFFFF
+    i = start
+    while i < end:
+        crc = crc >> 8 ^ table[(crc ^ buf[i]) & 0xFF]
+        i += 1
+    return crc
+
+
+def crc_ok(buf, start, end):
+    """Whether the last two of buf[start:end] are the CRC of the bytes before them."""
+    return end - start >= 4 and crc16(buf, start, end - 2) == buf[end - 2] | buf[end - 1] << 8
+
+
+def seal(buf, length):
+    """Append the CRC to the first `length` bytes of `buf`; the new length."""
+    crc = crc16(buf, 0, length)
+    buf[length] = crc & 0xFF
+    buf[length + 1] = crc >> 8
+    return length + 2
+
+
+def put_request(buf, unit_id, function_code, address, word):
+    """Lay a request of function code 1 to 6 into `buf`; `word` is the count, or the value to write. Returns 8."""
+    buf[0] = unit_id
+    buf[1] = function_code
+    buf[2] = address >> 8
+    buf[3] = address & 0xFF
+    buf[4] = word >> 8
+    buf[5] = word & 0xFF
+    return seal(buf, 6)
+
+
+def request_length(buf, start, end):
+    """Length of the request at buf[start:end]: 0 while more bytes are needed, -1 where no request begins."""
+    if end - start < 2:
+        return 0
+    function_code = buf[start + 1]
+    if 1 <= function_code <= 6:
+        return 8
+    if function_code == 15 or function_code == 16:
+        return 9 + buf[start + 6] if end - start > 6 else 0
+    if function_code == 43:
+        return 7
+    return -1
+
+
+def reply_length(buf, start, end):
+    """Length of the reply at buf[start:end]: 0 while more bytes are needed, -1 where no reply begins."""
+    if end - start < 3:
+        return 0
+    function_code = buf[start + 1]
+    if function_code & 0x80:
+        return 5
+    if 1 <= function_code <= 4:
+        return 5 + buf[start + 2]
+    if function_code == 5 or function_code == 6 or function_code == 15 or function_code == 16:
+        return 8
+    if function_code != 43 or buf[start + 2] != 14:
+        return -1
+    if end - start < 8:
+        return 0
+    left = buf[start + 7]  # objects: id, length, bytes
+    at = start + 8
+    while left:
+        if end - at < 2:
+            return 0
+        at += 2 + buf[at + 1]
+        left -= 1
+    return at - start + 2 if at - start + 2 <= 256 else -1
+
+
+class Transaction:
+    """One request and the bytes that come back, until they are its reply or time is up.
+
+    `begin` with the request, `feed` with what the line brings, `finish` when the time-out has passed. After OK the
+    data lie in `reply[data_start : data_start + data_bytes]`, big-endian as on the wire. Strays before and after the
+    reply, our own echo and replies in pieces are survived. `expects_echo` must be set on a line that echoes before
+    a write is asked for: the reply to a write looks like its request.
+    """
+
+    def __init__(self):
+        self.request = bytearray(FRAME_MAX_BYTES)
+        self.request_bytes = 0
+        self.reply = bytearray(_CAPACITY)
+        self.reply_bytes = 0
+        self.expects_echo = False
+        self.echoed = False
+        self.overflow_bytes = 0  # of a babbling unit, counted and dropped
+        self.exception_code = 0
+        self.data_start = 0
+        self.data_bytes = 0
+        self._expected = 0
+        self._first = 0  # no reply begins before this offset
+        self._damaged = False
+
+    def begin(self, request_bytes):
+        """Wait for the reply to `request[:request_bytes]`, which the caller laid there and now sends."""
+        request = self.request
+        function_code = request[1]
+        self.request_bytes = request_bytes
+        self.reply_bytes = 0
+        self.overflow_bytes = 0
+        self.exception_code = 0
+        self.echoed = False
+        self._first = 0
+        self._damaged = False
+        count = request[4] << 8 | request[5]
+        if function_code <= 2:
+            self._expected = 5 + (count + 7 >> 3)
+        elif function_code <= 4:
+            self._expected = 5 + 2 * count
+        elif function_code == 43:
+            self._expected = 0  # told by the reply itself
+        else:
+            self._expected = 8
+
+    def feed(self, buf, count):
+        """Take `count` received bytes; OK, EXCEPTION or PENDING."""
+        reply = self.reply
+        at = self.reply_bytes
+        i = 0
+        while i < count:
+            if at < 320:
+                reply[at] = buf[i]
+                at += 1
+            else:
+                self.overflow_bytes += 1
+            i += 1
+        self.reply_bytes = at
+        if not self.echoed and at >= self.request_bytes and self._is_request_at(0):
+            self.echoed = True
+            if self.expects_echo:
+                self._first = self.request_bytes
+        return self._look()
+
+    def finish(self):
+        """The time is up: TIMEOUT, SHORT, BAD_CRC or WRONG_REPLY."""
+        reply = self.reply
+        end = self.reply_bytes
+        start = self.request_bytes if self.echoed else 0
+        if end == start:
+            return TIMEOUT
+        if self._damaged:
+            return BAD_CRC
+        at = start
+        while at < end and at < start + 4:  # a foreign frame may follow a few strays; further in would cost too much
+            length = reply_length(reply, at, end)
+            if 5 <= length <= end - at and crc_ok(reply, at, at + length):
+                return WRONG_REPLY
+            at += 1
+        at = start
+        while at + 1 < end:
+            if reply[at] == self.request[0] and reply[at + 1] & 0x7F == self.request[1]:
+                return SHORT
+            at += 1
+        return SHORT if end == start + 1 and reply[start] == self.request[0] else BAD_CRC
+
+    def _look(self):
+        reply = self.reply
+        unit_id = self.request[0]
+        function_code = self.request[1]
+        end = self.reply_bytes
+        at = self._first
+        ruled_out = True  # every offset so far can never become the reply
+        while at + 5 <= end:
+            if reply[at] == unit_id and reply[at + 1] & 0x7F == function_code:
+                length = self._length_at(at)
+                if length > 0:
+                    if end - at < length:
+                        ruled_out = False
+                    elif crc_ok(reply, at, at + length):
+                        return self._take(at, length)
+                    else:
+                        self._damaged = True
+                elif length == 0:
+                    ruled_out = False
+            at += 1
+            if ruled_out:
+                self._first = at
+        return PENDING
+
+    def _length_at(self, at):
+        reply = self.reply
+        if reply[at + 1] & 0x80:
+            return 5
+        if self._expected == 0:
+            return reply_length(reply, at, self.reply_bytes)
+        if reply[at + 1] <= 4:
+            return self._expected if reply[at + 2] == self._expected - 5 else -1
+        i = 2  # a write is confirmed by its address and count or value
+        while i < 6 and at + i < self.reply_bytes:
+            if reply[at + i] != self.request[i]:
+                return -1
+            i += 1
+        return 8
+
+    def _take(self, at, length):
+        reply = self.reply
+        if reply[at + 1] & 0x80:
+            self.exception_code = reply[at + 2]
+            return EXCEPTION
+        self.data_start = at + 3 if reply[at + 1] <= 4 else at + 2
+        self.data_bytes = at + length - 2 - self.data_start
+        return OK
+
+    def _is_request_at(self, at):
+        i = 0
+        while i < self.request_bytes:
+            if self.reply[at + i] != self.request[i]:
+                return False
+            i += 1
+        return True
+
+
+# --- whole frames as bytes: both roles, for the edge, the bench and the tests ---------------------------------------
+
+
+def frame(body):
+    """Edge only. `body` with its CRC."""
+    crc = crc16(body, 0, len(body))
+    return bytes(body) + bytes((crc & 0xFF, crc >> 8))
+
+
+def _check(name, value, low, high):
+    """Edge only. ValueError naming the argument and what was allowed."""
+    if not low <= value <= high:
+        raise ValueError("{} = {}: allowed are {} to {}".format(name, value, low, high))
+
+
+def _words(*words):
+    """Edge only. Big-endian 16-bit words."""
+    out = bytearray()
+    for word in words:
+        out.append(word >> 8)
+        out.append(word & 0xFF)
+    return bytes(out)
+
+
+def read_request(unit_id, function_code, address, count):
+    """Edge only. Request of function code 1 to 4 for `count` bits or registers from the zero-based `address`."""
+    _check("unit_id", unit_id, 1, 247)
+    _check("function_code", function_code, 1, 4)
+    _check("address", address, 0, 65535)
+    _check("count", count, 1, MAX_BITS if function_code <= 2 else MAX_REGISTERS)
+    _check("address + count", address + count, 1, 65536)
+    return frame(bytes((unit_id, function_code)) + _words(address, count))
+
+
+def write_request(unit_id, function_code, address, value):
+    """Edge only. Request of function code 5 (value 0 or 1) or 6 (value 0 to 65535)."""
+    _check("unit_id", unit_id, 0, 247)
+    _check("function_code", function_code, WRITE_COIL, WRITE_REGISTER)
+    _check("address", address, 0, 65535)
+    _check("value", value, 0, 1 if function_code == WRITE_COIL else 65535)
+    word = 0xFF00 * value if function_code == WRITE_COIL else value
+    return frame(bytes((unit_id, function_code)) + _words(address, word))
+
+
+def write_many_request(unit_id, function_code, address, values):
+    """Edge only. Request of function code 15 (bits) or 16 (registers)."""
+    _check("unit_id", unit_id, 0, 247)
+    _check("function_code", function_code, WRITE_COILS, WRITE_REGISTERS)
+    bits = function_code == WRITE_COILS
+    _check("len(values)", len(values), 1, _MAX_WRITE_BITS if bits else _MAX_WRITE_REGISTERS)
+    _check("address + count", address + len(values), 1, 65536)
+    data = pack_bits(values) if bits else _words(*values)
+    return frame(bytes((unit_id, function_code)) + _words(address, len(values)) + bytes((len(data),)) + data)
+
+
+def device_id_request(unit_id, code=1, object_id=0):
+    """Edge only. Request of function code 43/14; `code` 1 basic, 2 regular, 3 extended, 4 one object."""
+    _check("unit_id", unit_id, 1, 247)
+    _check("code", code, 1, 4)
+    _check("object_id", object_id, 0, 255)
+    return frame(bytes((unit_id, ENCAPSULATED, DEVICE_ID, code, object_id)))
+
+
+def read_reply(unit_id, function_code, data):
+    """Edge only. Reply of function code 1 to 4; `data` are packed bits or big-endian registers."""
+    _check("len(data)", len(data), 1, 250)
+    return frame(bytes((unit_id, function_code, len(data))) + bytes(data))
+
+
+def write_reply(request):
+    """Edge only. Reply to a write: unit, function, address and value or count come back."""
+    return frame(bytes(request)[:6])
+
+
+def exception_reply(unit_id, function_code, code):
+    """Edge only. Refusal of `function_code` with exception `code`."""
+    return frame(bytes((unit_id, function_code | 0x80, code)))
+
+
+def device_id_reply(unit_id, code, objects, more=0, next_object_id=0):
+    """Edge only. Reply of function code 43/14; `objects` are (object id, bytes) in order of id."""
+    body = bytearray((unit_id, ENCAPSULATED, DEVICE_ID, code, 0x80 | code, more, next_object_id, len(objects)))
+    for object_id, value in objects:
+        body.append(object_id)
+        body.append(len(value))
+        body.extend(value)
+    _check("reply bytes", len(body) + 2, 10, FRAME_MAX_BYTES)
+    return frame(bytes(body))
+
+
+def pack_bits(bits):
+    """Edge only. Bits as coils travel: the first in the lowest bit of the first byte."""
+    out = bytearray((len(bits) + 7) // 8)
+    for i, bit in enumerate(bits):
+        if bit:
+            out[i >> 3] |= 1 << (i & 7)
+    return bytes(out)
+
+
+def unpack_bits(data, count):
+    """Edge only. The first `count` coils of `data` as 0 and 1."""
+    return [data[i >> 3] >> (i & 7) & 1 for i in range(count)]
+
+
+def unpack_registers(data):
+    """Edge only. Big-endian registers of `data` as integers."""
+    return [data[i] << 8 | data[i + 1] for i in range(0, len(data) - 1, 2)]
