@@ -1,0 +1,54 @@
+# What to run. Every target sets up what it needs in .venv; set-up speaks on stderr, so that stdout is the program's alone.
+#   make demo  ARGS='--lang en'      the whole chain on this machine: no hardware, no root
+#   make test  ONLY=poller ARGS=-x   every test (ONLY: pytest -k)
+#   make bench                       only the tests that run on the bench
+#   make check                       ruff and mypy
+# PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
+# WHEELS=folder installs from that folder and nowhere else.
+
+SHELL     := /bin/bash
+MAKEFLAGS += --no-print-directory
+PYTHON    ?= python3
+PYTEST     = .venv/bin/python -m pytest $(if $(ONLY),-k '$(ONLY)') $(ARGS)
+INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+             $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
+PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
+
+.PHONY: demo test bench check tools
+
+demo: .venv/.demo
+	@.venv/bin/tankgate demo $(ARGS)
+
+test: .venv/.dev tools tests/board/node_modules
+	@$(PYTEST) tests hil_tests
+
+bench: .venv/.dev tools
+	@$(PYTEST) hil_tests
+
+check: .venv/.dev
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+tools:
+	@.ci/tools >&2
+
+# Two stamps: the demo must not wait for the developer's tools.
+.venv/.demo: $(PACKAGING) | .venv/bin/python
+	@$(INSTALL) '.[demo]' >&2
+	@touch $@
+
+.venv/.dev: $(PACKAGING) | .venv/bin/python
+	@$(INSTALL) '.[dev]' >&2
+	@touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo >&2 \
+	  'tankgate: python3-venv is missing (缺少 python3-venv):  sudo apt-get install python3-venv'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+	  'tankgate: Python 3.11 or newer is needed (需要 Python 3.11 以上):  make PYTHON=python3.11 $(MAKECMDGOALS)'; exit 1; }
+	@echo 'tankgate: setting up .venv, once (首次准备环境)' >&2
+	@$(PYTHON) -m venv .venv >&2
+
+# The 32-bit MicroPython that the board's tests run on. Without npm or its registry those tests are skipped, by name.
+tests/board/node_modules: tests/board/package-lock.json | tools
+	@if command -v npm >/dev/null; then npm ci --prefix tests/board --silent --no-audit --no-fund >&2 && touch $@; fi || true
