@@ -1,6 +1,6 @@
 """Compiles edge/locale/*/LC_MESSAGES/*.po to .mo when a wheel, or an editable install, is built. Shell.
 
-Never edits a .po. The .mo files are left out of git: a translation that lies twice in a repository is soon two translations.
+Never edits a .po. The .mo files are not in git: a translation that lies there twice is soon two translations.
 """
 
 from pathlib import Path
