@@ -1,0 +1,1 @@
+"""What runs before main.py: nothing but a quiet console. Shell."""

@@ -1,0 +1,179 @@
+"""The board's program: build the objects, run the one loop. Shell.
+
+Owns the order of things: the ring is allocated first, the plan of the last time is polled whether an edge is there or
+not, and the loop runs under a locked heap, left only for what needs the heap (a command, a port that vanished).
+Must never decide what is polled or sent: poller.py and link.py do.
+"""
+
+import gc
+
+
+def _ring():
+    """The largest of 64, 48 and 32 KiB that the heap has, taken before anything else can cut it up."""
+    for kib in (64, 48):
+        try:
+            return bytearray(kib * 1024)
+        except MemoryError:
+            gc.collect()
+    return bytearray(32 * 1024)
+
+
+RING = _ring()
+
+import hashlib  # noqa: E402
+
+import board  # noqa: E402
+import recorder as recorder_module  # noqa: E402
+from poller import Poller  # noqa: E402
+
+from protocols import link, readplan  # noqa: E402
+from protocols.ticks import Uptime  # noqa: E402
+
+FIRMWARE = (0, 1, 0)
+PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan
+
+# Why the loop was left.
+COMMANDED = 1
+PORT_LOST = 2
+
+
+def loop(pollers, ports, board_end, link_port, uptime, rx):
+    """Poll, record and send until something needs the heap; COMMANDED or PORT_LOST."""
+    while True:
+        board.feed_watchdog()
+        now_ms = board.now_ms()
+        now_us = board.now_us()
+        uptime.advance(now_ms)
+        if link_port.wants_reopening(now_ms):
+            return PORT_LOST
+        i = 0
+        while i < len(pollers):
+            if ports[i].wants_reopening(now_ms):
+                return PORT_LOST
+            count = ports[i].read(rx)
+            if count:
+                pollers[i].received(rx, count, now_us)
+            if pollers[i].step(now_ms, now_us, uptime):
+                ports[i].write(pollers[i].request, pollers[i].request_bytes)
+            i += 1
+        count = link_port.read(rx)
+        if count:
+            board_end.feed(rx, count, now_ms)
+            if board_end.command_bytes:
+                return COMMANDED
+        length = board_end.poll(now_ms, uptime)
+        if length:
+            link_port.write(board_end.wire, length)
+            continue
+        wait_us = board_end.due_ms(now_ms) * 1000
+        i = 0
+        while i < len(pollers):
+            wait_us = min(wait_us, pollers[i].due_us(now_ms, now_us))
+            i += 1
+        board.wait(wait_us)
+
+
+class Plan:
+    """The plan in flash and the one that is arriving."""
+
+    def __init__(self):
+        self.bytes = b""
+        self.digest = b""
+        self._arriving = None
+        self._arriving_digest = b""
+        stored = board.load(PLAN_FILE)
+        if stored is not None and hashlib.sha256(stored[32:]).digest() == stored[:32]:
+            if readplan.check(stored[32:], len(stored) - 32) == readplan.GOOD:
+                self.digest = stored[:32]
+                self.bytes = stored[32:]
+
+    def generation(self):
+        """Of the plan that is polled; 0 without one."""
+        return readplan.generation(self.digest) if self.bytes else 0
+
+    def obey(self, command, length):
+        """One operation of the link; its result. A new plan takes effect only whole, checked and stored."""
+        operation = command[0]
+        if operation == link.PLAN_BEGIN and length == 35:
+            size = link.get_u16(command, 1)
+            if not readplan.HEADER_BYTES <= size <= readplan.MAX_BYTES:
+                return link.REFUSED
+            self._arriving = None
+            gc.collect()
+            self._arriving = bytearray(size)
+            self._arriving_digest = bytes(command[3:35])
+            return link.DONE
+        if operation == link.PLAN_CHUNK and length > 3 and self._arriving is not None:
+            offset = link.get_u16(command, 1)
+            if offset + length - 3 > len(self._arriving):
+                return link.REFUSED
+            self._arriving[offset : offset + length - 3] = command[3:length]
+            return link.DONE
+        if operation == link.PLAN_COMMIT and self._arriving is not None:
+            return self._commit()
+        return link.REFUSED
+
+    def _commit(self):
+        plan = bytes(self._arriving)
+        self._arriving = None
+        if hashlib.sha256(plan).digest() != self._arriving_digest:
+            return link.WRONG_DIGEST
+        if readplan.check(plan, len(plan)) != readplan.GOOD:
+            return link.WRONG_PLAN
+        if not board.save(PLAN_FILE, self._arriving_digest + plan):
+            return link.NOT_STORED
+        self.digest = self._arriving_digest
+        self.bytes = plan
+        return link.DONE
+
+
+def open_buses(plan):
+    """The ports of the plan's buses, in its order; a bus without a UART on this board gets no poller."""
+    ports = []
+    for bus in range(readplan.buses(plan)):
+        at = readplan.bus_at(plan, bus)
+        ports.append(board.open_bus(plan[at], readplan.baud(plan, bus), plan[at + 3]))
+    return ports
+
+
+def main():
+    """Poll for ever."""
+    recorder = recorder_module.Recorder(RING)
+    uptime = Uptime(board.now_ms())
+    link_port = board.open_link()
+    boot = board.random_bytes(4)
+    board_end = link.BoardEnd(board.identity(), boot, FIRMWARE, board.reset_cause(), recorder, board.now_ms())
+    plan = Plan()
+    rx = bytearray(256)
+    ports = []
+    pollers = []
+    polled = None  # the digest of the plan that the pollers were built from
+    while True:
+        if plan.bytes and plan.digest != polled:
+            polled = plan.digest
+            ports = []
+            pollers = []
+            gc.collect()
+            for bus, port in enumerate(open_buses(plan.bytes)):
+                if port is not None:
+                    ports.append(port)
+                    pollers.append(Poller(plan.bytes, bus, recorder, board.now_ms(), board.now_us()))
+            recorder.plan(plan.generation(), board.now_ms())
+            board_end.say_hello()
+        gc.collect()
+        board.heap_lock()
+        reason = loop(pollers, ports, board_end, link_port, uptime, rx)
+        board.heap_unlock()
+        if reason == COMMANDED:
+            board_end.answer(plan.obey(board_end.command, board_end.command_bytes))
+        else:
+            for port in ports + [link_port]:
+                if port.wants_reopening(board.now_ms()):
+                    port.reopen()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as fault:
+        board.crashed(fault)

@@ -1,0 +1,11 @@
+"""What goes on a board, in MicroPython's manifest syntax: freeze it, or copy it. Shell."""
+
+module("boot.py")
+module("main.py")
+module("board.py")
+module("poller.py")
+module("recorder.py")
+module("protocols/ticks.py", base_path="..")
+module("protocols/modbus.py", base_path="..")
+module("protocols/readplan.py", base_path="..")
+module("protocols/link.py", base_path="..")

@@ -1,0 +1,314 @@
+"""Both ends of the link over a ladder of wires, on a fake clock. Shell of the tests: runs on every interpreter."""
+
+from protocols import link
+from protocols.link import BoardEnd, deframe, enframe
+from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
+from protocols.ticks import Uptime
+from recorder import Recorder
+
+BOOT = b"\x9f\x3a\x60\xc2"
+BOOT_HEX = "9f3a60c2"
+IDENTITY = b"esp32-a0b765112233"
+
+
+class Noise:
+    """A seeded source of numbers that is the same on every interpreter."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def below(self, limit):
+        self.state = self.state * 75 + 74 & 0xFFFF
+        return self.state * limit >> 16
+
+
+class Wire:
+    """One direction: loses and flips bytes by the seed, cuts into pieces, delivers after a delay."""
+
+    def __init__(self, seed=0, damage_percent=0, piece=1000, delay_ms=0):
+        self.noise = Noise(seed)
+        self.damage_percent = damage_percent
+        self.piece = piece
+        self.delay_ms = delay_ms
+        self.queue = []
+
+    def send(self, data, now_ms):
+        data = bytearray(data)
+        if self.damage_percent and self.noise.below(100) < self.damage_percent:
+            at = self.noise.below(len(data))
+            if self.noise.below(2):
+                data[at] ^= 1 << self.noise.below(8)
+            else:
+                data = data[:at] + data[at + 1 :]
+        for start in range(0, len(data), self.piece):
+            self.queue.append((now_ms + self.delay_ms, bytes(data[start : start + self.piece])))
+
+    def receive(self, now_ms):
+        out = []
+        while self.queue and self.queue[0][0] <= now_ms:
+            out.append(self.queue.pop(0)[1])
+        return out
+
+
+class Pair:
+    """A board's end and an edge's end, with what the edge received and committed."""
+
+    def __init__(self, up=None, down=None, ring_bytes=4096, start_ms=0):
+        self.now_ms = start_ms
+        self.up = up or Wire()
+        self.down = down or Wire()
+        self.recorder = Recorder(bytearray(ring_bytes))
+        self.uptime = Uptime(start_ms)
+        self.board = BoardEnd(IDENTITY, BOOT, (0, 1, 0), link.RESET_POWER, self.recorder, start_ms)
+        self.edge = EdgeEnd()
+        self.got = []  # (generation, kind, body)
+        self.lost = 0
+        self.others = []
+        self.committed = 0
+        self.adopts = True
+
+    def sample(self, number):
+        body = bytes((number & 0xFF, number >> 8))
+        self.recorder.sample(7, 0, self.uptime, body, 0, 2, 0, self.now_ms)
+
+    def run(self, ms, commits=True):
+        for _ in range(ms):
+            self.now_ms = self.now_ms + 1 & 0x0FFFFFFF
+            self.uptime.advance(self.now_ms)
+            for piece in self.down.receive(self.now_ms):
+                self.board.feed(piece, len(piece), self.now_ms)
+            while True:
+                length = self.board.poll(self.now_ms, self.uptime)
+                if not length:
+                    break
+                self.up.send(self.board.wire[:length], self.now_ms)
+            for piece in self.up.receive(self.now_ms):
+                for event in self.edge.feed(piece):
+                    self.take(event, commits)
+
+    def take(self, event, commits):
+        if isinstance(event, Hello):
+            if self.adopts and self.edge.boot != event.boot:
+                self.edge.adopt(event.boot, self.committed)
+            if self.edge.boot:
+                self.down.send(self.edge.ack(), self.now_ms)
+        elif isinstance(event, Records):
+            assert not event.records or event.first == len(self.got) + self.lost + event.lost, event.first
+            self.lost += event.lost
+            self.got += event.records
+            if commits:
+                self.committed = self.edge.expected
+            self.down.send(self.edge.ack(self.committed), self.now_ms)
+        elif isinstance(event, Stranger):
+            self.down.send(self.edge.who(), self.now_ms)
+            self.others.append(event)
+        else:
+            self.others.append(event)
+
+    def numbers(self):
+        return [body[8] | body[9] << 8 for _, kind, body in self.got if kind == link.SAMPLE]
+
+
+def ladder():
+    return [
+        ("perfect", Wire(), Wire()),
+        ("byte at a time", Wire(piece=1), Wire(piece=1)),
+        ("delayed", Wire(delay_ms=40), Wire(delay_ms=40)),
+        ("lossy up", Wire(seed=1, damage_percent=20), Wire()),
+        ("lossy both", Wire(seed=2, damage_percent=20, piece=7), Wire(seed=3, damage_percent=20, delay_ms=5)),
+    ]
+
+
+def test_frame_golden():
+    # 01 00 02 with CRC-16 0xB130 by hand: COBS of 01 00 02 30 B1 is 02 01 04 02 30 B1
+    body = bytearray(b"\x01\x00\x02\x00\x00")
+    wire = bytearray(20)
+    length = enframe(body, 3, wire)
+    crc = body[3] | body[4] << 8
+    assert bytes(wire[:4]) == b"\x00\x02\x01\x04"
+    assert wire[4] == 2 and wire[5] | wire[6] << 8 == crc and wire[7] == 0 and length == 8
+
+
+def test_every_damage_of_one_byte_is_refused():
+    body = bytearray(40)
+    for i in range(30):
+        body[i] = i * 7 & 0xFF
+    wire = bytearray(60)
+    length = enframe(body, 30, wire)
+    intact = bytearray(wire[1 : length - 1])
+    assert deframe(bytearray(intact), len(intact)) == 30
+    for at in range(len(intact)):
+        for bit in range(8):
+            broken = bytearray(intact)
+            broken[at] ^= 1 << bit
+            assert deframe(broken, len(broken)) == -1
+        cut = intact[:at] + intact[at + 1 :]
+        assert deframe(bytearray(cut), len(cut)) == -1
+
+
+def test_all_samples_arrive_in_order_over_every_wire():
+    for name, up, down in ladder():
+        pair = Pair(up, down)
+        for number in range(300):
+            pair.sample(number)
+            pair.run(20)
+        pair.run(8000)
+        assert pair.numbers() == list(range(300)), name
+        assert pair.lost == 0, name
+        assert pair.recorder.oldest == pair.recorder.next, name
+
+
+def test_nothing_is_freed_before_it_is_committed():
+    pair = Pair()
+    for number in range(20):
+        pair.sample(number)
+    pair.run(500, commits=False)
+    assert pair.numbers() == list(range(20))
+    assert pair.recorder.oldest == 0
+    pair.committed = 12
+    pair.down.send(pair.edge.ack(12), pair.now_ms)
+    pair.run(5)
+    assert pair.recorder.oldest == 12
+
+
+def test_an_edge_that_was_killed_gets_again_what_it_had_not_committed():
+    pair = Pair()
+    for number in range(10):
+        pair.sample(number)
+    pair.run(300)
+    for number in range(10, 20):
+        pair.sample(number)
+    pair.run(300, commits=False)
+    assert pair.committed == 10 and len(pair.got) == 20
+    pair.edge = EdgeEnd()
+    pair.got = pair.got[:10]
+    pair.sample(20)
+    pair.run(3000)
+    assert pair.numbers() == list(range(21))
+    assert any(isinstance(event, Stranger) for event in pair.others)
+
+
+def test_full_ring_drops_its_oldest_and_the_edge_knows_how_many():
+    pair = Pair(ring_bytes=1024)
+    pair.adopts = False
+    for number in range(200):
+        pair.sample(number)
+        pair.run(10)
+    held = pair.recorder.next - pair.recorder.oldest
+    assert held == 1024 // 12
+    pair.adopts = True
+    pair.run(3000)
+    assert pair.lost == 200 - held
+    assert pair.numbers() == list(range(200 - held, 200))
+
+
+def test_ring_overflow_with_records_in_flight():
+    pair = Pair(ring_bytes=1024, up=Wire(), down=Wire())
+    pair.run(1100)
+    for number in range(50):
+        pair.sample(number)
+    pair.run(150, commits=False)  # taken, not committed
+    taken = len(pair.got)
+    assert taken == 50
+    pair.up.damage_percent = 100
+    for number in range(50, 250):
+        pair.sample(number)
+        pair.run(10, commits=False)
+    pair.up.damage_percent = 0
+    pair.run(6000)
+    assert len(pair.numbers()) + pair.lost == 250
+    assert pair.numbers()[-1] == 249
+
+
+def test_a_generation_stands_at_each_record():
+    pair = Pair()
+    pair.recorder.plan(111, pair.now_ms)
+    for number in range(5):
+        pair.sample(number)
+    pair.run(500, commits=False)
+    pair.recorder.plan(222, pair.now_ms)
+    pair.sample(5)
+    pair.run(500)
+    pair.edge = EdgeEnd()  # a new edge sees the frames begin in the middle
+    pair.sample(6)
+    pair.run(3000)
+    assert [generation for generation, kind, _ in pair.got if kind == link.SAMPLE] == [111] * 5 + [222] * 2
+
+
+def test_console_text_costs_no_frame():
+    pair = Pair()
+    pair.run(1100)
+    pair.up.send(b"Traceback (most recent call last):\r\n  boom\r\n", pair.now_ms)
+    pair.sample(0)
+    pair.run(300)
+    assert pair.numbers() == [0]
+    assert [event.text for event in pair.others if isinstance(event, Console)] == [
+        "Traceback (most recent call last): \n  boom"
+    ]
+
+
+def test_a_command_is_done_once_and_answered_until_heard():
+    pair = Pair(down=Wire(seed=5, damage_percent=40), up=Wire(seed=6, damage_percent=40))
+    pair.run(1500)
+    pair.down.send(pair.edge.command(link.PLAN_BEGIN, bytes(range(34)), pair.now_ms), pair.now_ms)
+    done = 0
+    for _ in range(300):
+        pair.run(20)
+        if pair.board.command_bytes:
+            assert pair.board.command_bytes == 35 and pair.board.command[1] == 0 and pair.board.command[34] == 33
+            done += 1
+            pair.board.answer(link.DONE)
+        again = pair.edge.repeat(pair.now_ms)
+        if again:
+            pair.down.send(again, pair.now_ms)
+    assert done == 1
+    answers = [event for event in pair.others if isinstance(event, Answer)]
+    assert len(answers) == 1 and answers[0].result == link.DONE
+
+
+def test_another_boots_frames_are_not_taken():
+    pair = Pair()
+    pair.run(1100)
+    pair.edge.adopt("00112233", 0)
+    pair.sample(0)
+    pair.adopts = False
+    pair.run(3000)
+    assert pair.got == []
+    assert {event.boot for event in pair.others if isinstance(event, Stranger)} == {BOOT_HEX}
+
+
+def test_pong_tells_the_uptime():
+    pair = Pair(start_ms=0x0FFFFF00)  # the millisecond counter wraps on the way
+    pair.run(2500)
+    pair.down.send(pair.edge.ping(7), pair.now_ms)
+    pair.run(3)
+    pong = pair.others[-1]
+    assert isinstance(pong, Pong) and pong.token == 7 and 2500 <= pong.uptime_ms <= 2503
+
+
+def test_without_an_edge_it_beacons_each_second():
+    pair = Pair()
+    pair.adopts = False
+    hellos = []
+    for _ in range(5000):
+        pair.now_ms += 1
+        length = pair.board.poll(pair.now_ms, pair.uptime)
+        if length:
+            hellos.append(pair.now_ms)
+    assert len(hellos) == 5
+
+
+def test_babble_on_the_link_stays_bounded():
+    pair = Pair()
+    pair.run(1100)
+    noise = Noise(9)
+    for _ in range(200):
+        pair.up.send(bytes([1 + noise.below(255) for _ in range(300)]), pair.now_ms)
+        pair.down.send(bytes([1 + noise.below(255) for _ in range(300)]), pair.now_ms)
+        pair.run(1)
+    pair.up.send(b"\0", pair.now_ms)
+    pair.down.send(b"\0", pair.now_ms)
+    pair.sample(0)
+    pair.run(4000)
+    assert pair.numbers() == [0]
+    assert len(pair.edge._in) <= 1024
