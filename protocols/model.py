@@ -1,0 +1,203 @@
+"""The normalized vocabulary: sites, boards, buses, points, readings and their status. Protocol.
+
+Owns the words that edge, bench and feed share, and the status codes of the feed (protocols/feeds, section 3).
+Must never decide anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from gettext import gettext as _
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocols.profile import Profile
+
+# Status of a reading. Under 100 good, under 200 uncertain, from 200 on bad and without a value.
+GOOD = 0
+MAINTENANCE_DUE = 1
+OVER_RANGE = 100
+UNDER_RANGE = 101
+FROZEN = 102
+NO_REPLY = 200
+BAD_CRC = 201
+EXCEPTION = 202
+WRONG_REPLY = 203
+SENSOR_FAULT = 204
+WIRE_BREAK = 205
+NOT_A_NUMBER = 206
+WARM_UP = 210
+CALIBRATION = 211
+INHIBITED = 212
+SIMULATED_BY_DEVICE = 213
+IN_MAINTENANCE = 214
+BOARD_DOWN = 220
+NOT_POLLED = 221
+NEVER_READ = 222
+UNIT_REPLACED = 223
+
+
+def has_value(status: int) -> bool:
+    """Whether a reading of this status carries a number."""
+    return status < NO_REPLY
+
+
+def quality(status: int) -> str:
+    """GOOD, UNCERTAIN or BAD."""
+    if status < OVER_RANGE:
+        return "GOOD"
+    return "UNCERTAIN" if status < NO_REPLY else "BAD"
+
+
+def status_text(status: int) -> str:
+    """What a person reads for this status."""
+    texts = {
+        GOOD: _("good"),
+        MAINTENANCE_DUE: _("maintenance due"),
+        OVER_RANGE: _("over range"),
+        UNDER_RANGE: _("under range"),
+        FROZEN: _("frozen"),
+        NO_REPLY: _("no reply"),
+        BAD_CRC: _("bad CRC"),
+        EXCEPTION: _("exception"),
+        WRONG_REPLY: _("wrong reply"),
+        SENSOR_FAULT: _("sensor fault"),
+        WIRE_BREAK: _("wire break"),
+        NOT_A_NUMBER: _("not a number"),
+        WARM_UP: _("warm-up"),
+        CALIBRATION: _("calibration"),
+        INHIBITED: _("inhibited"),
+        SIMULATED_BY_DEVICE: _("simulated by the device"),
+        IN_MAINTENANCE: _("in maintenance"),
+        BOARD_DOWN: _("board down"),
+        NOT_POLLED: _("not polled"),
+        NEVER_READ: _("never read"),
+        UNIT_REPLACED: _("unit replaced?"),
+    }
+    return texts.get(status, _("status {status}").format(status=status))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Settings of a serial line; parity is "N", "E" or "O"."""
+
+    baud: int
+    data_bits: int
+    parity: str
+    stop_bits: int
+
+    @classmethod
+    def parse(cls, text: str) -> Line:
+        """From text like "9600 8N1"; ValueError saying what was allowed."""
+        baud, _space, form = text.partition(" ")
+        if not baud.isdigit() or len(form) != 3 or form[0] not in "78" or form[1] not in "NEO" or form[2] not in "12":
+            raise ValueError(f'line "{text}": allowed is like "9600 8N1", "19200 8E1"')
+        return cls(int(baud), int(form[0]), form[1], int(form[2]))
+
+    @property
+    def bits_per_char(self) -> int:
+        """Start, data, parity and stop bits."""
+        return 1 + self.data_bits + (self.parity != "N") + self.stop_bits
+
+    def __str__(self) -> str:
+        return f"{self.baud} {self.data_bits}{self.parity}{self.stop_bits}"
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A board by its hardware id; `port` only where the site pins it."""
+
+    name: str
+    id: str
+    port: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """One RS-485 line on one UART of a board."""
+
+    name: str
+    board: str
+    uart: int
+    line: Line
+    other_master: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measured quantity, as a row of the points sheet says it; `unit` is a UCUM code, `limits` like ("HH", 50)."""
+
+    point: str
+    name: str
+    area: str
+    medium: str
+    unit: str
+    unit_text: str
+    type: str
+    decimals: int
+    range_low: float | None
+    range_high: float | None
+    period_ms: int
+    deadband: float
+    heartbeat_s: int
+    urgent: bool
+    bus: str
+    unit_id: int
+    profile: str
+    channel: str
+    limits: tuple[tuple[str, float], ...]
+    preset: str
+    action: str
+    hazard: str
+    quota_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where the store lies and what it keeps."""
+
+    path: str
+    max_bytes: int
+    readings_days: int
+    alarms_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One broker that receives the stream."""
+
+    name: str
+    url: str
+    feed: str
+    ca: str | None
+    cert: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One gateway's whole configuration, checked. `config_hash` covers site file, points sheet and profiles."""
+
+    gateway: str
+    name: str
+    group: str
+    timezone: str
+    enterprise_code: str
+    gateway_code: str
+    boards: tuple[Board, ...]
+    buses: tuple[Bus, ...]
+    points: tuple[Point, ...]
+    store: StoreSettings
+    destinations: tuple[Destination, ...]
+    profiles: dict[str, Profile]
+    config_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One engineering value; its time is that of the sample it came from. No value where the status is bad."""
+
+    point: str
+    value: float | int | None
+    status: int
+    detail: int
