@@ -1,0 +1,229 @@
+"""One bus in virtual time: due times, retries, dead units, owed replies. Runs on every interpreter."""
+
+from poller import Poller
+from protocols import link, modbus, readplan
+from protocols.ticks import Uptime, add, diff
+from recorder import Recorder
+
+
+def plan_of(units, reads, baud=9600):
+    """`units` are (unit id, timeout ms, spacing ms), `reads` are (unit index, address, count, period ms)."""
+    return readplan.encode(
+        [readplan.encode_bus(1, baud, 8, "N", 1)],
+        [readplan.encode_unit(0, unit_id, timeout_ms, spacing_ms, 1000) for unit_id, timeout_ms, spacing_ms in units],
+        [readplan.encode_read(unit, 3, address, count, period_ms) for unit, address, count, period_ms in reads],
+        b"\0\0\0\0",
+    )
+
+
+class Bus:
+    """A line and its units on a fake clock; registers hold their own address, or what `value` says."""
+
+    def __init__(self, plan, start_ms=0, start_us=0):
+        self.plan = plan
+        self.at_us = 0
+        self.start_ms = start_ms
+        self.start_us = start_us
+        self.recorder = Recorder(bytearray(60000))
+        self.uptime = Uptime(start_ms)
+        self.poller = Poller(plan, 0, self.recorder, start_ms, start_us)
+        self.char_us = readplan.bits_per_char(plan, 0) * 1000000 // readplan.baud(plan, 0)
+        self.dead = set()
+        self.delay_us = {}  # by unit id: before the reply begins
+        self.value = lambda unit_id, address: address
+        self.coming = []  # (at_us, bytes) towards the poller
+        self.requests = []  # (at_us, unit_id, address)
+        self.damage = lambda reply: reply
+        self.last_byte_us = -100000
+        self.gaps_us = []  # silence before each request
+
+    def now(self):
+        return add(self.start_ms, self.at_us // 1000), add(self.start_us, self.at_us & 0x0FFFFFFF)
+
+    def run(self, ms):
+        end_us = self.at_us + ms * 1000
+        while self.at_us < end_us:
+            now_ms, now_us = self.now()
+            self.uptime.advance(now_ms)
+            while self.coming and self.coming[0][0] <= self.at_us:
+                _, data = self.coming.pop(0)
+                self.last_byte_us = self.at_us
+                self.poller.received(data, len(data), now_us)
+            if self.poller.step(now_ms, now_us, self.uptime):
+                self.asked(bytes(self.poller.request[: self.poller.request_bytes]))
+            wait_us = max(self.poller.due_us(now_ms, now_us), 1)
+            until = min(self.at_us + wait_us, end_us)
+            if self.coming:
+                until = min(until, max(self.coming[0][0], self.at_us + 1))
+            self.at_us = until
+
+    def asked(self, request):
+        assert modbus.crc_ok(request, 0, len(request))
+        unit_id = request[0]
+        address = request[2] << 8 | request[3]
+        count = request[4] << 8 | request[5]
+        self.gaps_us.append(self.at_us - self.last_byte_us)
+        self.requests.append((self.at_us, unit_id, address))
+        self.last_byte_us = self.at_us + 8 * self.char_us
+        if unit_id in self.dead:
+            return
+        data = b"".join(
+            bytes((self.value(unit_id, address + i) >> 8, self.value(unit_id, address + i) & 0xFF))
+            for i in range(count)
+        )
+        reply = self.damage(modbus.read_reply(unit_id, 3, data))
+        arrives = self.last_byte_us + self.delay_us.get(unit_id, 2000) + len(reply) * self.char_us
+        if reply:
+            self.coming.append((arrives, reply))
+            self.coming.sort(key=lambda each: each[0])
+
+    def samples(self):
+        """(read, outcome, uptime ms, data) of every record."""
+        out = []
+        buf = bytearray(300)
+        recorder = self.recorder
+        while recorder.unsent_bytes:
+            end = recorder.take(buf, 0, 300, 0)
+            at = 0
+            while at < end:
+                length = buf[at]
+                body = bytes(buf[at + 2 : at + 2 + length])
+                at += 2 + length
+                uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
+                out.append((body[0], body[1], uptime_ms, body[8:]))
+        return out
+
+
+def test_every_read_keeps_its_period():
+    bus = Bus(plan_of([(1, 200, 0), (2, 200, 0)], [(0, 10, 2, 500), (1, 20, 4, 1000), (0, 40, 1, 200)]))
+    bus.run(10000)
+    samples = bus.samples()
+    counts = [len([1 for each in samples if each[0] == read]) for read in range(3)]
+    assert counts == [20, 10, 50]
+    assert all(outcome == modbus.OK for _, outcome, _, _ in samples)
+    assert bus.poller.overruns == 0
+    for read, _, _, data in samples:
+        assert modbus.unpack_registers(data)[0] == (10, 20, 40)[read]
+
+
+def test_silence_between_frames_is_kept():
+    for baud, silence_us in ((9600, 3640), (19200, 1820), (115200, 1750)):
+        bus = Bus(plan_of([(1, 200, 0), (2, 200, 0)], [(0, 0, 10, 100), (1, 0, 10, 100)], baud))
+        bus.run(5000)
+        assert len(bus.requests) > 50
+        assert min(bus.gaps_us) >= silence_us - 10
+
+
+def test_a_damaged_reply_is_asked_once_more():
+    bus = Bus(plan_of([(1, 100, 0)], [(0, 5, 2, 1000)]))
+    spoil = [True, False, True, True, False]
+
+    def damage(reply):
+        return reply[:-1] + bytes((reply[-1] ^ 1,)) if spoil and spoil.pop(0) else reply
+
+    bus.damage = damage
+    bus.run(2900)
+    outcomes = [outcome for _, outcome, _, _ in bus.samples()]
+    assert outcomes == [modbus.OK, modbus.BAD_CRC, modbus.OK]
+
+
+def test_no_reply_is_a_sample_without_a_value():
+    bus = Bus(plan_of([(1, 100, 0)], [(0, 5, 2, 1000)]))
+    bus.dead.add(1)
+    bus.run(900)
+    assert [(outcome, data) for _, outcome, _, data in bus.samples()] == [(modbus.TIMEOUT, b"")]
+    assert len(bus.requests) == 2
+
+
+def test_an_exception_is_not_retried_and_carries_its_code():
+    bus = Bus(plan_of([(1, 100, 0)], [(0, 5, 2, 1000)]))
+    bus.damage = lambda reply: modbus.exception_reply(1, 3, 2)
+    bus.run(900)
+    assert [(outcome, data) for _, outcome, _, data in bus.samples()] == [(modbus.EXCEPTION, b"\x02")]
+    assert len(bus.requests) == 1
+
+
+def test_a_dead_unit_does_not_change_the_others_and_comes_back():
+    units = [(unit_id, 200, 0) for unit_id in range(1, 9)]
+    bus = Bus(plan_of(units, [(unit, 0, 4, 1000) for unit in range(8)]))
+    bus.dead.add(3)
+    bus.run(20000)
+    samples = bus.samples()
+    for read in range(8):
+        outcomes = [outcome for each, outcome, _, _ in samples if each == read]
+        assert 18 <= len(outcomes) <= 20, (read, len(outcomes))
+        assert set(outcomes) == ({modbus.TIMEOUT} if read == 2 else {modbus.OK})
+    bus.dead.clear()
+    back_us = bus.at_us
+    bus.run(3000)
+    good = [uptime_ms for read, outcome, uptime_ms, _ in bus.samples() if read == 2 and outcome == modbus.OK]
+    assert good and good[0] - back_us // 1000 <= 2000
+
+
+def test_a_saturated_bus_still_probes_its_dead_unit():
+    units = [(unit_id, 200, 0) for unit_id in range(1, 6)]
+    bus = Bus(plan_of(units, [(unit, 0, 20, 100) for unit in range(5)]))
+    bus.dead.add(5)
+    bus.run(40000)
+    probes = [at_us for at_us, unit_id, _ in bus.requests if unit_id == 5]
+    assert 4 <= len(probes) - 6 <= 8
+    assert bus.poller.overruns > 0
+
+
+def test_a_late_reply_is_never_filed_under_another_read():
+    for late_ms in (1, 5, 30, 60, 150, 400, 700, 990):
+        bus = Bus(plan_of([(1, 60, 0), (2, 60, 0)], [(0, 100, 2, 500), (0, 200, 2, 500), (1, 300, 2, 500)]))
+        slow = [0]
+
+        def damage(reply, bus=bus, slow=slow, late_ms=late_ms):
+            slow[0] += 1
+            bus.delay_us[1] = 60000 + late_ms * 1000 if slow[0] % 5 == 0 else 2000
+            return reply
+
+        bus.damage = damage
+        bus.run(30000)
+        good = 0
+        for read, outcome, _, data in bus.samples():
+            if outcome == modbus.OK:
+                good += 1
+                first = (100, 200, 300)[read]
+                assert modbus.unpack_registers(data) == [first, first + 1], (late_ms, read)
+        assert good > 50, (late_ms, good)
+
+
+def test_minimum_spacing_of_a_unit_is_kept():
+    bus = Bus(plan_of([(1, 200, 500), (2, 200, 0)], [(0, 0, 2, 1000), (0, 50, 2, 1000), (1, 0, 2, 100)]))
+    bus.run(10000)
+    asked = [at_us for at_us, unit_id, _ in bus.requests if unit_id == 1]
+    assert len(asked) >= 19
+    assert min(later - earlier for earlier, later in zip(asked, asked[1:])) >= 499000
+    assert len([1 for _, unit_id, _ in bus.requests if unit_id == 2]) >= 99
+
+
+def test_overruns_are_counted_and_never_caught_up():
+    bus = Bus(plan_of([(1, 200, 0)], [(0, 0, 60, 100)]))
+    bus.run(10000)
+    asked = len(bus.requests)
+    assert asked <= 10000 // 140 + 1
+    assert bus.poller.overruns + asked >= 95
+
+
+def test_it_polls_on_across_every_wrap():
+    for start_ms, start_us in ((0x0FFFFFFF - 2000, 0), (0, 0x0FFFFFFF - 2000000), (0x0FFFFFFF - 1, 0x0FFFFFFF - 1)):
+        bus = Bus(plan_of([(1, 200, 0)], [(0, 7, 2, 500)]), start_ms, start_us)
+        bus.run(6000)
+        samples = bus.samples()
+        assert [outcome for _, outcome, _, _ in samples] == [modbus.OK] * 12
+        times = [uptime_ms for _, _, uptime_ms, _ in samples]
+        assert all(490 <= later - earlier <= 510 for earlier, later in zip(times, times[1:]))
+
+
+def test_garbage_between_polls_is_counted_and_ignored():
+    bus = Bus(plan_of([(1, 200, 0)], [(0, 7, 2, 1000)]))
+    for at in range(0, 5000, 50):
+        bus.coming.append((at * 1000 + 500000, b"\x01\x03\x04\x00"))
+    bus.coming.sort(key=lambda each: each[0])
+    bus.run(5000)
+    assert [outcome for _, outcome, _, _ in bus.samples()].count(modbus.OK) >= 4
+    assert bus.poller.stray_bytes > 100
+    assert diff(bus.recorder.next, 0) == 5
