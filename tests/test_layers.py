@@ -1,7 +1,7 @@
 """Enforces who may do what: each file's kind, who imports whom, and what must not run under a locked heap.
 
-Every rule is a function from modules to findings ("path:line: sentence"). It is run over the repository, where
-it must find nothing, and over planted violations, which it must find.
+Every rule is a function from modules to findings ("path:line: sentence"). It is run over the repository,
+where it must find nothing, and over planted violations, which it must find.
 """
 
 import ast
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 FIRMWARE_SHELLS = {"boot", "main", "board", "board_host", "manifest"}
 
 PURE = {"protocol", "policy"}
-# What a protocol or a policy may import beside ours. Package data may be read (schemas, profiles): it is part of
-# the code. Of rich what measures and lays out, not what writes.
+# What a protocol or a policy may import beside ours. Package data may be read (schemas, profiles): it is part
+# of the code. Of rich what measures and lays out, not what writes.
 # fmt: off
 PURE_IMPORTS = {
     "array", "bisect", "binascii", "collections", "csv", "dataclasses", "datetime", "decimal", "difflib",
