@@ -1,0 +1,136 @@
+"""Every sentence is there in Chinese, whole, with its figures, and with one word a term."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parents[1]
+PO = ROOT / "edge" / "locale" / "zh_CN" / "LC_MESSAGES" / "tankgate.po"
+PACKAGES = ("edge", "protocols", "hil_tests")
+PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|\{\w*(?:![rs])?(?::[^{}]*)?\}")
+TERM = re.compile(r"term: (.+?) = (.+)")
+
+
+def first(message: str | tuple[str, ...]) -> str:
+    return message if isinstance(message, str) else message[0]
+
+
+def sentences(folder: Path) -> dict[str, str]:
+    """Every msgid in a folder, and a file that says it."""
+    found = extract_from_dir(folder, method_map=[("**.py", "python")])
+    return {first(message): f"{folder.name}/{file}" for file, _, message, _, _ in found}
+
+
+@pytest.fixture(scope="module")
+def ours() -> dict[str, str]:
+    return {english: file for package in PACKAGES for english, file in sentences(ROOT / package).items()}
+
+
+@pytest.fixture(scope="module")
+def clicks() -> dict[str, str]:
+    """What Click says to the users of our commands; the catalogue speaks for it too."""
+    return sentences(Path(click.__file__).parent)
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    with PO.open("rb") as file:
+        return read_po(file, abort_invalid=True)
+
+
+def entries(catalog: Catalog) -> list[tuple[str, str, Message]]:
+    return [(first(entry.id), first(entry.string), entry) for entry in catalog if entry.id]
+
+
+def test_every_sentence_is_translated(ours, clicks, catalog):
+    known = {english for english, chinese, entry in entries(catalog) if chinese.strip() and not entry.fuzzy}
+    missing = {english: file for english, file in (ours | clicks).items() if english not in known}
+    assert not missing
+
+
+def test_nothing_is_translated_that_nobody_says(ours, clicks, catalog):
+    assert not [english for english, _, _ in entries(catalog) if english not in ours | clicks]
+
+
+def test_sentences_are_english_in_the_sources(ours):
+    assert not [english for english in ours if re.search("[\u4e00-\u9fff]", english)]
+
+
+def test_no_sentence_is_put_together_before_it_is_translated():
+    """`_(f"...")` and `_("..." + x)` would never be found in the catalogue."""
+    made = re.compile(r"""\b_\(\s*(?:f["']|"[^"\n]*"\s*[+%]).*""")
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert not [f"{path}: {call}" for path in sources for call in made.findall(path.read_text("utf-8"))]
+
+
+def test_placeholders_are_equal(ours, catalog):
+    for english, chinese, _ in entries(catalog):
+        if english in ours:
+            assert set(PLACEHOLDER.findall(english)) == set(PLACEHOLDER.findall(chinese)), english
+
+
+def test_one_term_has_one_word(ours, catalog):
+    """The glossary is the head of the catalogue: `term: backlog = 积压`."""
+    terms = TERM.findall(catalog.header_comment)
+    assert len(terms) > 30
+    for english, chinese, _ in entries(catalog):
+        if english not in ours:
+            continue
+        plain = PLACEHOLDER.sub("", english)
+        for term, words in terms:
+            if re.search(rf"(?<![\w.-]){term}s?(?![\w.-])", plain, re.IGNORECASE):
+                assert any(word in chinese for word in words.split(" / ")), (term, words, english, chinese)
+
+
+def tankgate(*arguments: str, **environment: str) -> str:
+    """What `tankgate` prints, on either channel."""
+    run = subprocess.run(
+        [sys.executable, "-m", "edge", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--lang", "zh", "--help"], {}),
+        (["--help", "--lang=zh"], {}),
+        (["--help"], {"LANGUAGE": "zh_CN"}),
+        (["--help"], {"LC_ALL": "zh_CN.UTF-8"}),
+    ],
+)
+def test_help_is_chinese(arguments, environment):
+    said = tankgate(*arguments, **environment)
+    assert "危险化学品" in said
+    assert not re.search(r"[A-Z]?[a-z]{4,} [a-z]{2,} ", said), said
+
+
+def test_clicks_own_sentences_are_chinese():
+    assert "没有命令 'lsten'" in tankgate("lsten", "--lang", "zh")
+    assert "没有选项 '--foo'" in tankgate("--foo", LANGUAGE="zh_CN")
+
+
+def test_english_is_the_default_and_can_be_asked_for():
+    assert "Exit codes" in tankgate("--help")
+    assert "Exit codes" in tankgate("--help", "--lang", "en", LANGUAGE="zh_CN")
+
+
+@pytest.mark.parametrize("arguments", [["--lang"], ["--lang", "fr"], ["listen", "--lang=fr"]])
+def test_an_unknown_language_is_refused_with_the_known(arguments):
+    said = tankgate(*arguments)
+    assert "--lang" in said and "Traceback" not in said
+    assert arguments == ["--lang"] or "'zh', 'en'" in said
