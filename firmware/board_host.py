@@ -16,6 +16,7 @@ import time
 try:
     import micropython
 
+    gc.threshold(2048)  # collect early while modules are compiled: the ring needs a whole piece of the heap
     MICROPYTHON = True
 except ImportError:
     import tty
@@ -78,6 +79,11 @@ class Port:
         self._writable = select.poll()
         self._writable.register(file, select.POLLOUT)
         _readable.register(file, select.POLLIN)
+        if MICROPYTHON:  # the first call after a registration allocates
+            for _ in self._writable.ipoll(0):
+                pass
+            for _ in _readable.ipoll(0):
+                pass
         self._file = file
         self.lost = False
 
@@ -123,6 +129,7 @@ if MICROPYTHON:
 
     heap_lock = micropython.heap_lock
     heap_unlock = micropython.heap_unlock
+    free_heap_bytes = gc.mem_free
 
 else:
 
@@ -138,6 +145,10 @@ else:
 
     def heap_unlock():
         """Nothing to unlock."""
+
+    def free_heap_bytes():
+        """More than the board's program asks for."""
+        return 1 << 28
 
 
 def identity():
