@@ -4,7 +4,8 @@
 #   make bench                       only the tests that run on the bench
 #   make check                       ruff and mypy
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
-# WHEELS=folder installs from that folder and nowhere else.
+# WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
+#   pip download --dest folder '.[dev]' hatchling babel editables
 
 SHELL     := /bin/bash
 MAKEFLAGS += --no-print-directory
