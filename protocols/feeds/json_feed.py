@@ -1,0 +1,326 @@
+"""What leaves the site, as JSON: topics, and the payload of each document and message. Protocol.
+
+Owns the text form of the feed; check.py holds a stream to its rules, schema/ its shapes. Must never make two
+different payloads of the same input, nor write a number that no sensor gave.
+Keys stand in the order of the golden messages, without spaces, in UTF-8.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from protocols.model import GOOD, Point, Site, has_value
+
+_F32 = struct.Struct("<f")
+_F32_NORMAL_MIN = 2.0**-126
+_F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
+_F32_DIGITS_MAX = 9  # ... and so many tell any two float32 apart
+
+
+@dataclass(frozen=True, slots=True)
+class TimeQuality:
+    """How far a message's times can be trusted: synced, holdover, resolved or unsynced.
+
+    `boot`, like "cab1/9f3a60c2", only where unsynced: then times are that boot's uptime and `err_ms` is None.
+    """
+
+    kind: str
+    err_ms: int | None
+    boot: str | None
+
+
+def topic(gateway: str, kind: str) -> str:
+    """Like "tankgate/v1/jt-0042/event/alarm" for the kind "event/alarm"."""
+    return f"tankgate/v1/{gateway}/{kind}"
+
+
+def heartbeat_second(gateway: str) -> int:
+    """The second of the minute, 0 to 59, of this gateway's heartbeats: spread, so that sites do not speak at once."""
+    return int.from_bytes(hashlib.sha256(gateway.encode()).digest()[:8], "big") % 60
+
+
+def number(value: float | int, type: str) -> float | int:
+    """A point's value as it stands in JSON: of an "f32" the shortest decimal that is the same float32.
+
+    Every other type, and a float that is no float32, is its own shortest decimal already. (Of 2^-96, 2^87 and
+    2^90 a decimal with one digit less exists.)
+    """
+    if type != "f32" or not _is_f32(value):
+        return value
+    fewest = _F32_DIGITS if abs(value) >= _F32_NORMAL_MIN else 1
+    for digits in range(fewest, _F32_DIGITS_MAX):
+        short = float(f"{value:.{digits}g}")
+        if _F32.pack(short) == _F32.pack(value):
+            return short
+    return float(f"{value:.{_F32_DIGITS_MAX}g}")
+
+
+def _is_f32(value: float | int) -> bool:
+    try:
+        return isinstance(value, float) and _F32.unpack(_F32.pack(value)) == (value,)
+    except OverflowError:
+        return False
+
+
+# --- birth --------------------------------------------------------------------------------------------------
+
+
+def birth_content(site: Site, tankgate_version: str, firmware_version: str, mode: str) -> dict[str, Any]:
+    """All of a birth but its identity: JSON's own types only, so that it is the same after a stay in the store.
+
+    `alarms` lists what this gateway judges; it judges none yet, so that no limit of the sheet is promised.
+    """
+    boards = {bus.name: bus.board for bus in site.buses}
+    return {
+        "mode": mode,
+        "site": {
+            "name": site.name,
+            "group": site.group,
+            "timezone": site.timezone,
+            "codes": {"enterprise": site.enterprise_code, "gateway": site.gateway_code},
+        },
+        "software": {"tankgate": tankgate_version, "firmware": firmware_version, "config": site.config_hash},
+        "points": [_point(point, site, boards[point.bus]) for point in site.points],
+        "alarms": [],
+    }
+
+
+def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
+    profile = site.profiles[point.profile]
+    has_range = point.range_low is not None and point.range_high is not None
+    codes = {"quotaId": point.quota_id, "hazardSource": point.hazard}
+    return {
+        "point": point.point,
+        "name": point.name,
+        "area": point.area,
+        "medium": point.medium,
+        "unit": point.unit,
+        "unit_text": point.unit_text,
+        "type": point.type,
+        "decimals": point.decimals,
+        "range": [_whole(point.range_low), _whole(point.range_high)] if has_range else None,
+        "period_s": _whole(point.period_ms / 1000),
+        "deadband": _whole(point.deadband),
+        "heartbeat_s": point.heartbeat_s,
+        "urgent": point.urgent,
+        "source": {
+            "board": board,
+            "bus": point.bus,
+            "unit_id": point.unit_id,
+            "profile": f"{profile.name}@{profile.version}",
+            "channel": point.channel,
+            "evidence": profile.evidence,
+        },
+        "codes": {name: code for name, code in codes.items() if code},
+    }
+
+
+def _whole(value: float | None) -> float | int | None:
+    """A setting as people write it: 12.5, and 1 rather than 1.0."""
+    return int(value) if value is not None and value == int(value) else value
+
+
+def birth_id(content: Mapping[str, Any]) -> str:
+    """8 hex digits: the same configuration has the same id after a restart."""
+    return hashlib.sha256(_json(content)).hexdigest()[:8]
+
+
+def birth(gateway: str, epoch: str, seq: int, birth_id: str, content: Mapping[str, Any]) -> bytes:
+    """Who speaks, and what its points are; retained, and a message of `event`."""
+    return _json(_message("birth", gateway, epoch, "event", seq, birth_id) | content)
+
+
+# --- messages -----------------------------------------------------------------------------------------------
+
+
+def data(
+    gateway: str,
+    epoch: str,
+    seq: int,
+    birth: str,
+    quality: TimeQuality,
+    t0: int,
+    rows: Iterable[tuple[str, int, float | int | None, int, int]],
+) -> bytes:
+    """A batch of readings (point, dt_ms, value, status, detail), sorted by (dt_ms, point).
+
+    `t0` is the UTC in ms that dt_ms counts from, or the uptime where unsynced; values have been through
+    `number`. ValueError where a value and its status contradict each other, or a value is not finite.
+    """
+    return _json(
+        _message("data", gateway, epoch, "data", seq, birth)
+        | {"time": _time(quality)}
+        | _moments(quality, t0_ms=t0)
+        | _table("point dt_ms value status detail", (_reading(row) for row in rows))
+    )
+
+
+def clock(
+    gateway: str,
+    epoch: str,
+    seq: int,
+    birth: str,
+    *,
+    boot: str,
+    from_uptime_ms: int,
+    utc_at_uptime_0_ms: int,
+    drift_ppm: float,
+    err_ms: int,
+) -> bytes:
+    """From this uptime of this boot on: utc_ms = utc_at_uptime_0_ms + uptime_ms * (1 + drift_ppm / 10^6)."""
+    return _json(
+        _message("clock", gateway, epoch, "event", seq, birth)
+        | {
+            "boot": boot,
+            "from_uptime_ms": from_uptime_ms,
+            "utc_at_uptime_0_ms": utc_at_uptime_0_ms,
+            "drift_ppm": drift_ppm,
+            "err_ms": err_ms,
+        }
+    )
+
+
+def gap(
+    gateway: str,
+    epoch: str,
+    seq: int,
+    birth: str,
+    *,
+    cause: str,
+    quality: TimeQuality,
+    from_ms: int,
+    to_ms: int,
+    polls: int | None,
+    polls_are: str,
+    board: str | None = None,
+    missing_seq: tuple[int, int] | None = None,
+) -> bytes:
+    """What was measured, or would have been, and will not come. Times are uptimes where unsynced.
+
+    `missing_seq`: the range of messages dropped; None where nothing was ever numbered.
+    """
+    return _json(
+        _message("gap", gateway, epoch, "event", seq, birth)
+        | {"of": "data", "cause": cause}
+        | _moments(quality, from_ms=from_ms, to_ms=to_ms)
+        | {
+            "time": _time(quality),
+            "scope": {"board": board, "bus": None, "points": None},
+            "polls": polls,
+            "polls_are": polls_are,
+            "missing_seq": missing_seq,
+            "recoverable": False,
+        }
+    )
+
+
+def action(
+    gateway: str,
+    epoch: str,
+    seq: int,
+    birth: str,
+    *,
+    action: str,
+    quality: TimeQuality,
+    t_ms: int,
+    by: str | None,
+    reason: str | None,
+) -> bytes:
+    """What was done, to no single alarm, by whom and why. `t_ms` is an uptime where unsynced."""
+    return _json(
+        _message("action", gateway, epoch, "event", seq, birth)
+        | {"action": action}
+        | _moments(quality, t_ms=t_ms)
+        | {"time": _time(quality), "by": by, "reason": reason}
+    )
+
+
+# --- retained documents -------------------------------------------------------------------------------------
+
+
+def link(gateway: str, epoch: str, online: bool, session_ms: int) -> bytes:
+    """Online or not; the will is made of the same session (its beginning, UTC) and published by the broker."""
+    session = datetime.fromtimestamp(session_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _json(
+        {"schema": "tankgate/link/1", "gateway": gateway, "epoch": epoch, "online": online, "session": session}
+    )
+
+
+def state(
+    gateway: str,
+    epoch: str,
+    birth: str,
+    *,
+    mode: str,
+    at_ms: int,
+    clock: Mapping[str, Any],
+    epochs: Mapping[str, Any],
+    values: Iterable[tuple[str, int | None, float | int | None, int, int]],
+    alarms: Iterable[Sequence[Any]],
+    boards: Iterable[Sequence[Any]],
+    units: Iterable[Sequence[Any]],
+    store: Mapping[str, Any],
+) -> bytes:
+    """Everything that a wall of sites shows. Rows as the columns say; values have been through `number`.
+
+    ValueError where a value and its status contradict each other.
+    """
+    return _json(
+        {"schema": "tankgate/state/1", "gateway": gateway, "epoch": epoch, "birth": birth, "mode": mode}
+        | {"at_ms": at_ms, "clock": clock, "epochs": epochs}
+        | {
+            "values": _table("point t_ms value status detail", (_reading(row) for row in values)),
+            "alarms": _table("alarm occurrence state since_ms seq", alarms),
+            "boards": _table("board link boot uptime_s ring_used_pct", boards),
+            "units": _table("bus unit_id ok timeout crc late exception reply_p95_ms last_ok_ms", units),
+            "store": store,
+        }
+    )
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def _message(kind: str, gateway: str, epoch: str, stream: str, seq: int, birth: str) -> dict[str, Any]:
+    return {
+        "schema": f"tankgate/{kind}/1",
+        "gateway": gateway,
+        "epoch": epoch,
+        "stream": stream,
+        "seq": seq,
+        "birth": birth,
+    }
+
+
+def _time(quality: TimeQuality) -> dict[str, Any]:
+    return {"kind": quality.kind, "err_ms": quality.err_ms}
+
+
+def _moments(quality: TimeQuality, **moments_ms: int) -> dict[str, Any]:
+    """Each as it is known: its UTC, or null and beside it the uptime of a boot."""
+    if quality.kind != "unsynced":
+        return moments_ms
+    uptimes_ms = {name.replace("_ms", "_uptime_ms"): moment_ms for name, moment_ms in moments_ms.items()}
+    return dict.fromkeys(moments_ms) | {"boot": quality.boot} | uptimes_ms
+
+
+def _table(columns: str, rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    return {"columns": columns.split(), "rows": list(rows)}
+
+
+def _reading(row: tuple[str, int | None, float | int | None, int, int]) -> Sequence[Any]:
+    """Without the status and detail that go without saying."""
+    point, _time_ms, value, status, detail = row
+    if (value is not None) != has_value(status):
+        raise ValueError(f"{point}: value {value} with status {status}; allowed is a value under 200, None from 200 on")
+    if detail:
+        return row
+    return row[:3] if status == GOOD else row[:4]
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
