@@ -1,0 +1,32 @@
+"""One RS-485 line on a pseudo-terminal whose far end a master opens: a board, or any Modbus program. Shell.
+
+Owns the terminal; line.py decides what is on the wire and when. Must never answer by itself.
+"""
+
+from collections.abc import Callable
+
+from hil_tests.bench.line import Exchange, Line
+from hil_tests.bench.pty_port import PtyPort
+
+
+class Bus:
+    """`tap` is called with every exchange, in the order in which they ended: for the ledger and for captures."""
+
+    def __init__(self, line: Line, tap: Callable[[Exchange], None]) -> None:
+        self.line = line
+        self.port = PtyPort()
+        self._tap = tap
+
+    def receive(self, now_s: float) -> None:
+        """The master has written."""
+        if data := self.port.read():
+            self.line.heard(data, now_s)
+
+    def run(self, now_s: float) -> None:
+        """Put on the wire what is due by `now_s`."""
+        due_s = self.line.due_s()
+        if due_s is not None and due_s <= now_s and (data := self.line.deliver(now_s)):
+            self.port.write(data)
+        finished, self.line.exchanges = self.line.exchanges, []
+        for exchange in finished:
+            self._tap(exchange)

@@ -1,0 +1,194 @@
+"""A half-duplex RS-485 line in time: when a request ended, when each byte of a reply arrives, what is damaged. Policy.
+
+Owns the wire time that a pseudo-terminal does not have, the finding of requests among the master's bytes, the silence
+that the master kept, and what a line does to bytes: noise, a cut cable, an echo, a pause inside a reply. Must never
+touch a port. Source of the times: MODBUS over Serial Line V1.02, 2.5.1 (3.5 characters, 1.75 ms above 19200 baud).
+
+Two talkers at once are not rendered: a reply waits until the line is free. A request that comes while a reply is
+still due is counted in `talked_over`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from hil_tests.bench.chance import draw
+from hil_tests.bench.units import Measured, Unit
+from protocols import modbus, model
+
+_FORGET_S = 0.1  # bytes that no request followed are no part of the next one
+_PIECE_BYTES = 64  # what is longer than that arrives in pieces, as from a receiver's FIFO
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request that was on the line, and what came of it.
+
+    Times in seconds. `reply`: as it was on the wire, empty if nothing was. `replied_s`: its last byte, or None.
+    `given_up_s`: when the asker stops waiting, as far as the unit's profile tells.
+    """
+
+    line: str
+    unit_id: int
+    request: bytes
+    reply: bytes
+    asked_s: float
+    given_up_s: float
+    replied_s: float | None
+    measured: tuple[Measured, ...]
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Burst:
+    """Bytes that arrive together, at the time of the last of them."""
+
+    due_s: float
+    data: bytes
+    ends: Exchange | None = None  # the exchange that these bytes complete
+
+
+class Line:
+    """One line with its units. Give it what the master sent by `heard`, put `deliver`'s bytes on the wire at `due_s`.
+
+    Finished exchanges gather in `exchanges`; take them away. What can be set at any time: `noise` (chance of a flipped
+    bit for each byte), `connected`, `echoes` (the master hears itself), `pause` (after so many bytes of a reply, so
+    many seconds), `bytewise` (deliver each byte at its own time instead of the reply as a whole at its end).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: model.Line,
+        units: Sequence[Unit],
+        measure: Callable[[str, float], float],
+        seed: int = 0,
+    ) -> None:
+        self.name = name
+        self.char_s = settings.bits_per_char / settings.baud
+        self.silence_s = 3.5 * self.char_s if settings.baud <= 19200 else 0.00175
+        self.units = {unit.unit_id: unit for unit in units}
+        self.noise = 0.0
+        self.connected = True
+        self.echoes = False
+        self.pause: tuple[int, float] | None = None
+        self.bytewise = False
+        self.exchanges: list[Exchange] = []
+        self.requests = 0
+        self.too_soon = 0  # requests before the silence was over
+        self.shortest_silence_s = math.inf
+        self.talked_over = 0
+        self.stray_bytes = 0  # of the master, part of no request
+        self.latest_s = 0.0  # how late `deliver` was called at worst: a busy machine, not the gateway
+        self._measure = measure
+        self._seed = seed
+        self._draws = 0
+        self._heard = bytearray()
+        self._heard_s = -math.inf
+        self._active_s = -math.inf  # the last end of anything on the line
+        self._bursts: list[_Burst] = []
+
+    def heard(self, data: bytes, now_s: float) -> None:
+        """Bytes from the master, seen at once: on the wire they take their time from `now_s` on."""
+        if now_s - self._heard_s > _FORGET_S:
+            self.stray_bytes += len(self._heard)
+            self._heard.clear()
+        if not self._heard:
+            self._keep_silence_book(now_s)
+        self._heard += data
+        self._heard_s = now_s
+        while request := self._next_request():
+            self._active_s = now_s + len(request) * self.char_s
+            self._ask(request, now_s)
+
+    def due_s(self) -> float | None:
+        """When the next bytes are due, or None."""
+        return self._bursts[0].due_s if self._bursts else None
+
+    def deliver(self, now_s: float) -> bytes:
+        """The bytes that are due by now, for the wire at this very moment."""
+        data = b""
+        while self._bursts and self._bursts[0].due_s <= now_s:
+            burst = self._bursts.pop(0)
+            self._active_s = now_s
+            self.latest_s = max(self.latest_s, now_s - burst.due_s)
+            data += burst.data
+            if burst.ends is not None:
+                self.exchanges.append(replace(burst.ends, replied_s=now_s))
+        return data if self.connected else b""
+
+    def _keep_silence_book(self, now_s: float) -> None:
+        silence_s = now_s - self._active_s
+        self.requests += 1
+        self.shortest_silence_s = min(self.shortest_silence_s, silence_s)
+        self.too_soon += silence_s < self.silence_s
+        self.talked_over += bool(self._bursts)
+
+    def _next_request(self) -> bytes:
+        """The first intact request among what was heard, taken out of it; empty while there is none."""
+        heard = self._heard
+        for start in range(len(heard)):
+            length = modbus.request_length(heard, start, len(heard))
+            if 0 < length <= len(heard) - start and modbus.crc_ok(heard, start, start + length):
+                request = bytes(heard[start : start + length])
+                self.stray_bytes += start
+                del heard[: start + length]
+                return request
+        return b""
+
+    def _ask(self, request: bytes, now_s: float) -> None:
+        ended_s = now_s + len(request) * self.char_s
+        if self.echoes:
+            self._schedule(request, now_s, None)
+        unit = self.units.get(request[0])
+        if unit is None:
+            return  # nobody is there, so no point depends on it
+        answer = unit.answer(request, lambda point: self._measure(point, ended_s))
+        if not self.connected or self._damaged(request) != request:
+            answer = answer.lost()
+        data = self._damaged(answer.data)
+        if data != answer.data:
+            answer = answer.damaged(data)
+        given_up_s = ended_s + len(data) * self.char_s + unit.profile.timeout_ms / 1000
+        exchange = Exchange(
+            self.name, request[0], request, data, now_s, given_up_s, None, answer.measured, answer.certain
+        )
+        if answer.belated:
+            self.exchanges.append(replace(exchange, reply=b""))
+            exchange = replace(exchange, measured=answer.belated, certain=False)
+        if data:
+            self._schedule(data, ended_s + answer.after_s, exchange)
+        else:
+            self.exchanges.append(exchange)
+
+    def _schedule(self, data: bytes, start_s: float, ends: Exchange | None) -> None:
+        """Put bytes on the line from `start_s` on, or as soon after as nobody talks."""
+        start_s = self._free_from(start_s, len(data) * self.char_s)
+        split, pause_s = self.pause or (len(data), 0.0)
+        piece_bytes = 1 if self.bytewise else _PIECE_BYTES
+        edges = {*range(piece_bytes, len(data), piece_bytes), min(split, len(data)), len(data)}
+        begin = 0
+        for end in sorted(edges):
+            due_s = start_s + end * self.char_s + (pause_s if end > split else 0.0)
+            self._bursts.append(_Burst(due_s, data[begin:end], ends if end == len(data) else None))
+            begin = end
+        self._bursts.sort(key=lambda burst: burst.due_s)
+
+    def _free_from(self, start_s: float, duration_s: float) -> float:
+        for burst in self._bursts:
+            burst_start_s = burst.due_s - len(burst.data) * self.char_s
+            if burst_start_s < start_s + duration_s and start_s < burst.due_s:
+                start_s = burst.due_s
+        return start_s
+
+    def _damaged(self, data: bytes) -> bytes:
+        """`data` as noise leaves it: now and then a bit of a byte is another one."""
+        if self.noise <= 0:
+            return data
+        out = bytearray(data)
+        for at in range(len(out)):
+            self._draws += 1
+            chance = draw(self._seed, self.name, self._draws)
+            if chance < self.noise:
+                out[at] ^= 1 << int(chance / self.noise * 8)
+        return bytes(out)

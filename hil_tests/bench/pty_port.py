@@ -1,0 +1,43 @@
+"""One pseudo-terminal whose far end somebody else opens by its path. Shell.
+
+Owns both descriptors: as long as the bench holds the far end too, nobody has to be there, and what is written waits in
+the terminal as in a UART's buffer. Must never interpret a byte.
+"""
+
+import os
+import tty
+
+
+class PtyPort:
+    """`path` is what the other side opens; `fileno` is what to select on."""
+
+    def __init__(self) -> None:
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        self.lost_bytes = 0  # the far end took nothing more, as a UART without flow control
+
+    def fileno(self) -> int:
+        """The bench's end."""
+        return self._master
+
+    def read(self) -> bytes:
+        """What has come from the far end, at most 4096 bytes; empty if nothing has."""
+        try:
+            return os.read(self._master, 4096)
+        except BlockingIOError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Give the far end these bytes; what does not fit is lost and counted."""
+        try:
+            written = os.write(self._master, data)
+        except BlockingIOError:
+            written = 0
+        self.lost_bytes += len(data) - written
+
+    def close(self) -> None:
+        """Pull the plug: whoever has the far end open gets an error, and the path vanishes."""
+        os.close(self._master)
+        os.close(self._slave)
