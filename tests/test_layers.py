@@ -24,7 +24,7 @@ PURE = {"protocol", "policy"}
 # of the code. Of rich what measures and lays out, not what writes.
 # fmt: off
 PURE_IMPORTS = {
-    "array", "bisect", "binascii", "collections", "csv", "dataclasses", "datetime", "decimal", "difflib",
+    "__future__", "array", "bisect", "binascii", "collections", "csv", "dataclasses", "datetime", "decimal", "difflib",
     "enum", "fractions", "functools", "gettext", "hashlib", "heapq", "importlib.resources", "itertools",
     "json", "math", "operator", "re", "statistics", "string", "struct", "tomllib", "types", "typing",
     "unicodedata", "zlib", "zoneinfo", "rich.cells", "rich.text",

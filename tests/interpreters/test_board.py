@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MODULES = {path.stem: path for path in sorted((ROOT / "tests" / "board").glob("test_*.py"))}
 INTERPRETERS = {
-    "micropython": ["micropython", "-X", "heapsize=1m", "-c", "import run; run.main('{module}')"],
+    "micropython": ["micropython", "-X", "heapsize=4m", "-c", "import run; run.main('{module}')"],
     "micropython-wasm": ["node", str(HERE / "wasm.mjs"), "{folder}", "{module}"],
 }
 
