@@ -1,0 +1,151 @@
+"""A virtual board: the firmware as it lies in flash, run by MicroPython, with its power cord and its link cable. Shell.
+
+Owns the flash directory, the process and the two pseudo-terminals of the link, between which it carries the bytes, so
+that the cable can be cut, damaged, unplugged or swapped. Must never look into the link's bytes.
+"""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from hil_tests.bench.chance import draw
+from hil_tests.bench.pty_port import PtyPort
+
+FIRMWARE = Path(__file__).parents[2] / "firmware"
+_HEAP = "128k"  # of 64-bit words: about what an ESP32 without PSRAM leaves to a program
+_KILL_S = 5.0
+
+
+def interpreter() -> list[str]:
+    """The command that runs the firmware: MicroPython where it is installed, else CPython as a stand-in."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    micropython = shutil.which("micropython", path=path)
+    return [micropython, "-X", f"heapsize={_HEAP}"] if micropython else [sys.executable]
+
+
+def interpreter_name() -> str:
+    """What runs the boards, like "MicroPython 1.29" or "CPython 3.11"."""
+    program = "import sys; print(sys.implementation.name, *sys.implementation.version[:2])"
+    run = subprocess.run([*interpreter(), "-c", program], capture_output=True, text=True, check=True)
+    name, major, minor = run.stdout.split()
+    return f"{ {'micropython': 'MicroPython', 'cpython': 'CPython'}[name] } {major}.{minor}"
+
+
+def fill_flash(flash: Path) -> None:
+    """Put the firmware into a flash directory, as its manifest says; board_host.py becomes board.py."""
+
+    def module(path: str, base_path: str = ".") -> None:
+        source = "board_host.py" if path == "board.py" else path
+        target = flash / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FIRMWARE / base_path / source, target)
+
+    runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": module})
+
+
+class Cable:
+    """The link between a board and the edge. `plug` is the stable path that the edge opens.
+
+    `cut`: nothing passes. `damage`: the chance of a flipped bit for each byte, in both directions.
+    """
+
+    def __init__(self, plug: Path, seed: int = 0) -> None:
+        self.plug = plug
+        self.board_end = PtyPort()
+        self.edge_end: PtyPort | None = None
+        self.cut = False
+        self.damage = 0.0
+        self._seed = seed
+        self._bytes = 0
+        self.plug_in()
+
+    def carry_up(self) -> None:
+        """Bytes of the board."""
+        data = self._carried(self.board_end.read())
+        if data and self.edge_end is not None:
+            self.edge_end.write(data)
+
+    def carry_down(self) -> None:
+        """Bytes of the edge."""
+        if self.edge_end is not None and (data := self._carried(self.edge_end.read())):
+            self.board_end.write(data)
+
+    def unplug(self) -> None:
+        """Pull the plug out of the edge: its port fails, and the path is gone."""
+        if self.edge_end is not None:
+            self.plug.unlink()
+            self.edge_end.close()
+            self.edge_end = None
+
+    def plug_in(self) -> None:
+        """Put it in again; the edge finds a new port under the old path."""
+        if self.edge_end is None:
+            self.edge_end = PtyPort()
+            self.plug.symlink_to(self.edge_end.path)
+
+    def close(self) -> None:
+        """Take the cable away."""
+        self.unplug()
+        self.board_end.close()
+
+    def _carried(self, data: bytes) -> bytes:
+        self._bytes += len(data)
+        if self.cut:
+            return b""
+        if self.damage <= 0:
+            return data
+        out = bytearray(data)
+        for at in range(len(out)):
+            chance = draw(self._seed, str(self.plug), self._bytes - at)
+            if chance < self.damage:
+                out[at] ^= 1 << int(chance / self.damage * 8)
+        return bytes(out)
+
+
+class VirtualBoard:
+    """One board: `flash` outlives its power cord. What it says on its console is in `console`."""
+
+    def __init__(self, name: str, board_id: str, directory: Path, uarts: Mapping[int, str], link: str) -> None:
+        self.name = name
+        self.flash = directory / name / "flash"
+        self.console = directory / name / "console.log"
+        self.flash.mkdir(parents=True)
+        fill_flash(self.flash)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            **os.environ,
+            "TANKGATE_BOARD_ID": board_id,
+            "TANKGATE_LINK": link,
+            **{f"TANKGATE_UART{uart}": path for uart, path in uarts.items()},
+        }
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its program runs; false as well after a crash."""
+        return self._process is not None and self._process.poll() is None
+
+    def power_on(self) -> None:
+        """Start from what lies in flash."""
+        if self.is_running:
+            return
+        with self.console.open("ab") as console:
+            self._process = subprocess.Popen(
+                [*interpreter(), "main.py"],
+                cwd=self.flash,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+
+    def power_off(self) -> None:
+        """Pull the cord: whatever was in memory is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_KILL_S)
+            self._process = None
