@@ -1,0 +1,42 @@
+"""`tankgate run`: the site's files are checked, then the daemon runs until it is told to stop. Shell.
+
+Must never start a daemon on files with a problem, nor let simulated readings leave this machine.
+"""
+
+import sys
+from gettext import gettext as _
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from edge.cli import USAGE
+from edge.cli.site import load_or_exit
+from edge.daemon import run
+from protocols.model import Destination
+
+
+def _is_on_this_machine(destination: Destination) -> bool:
+    host = urlsplit(destination.url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@click.command(help=_("The daemon: read the boards, decide alarms, keep and forward every reading."))
+@click.argument("gateway_toml", type=click.Path(path_type=Path))
+@click.option(
+    "--simulated",
+    is_flag=True,
+    help=_("The sensors are simulated: everything sent says so, and brokers must be on this machine."),
+)
+def command(gateway_toml: Path, simulated: bool) -> None:
+    site = load_or_exit(gateway_toml)
+    for destination in site.destinations:
+        if simulated and not _is_on_this_machine(destination):
+            text = _("--simulated: {url} of destination {name} is not on this machine. Use 127.0.0.1.")
+            click.echo(text.format(url=destination.url, name=destination.name), err=True)
+            sys.exit(USAGE)
+    sys.exit(run(site, simulated=simulated))

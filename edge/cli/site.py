@@ -1,0 +1,30 @@
+"""The site's files, for every command that starts from them. Shell.
+
+Must never let a traceback stand for a mistake in a file.
+"""
+
+import sys
+from gettext import gettext as _
+from gettext import ngettext
+from pathlib import Path
+
+import click
+
+from edge.cli import USAGE
+from edge.config import examine
+from protocols.model import Site
+
+
+def load_or_exit(gateway_toml: Path) -> Site:
+    """The site; reminders are printed. With problems, all of them are printed and the program ends: USAGE."""
+    examined = examine(gateway_toml)
+    for warning in examined.warnings:
+        click.echo(_("Reminder: {warning}").format(warning=warning), err=True)
+    for problem in examined.problems:
+        click.echo(str(problem), err=True)
+    if examined.site is None:
+        count = len(examined.problems)
+        text = ngettext("{count} problem in {folder}.", "{count} problems in {folder}.", count)
+        click.echo(text.format(count=count, folder=gateway_toml.parent), err=True)
+        sys.exit(USAGE)
+    return examined.site

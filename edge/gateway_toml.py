@@ -1,0 +1,375 @@
+"""gateway.toml: which keys it may have, on which line each stands, and what is wrong with them. Shell.
+
+Owns the keys and the rules between its tables. A shell because it leans on pydantic and on the machine's time
+zones; it opens no file itself. Must never stop at the first mistake, nor name a wrong line.
+"""
+
+import re
+import tomllib
+import zoneinfo
+from collections.abc import Mapping
+from gettext import gettext as _
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from edge.problem import Problem, did_you_mean, half_width, nearest, one_of
+from protocols.model import Line
+
+# --- the keys of gateway.toml -------------------------------------------------------------------------------
+
+
+def _refused(code: str, text: str) -> PydanticCustomError:
+    return PydanticCustomError(code, "{text}", {"text": text})
+
+
+def _schema(value: int) -> int:
+    if value != 1:
+        raise _refused("E-VAL-003", _("this version reads schema 1."))
+    return value
+
+
+def _gateway_id(value: str) -> str:
+    if not re.fullmatch("[a-z0-9-]{3,32}", value):
+        raise _refused("E-VAL-002", _("must be 3 to 32 small letters, digits and -, like jt-0042."))
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch("[a-z0-9-]{1,16}", value):
+        raise _refused("E-VAL-002", _("a name must be 1 to 16 small letters, digits and -, like gas-a."))
+    return value
+
+
+def _timezone(value: str) -> str:
+    known = zoneinfo.available_timezones()
+    if value not in known:
+        raise _refused("E-VAL-003", _("is not a known time zone.") + did_you_mean(value, known))
+    return value
+
+
+def _board_id(value: str) -> str:
+    if not re.fullmatch("[a-z0-9]+-[0-9a-f]{12}", value):
+        raise _refused("E-VAL-002", _("must be kind and hardware number, like esp32s3-7cdfa1e40c11."))
+    return value
+
+
+def _uart(value: int) -> int:
+    if value not in (1, 2):
+        raise _refused("E-VAL-003", _("allowed are 1 and 2."))
+    return value
+
+
+def _line(value: object) -> Line:
+    try:
+        return Line.parse(str(value))
+    except ValueError:
+        raise _refused("E-VAL-002", _("must be baud, data bits, parity, stop bits, like 9600 8N1.")) from None
+
+
+def _other_master(value: str) -> str:
+    if value != "allowed":
+        raise _refused("E-VAL-003", _("can only be “allowed”. Without another master leave the key out."))
+    return value
+
+
+_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _size_bytes(value: object) -> int:
+    match = re.fullmatch(r"(\d+) ?(MB|GB|TB)", str(value), re.ASCII)
+    if not match:
+        raise _refused("E-VAL-002", _("must be a size, like 8 GB or 500 MB."))
+    size_bytes = int(match[1]) * _BYTES[match[2]]
+    if size_bytes < 50 * 10**6:
+        raise _refused("E-VAL-003", _("is too small: at least 50 MB are needed."))
+    return size_bytes
+
+
+def _days(value: int) -> int:
+    if not 1 <= value <= 3650:
+        raise _refused("E-VAL-003", _("allowed are 1 to 3650 days."))
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not port or parts.path:
+        raise _refused("E-VAL-002", _("must be mqtts:// or mqtt://, a host, a colon and a port."))
+    return value
+
+
+def _feed(value: str) -> str:
+    if value != "json":
+        raise _refused("E-VAL-003", _("this version speaks only “json”."))
+    return value
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise _refused("E-VAL-002", _("must not be empty."))
+    return value
+
+
+_Name = Annotated[str, AfterValidator(_name)]
+_Text = Annotated[str, AfterValidator(_text)]
+_Days = Annotated[int, AfterValidator(_days)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Codes(_Table):
+    enterprise: str = ""
+    gateway: str = ""
+
+
+class _Site(_Table):
+    gateway: Annotated[str, AfterValidator(_gateway_id)]
+    name: _Text
+    group: _Text
+    timezone: Annotated[str, AfterValidator(_timezone)]
+    points: _Text
+    codes: _Codes = _Codes()
+
+
+class _Board(_Table):
+    id: Annotated[str, AfterValidator(_board_id)]
+    port: _Text | None = None
+
+
+class _Bus(_Table):
+    board: str
+    uart: Annotated[int, AfterValidator(_uart)]
+    line: Annotated[Line, PlainValidator(_line)]
+    other_master: Annotated[str, AfterValidator(_other_master)] | None = None
+
+
+class _Keep(_Table):
+    readings_days: _Days = 30
+    alarms_days: _Days = 365
+
+
+class _Store(_Table):
+    path: _Text
+    max_bytes: Annotated[int, PlainValidator(_size_bytes)]
+    keep: _Keep = _Keep()
+
+
+class _Destination(_Table):
+    url: Annotated[str, AfterValidator(_url)]
+    feed: Annotated[str, AfterValidator(_feed)]
+    ca: _Text | None = None
+    cert: _Text | None = None
+    key: _Text | None = None
+
+
+class Gateway(_Table):
+    schema_number: Annotated[int, AfterValidator(_schema), Field(alias="schema")]
+    site: _Site
+    boards: dict[_Name, _Board]
+    buses: dict[_Name, _Bus]
+    store: _Store
+    destinations: dict[_Name, _Destination] = {}
+
+
+# Whose fields are the keys at a path; * stands for a name.
+_TABLES: dict[tuple[str, ...], type[_Table]] = {
+    (): Gateway,
+    ("site",): _Site,
+    ("site", "codes"): _Codes,
+    ("boards", "*"): _Board,
+    ("buses", "*"): _Bus,
+    ("store",): _Store,
+    ("store", "keep"): _Keep,
+    ("destinations", "*"): _Destination,
+}
+_LATER = {("outputs",), ("inputs",), ("voting",), ("destinations", "*", "await_receipt")}
+
+
+# --- gateway.toml -------------------------------------------------------------------------------------------
+
+
+def _pattern(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path with the name of a board, bus or destination as *."""
+    named = path[0:1] in (("boards",), ("buses",), ("destinations",))
+    return (path[0], "*", *path[2:]) if named and len(path) > 1 else path
+
+
+def _keys_of(path: tuple[str, ...]) -> list[str]:
+    """The keys that the table at `path` may have."""
+    return [field.alias or name for name, field in _TABLES[_pattern(path)].model_fields.items()]
+
+
+def _sentence(error: ErrorDetails, path: tuple[str, ...]) -> tuple[str, str]:
+    """Code and sentence for one of pydantic's errors."""
+    match error["type"]:
+        case "extra_forbidden" if _pattern(path) in _LATER:
+            return "E-KEY-003", _("this version does not support this yet. Put # before its lines.")
+        case "extra_forbidden":
+            allowed = _keys_of(path[:-1])
+            text = _("there is no such key. Allowed are: {allowed}.").format(allowed=one_of(allowed))
+            return "E-KEY-001", text + did_you_mean(path[-1], allowed)
+        case "missing":
+            return "E-KEY-002", _("is missing.")
+        case "string_type":
+            return "E-VAL-001", _("must be a text in double quotes.")
+        case "int_type":
+            return "E-VAL-001", _("must be a whole number without quotes.")
+        case "dict_type" | "model_type":
+            return "E-VAL-001", _("must be a table, not a single value.")
+        case code:  # one of ours, from the validators above
+            return code, error["msg"]
+
+
+class GatewayToml:
+    """gateway.toml: its tables, where their keys stand, and what is wrong with them."""
+
+    def __init__(self, file: str, data: bytes) -> None:
+        self.file = file
+        self.tables: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self._lines: list[str] = []
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as fault:
+            line = data.count(b"\n", 0, fault.start) + 1
+            self._refused("E-FIL-002", line, _("is not UTF-8 text. Save the file as UTF-8."))
+            return
+        self._lines = text.splitlines()
+        try:
+            self.tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as fault:
+            self._refused(*self._syntax(str(fault)))
+
+    def _refused(self, code: str, line: int, text: str) -> None:
+        self.problems.append(Problem(code, self.file, "", None, text, line=line))
+
+    def _syntax(self, fault: str) -> tuple[str, int, str]:
+        """Code, line and sentence for what tomllib says, which ends in its place."""
+        reason, _bracket, place = fault.partition(" (at ")
+        position = re.match(r"line (\d+), column (\d+)", place)
+        line = int(position[1]) if position else len(self._lines)
+        code = self._lines[line - 1].partition("#")[0] if self._lines else ""
+        if full := re.search("[，。：；＝“”‘’［］｛｝＃．\u3000]", code):
+            half = {"“": '"', "”": '"', "‘": "'", "’": "'", "。": "."}.get(full[0]) or half_width(full[0])
+            text = _("column {column}: {full} is full-width. Write {half} with the keyboard in English.")
+            text = text.format(column=full.start() + 1, full=full[0], half=half or _("a space"))
+            return "E-TOM-002", line, text
+        if reason.startswith("Cannot"):
+            return "E-TOM-003", line, _("this key or table stands further up already. Delete one of them.")
+        text = _("is not TOML: {reason}. A text needs double quotes, a key needs =, a table [brackets].")
+        return "E-TOM-001", line, text.format(reason=reason)
+
+    def line_of(self, path: tuple[str, ...]) -> int | None:
+        """The line where the key or table at `path` begins, or else what is nearest around it."""
+        found, depth = None, 0
+        table: tuple[str, ...] = ()
+        for number, line in enumerate(self._lines, start=1):
+            if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+                here = table = _keys(header[1])
+            elif key := re.match(r"""\s*([\w."' -]+?)\s*=""", line):
+                here = table + _keys(key[1])
+            else:
+                continue
+            if here[: len(path)] == path:
+                return number
+            if depth < len(here) and path[: len(here)] == here:
+                found, depth = number, len(here)
+        return found
+
+    def wrong(self, code: str, path: tuple[str, ...], value: object, text: str) -> None:
+        """A problem of the key at `path`; a value with full-width characters gets a hint."""
+        shown = None if isinstance(value, Mapping) or value is None else str(value)
+        if code == "E-VAL-002" and shown and half_width(shown) != shown.strip():
+            plain = half_width(shown)
+            text += _(" It has full-width characters. Write {plain} instead.").format(plain=plain)
+        self.problems.append(Problem(code, self.file, ".".join(path), shown, text, line=self.line_of(path)))
+
+    def check(self) -> Gateway | None:
+        """The tables with every key in its place and of its form; None where `problems` says otherwise."""
+        gateway = None
+        try:
+            gateway = Gateway.model_validate(self.tables)
+        except ValidationError as fault:
+            self._add(fault.errors(include_url=False))
+        self._check_boards()
+        self._check_buses()
+        self._check_destinations()
+        self.problems.sort(key=lambda problem: problem.line or 0)
+        return gateway
+
+    def _add(self, errors: list[ErrorDetails]) -> None:
+        """Pydantic's errors. A slip in a key's name is one problem, not a second one for the key it hides."""
+        found = [(tuple(str(key) for key in error["loc"] if key != "[key]"), error) for error in errors]
+        meant = {
+            (*path[:-1], nearest(path[-1], _keys_of(path[:-1])))
+            for path, error in found
+            if error["type"] == "extra_forbidden"
+        }
+        for path, error in found:
+            if error["type"] != "missing" or path not in meant:
+                code, text = _sentence(error, path)
+                self.wrong(code, path, None if error["type"] == "missing" else error["input"], text)
+
+    def named(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The tables [kind.name] by name: those that are tables, whatever else is wrong with them."""
+        tables: object = self.tables.get(kind)
+        if not isinstance(tables, dict):
+            return {}
+        return {name: table for name, table in tables.items() if isinstance(table, dict)}
+
+    # Between tables: on what was written, so that it is found even where a table is wrong in itself.
+
+    def _check_boards(self) -> None:
+        for key in ("id", "port"):
+            first: dict[str, str] = {}
+            for name, board in self.named("boards").items():
+                if key in board and first.setdefault(str(board[key]), name) != name:
+                    text = _("board {board} has it already.").format(board=first[str(board[key])])
+                    self.wrong("E-BRD-001", ("boards", name, key), board[key], text)
+
+    def _check_buses(self) -> None:
+        boards = self.named("boards")
+        wired: dict[tuple[str, str], str] = {}
+        for name, bus in self.named("buses").items():
+            wired.setdefault((str(bus.get("board")), str(bus.get("uart"))), name)
+        for name, bus in self.named("buses").items():
+            board, uart = str(bus.get("board")), str(bus.get("uart"))
+            if "board" in bus and board not in boards:
+                text = _("there is no such board. Allowed are: {allowed}.").format(allowed=one_of(boards))
+                self.wrong("E-BRD-002", ("buses", name, "board"), board, text + did_you_mean(board, boards))
+            elif "uart" in bus and wired[board, uart] != name:
+                text = _("bus {bus} is on this uart of the board already.").format(bus=wired[board, uart])
+                self.wrong("E-BRD-003", ("buses", name, "uart"), uart, text)
+            elif uart == "2" and (board, "1") not in wired:
+                text = _("a board's only bus is on uart 1: uart 2 is then its link to this gateway.")
+                self.wrong("E-BRD-004", ("buses", name, "uart"), uart, text)
+
+    def _check_destinations(self) -> None:
+        destinations = self.named("destinations")
+        if not destinations:
+            text = _("there is none: the readings stay on this gateway.")
+            self.warnings.append(Problem("W-DST-001", self.file, "destinations", None, text))
+        for name, destination in destinations.items():
+            if ("cert" in destination) != ("key" in destination):
+                present = "cert" if "cert" in destination else "key"
+                text = _("cert and key belong together: one of them is missing.")
+                self.wrong("E-DST-001", ("destinations", name, present), destination[present], text)
+            if str(destination.get("url")).startswith("mqtt://"):
+                for key in ("ca", "cert", "key"):
+                    if key in destination:
+                        text = _("is never used: mqtt:// is not encrypted. Write mqtts:// in the url.")
+                        self.wrong("E-DST-002", ("destinations", name, key), destination[key], text)
+
+
+def _keys(dotted: str) -> tuple[str, ...]:
+    return tuple(key.strip().strip("\"'") for key in dotted.split("."))

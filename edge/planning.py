@@ -1,0 +1,172 @@
+"""From a site to each board's read plan, and what every read of a plan means. Policy.
+
+Owns which points share a request, and the memory of a plan: samples taken under an old plan are read by it,
+after any restart and any change of the site. Must never decide when a read is sent; the board does.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from protocols import readplan
+from protocols.model import Point, Site
+from protocols.profile import ChannelUse, Profile, Read, load, plan_reads
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRead:
+    """One request that is repeated: the read at the same index of the plan. `bus` and `profile` are names."""
+
+    bus: str
+    unit_id: int
+    read: Read
+    period_ms: int
+    urgent: bool
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoardPlan:
+    """A board's plan: the bytes that go to the board, and what comes back under them.
+
+    `digest` is the plan's SHA-256, `birth` 8 hex digits; `profiles` are those that the reads name.
+    """
+
+    board: str
+    generation: int
+    plan: bytes
+    digest: bytes
+    birth: str
+    reads: tuple[PlannedRead, ...]
+    profiles: Mapping[str, Profile]
+
+
+def to_json(plan: BoardPlan) -> str:
+    """Everything that is needed to read samples of this plan, the profiles' text included."""
+    return json.dumps(
+        {
+            "board": plan.board,
+            "plan": plan.plan.hex(),
+            "birth": plan.birth,
+            "profiles": {name: profile.text for name, profile in plan.profiles.items()},
+            "reads": [asdict(planned) for planned in plan.reads],
+        },
+        ensure_ascii=False,
+    )
+
+
+def from_json(text: str) -> BoardPlan:
+    """The plan that `to_json` wrote down."""
+    kept = json.loads(text)
+    plan = bytes.fromhex(kept["plan"])
+    digest = hashlib.sha256(plan).digest()
+    return BoardPlan(
+        board=kept["board"],
+        generation=readplan.generation(digest),
+        plan=plan,
+        digest=digest,
+        birth=kept["birth"],
+        reads=tuple(_planned(**fields) for fields in kept["reads"]),
+        profiles={name: load(name, source) for name, source in kept["profiles"].items()},
+    )
+
+
+def _planned(read: dict[str, Any], **fields: Any) -> PlannedRead:
+    uses = tuple(ChannelUse(**use) for use in read.pop("uses"))
+    return PlannedRead(read=Read(**read, uses=uses), **fields)
+
+
+def compile_board(site: Site, board_name: str, birth_id: str, taken_generations: Collection[int]) -> BoardPlan | None:
+    """The plan of one board, None when no point is on it. ValueError when it is more than a plan can hold.
+
+    `taken_generations` are those of other plans whose samples may still come: the new plan's is none of them.
+    """
+    buses = [bus for bus in site.buses if bus.board == board_name]
+    unit_rows: list[bytes] = []
+    read_rows: list[bytes] = []
+    reads: list[PlannedRead] = []
+    profiles: dict[str, Profile] = {}
+    for index, bus in enumerate(buses):
+        for unit_id, points in _units(site.points, bus.name).items():
+            profile = profiles[points[0].profile] = site.profiles[points[0].profile]
+            for planned in _unit_reads(points, profile):
+                read = planned.read
+                reads.append(planned)
+                read_rows.append(
+                    readplan.encode_read(
+                        len(unit_rows),
+                        read.function_code,
+                        read.address,
+                        read.count,
+                        planned.period_ms,
+                        planned.urgent,
+                    )
+                )
+            unit_rows.append(
+                readplan.encode_unit(index, unit_id, profile.timeout_ms, profile.spacing_ms, profile.late_ms)
+            )
+    if not reads:
+        return None
+    bus_rows = [
+        readplan.encode_bus(
+            bus.uart, bus.line.baud, bus.line.data_bits, bus.line.parity, bus.line.stop_bits, bus.other_master
+        )
+        for bus in buses
+    ]
+    for salt in range(256):
+        plan = readplan.encode(bus_rows, unit_rows, read_rows, bytes.fromhex(birth_id), salt)
+        digest = hashlib.sha256(plan).digest()
+        generation = readplan.generation(digest)
+        if generation != 0 and generation not in taken_generations:
+            return BoardPlan(board_name, generation, plan, digest, birth_id, tuple(reads), profiles)
+    raise ValueError(f"taken_generations: {len(taken_generations)} leave none of 256 salts for {board_name}")
+
+
+def _units(points: Sequence[Point], bus: str) -> dict[int, list[Point]]:
+    """The points of each unit of a bus, by rising unit id; a unit's points in the sheet's order."""
+    unit_ids = sorted({point.unit_id for point in points if point.bus == bus})
+    return {
+        unit_id: [point for point in points if point.bus == bus and point.unit_id == unit_id] for unit_id in unit_ids
+    }
+
+
+def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
+    """The reads of one unit, shortest period first.
+
+    Points of one period share requests. Registers that a faster read brings anyway are not asked for again:
+    their point is then read more often than its row says.
+    """
+    reads: list[PlannedRead] = []
+    for period_ms in sorted({point.period_ms for point in points}):
+        group = [point for point in points if point.period_ms == period_ms]
+        urgent = {point.point for point in group if point.urgent}
+        for read in plan_reads(profile, [channel_use(point) for point in group]):
+            is_urgent = any(use.point in urgent for use in read.uses)
+            faster = next((i for i, planned in enumerate(reads) if _brings(planned.read, read)), None)
+            if faster is None:
+                bus, unit_id = points[0].bus, points[0].unit_id
+                reads.append(PlannedRead(bus, unit_id, read, period_ms, is_urgent, profile.name))
+            else:
+                shared = reads[faster]
+                reads[faster] = replace(
+                    shared,
+                    read=replace(shared.read, uses=shared.read.uses + read.uses),
+                    urgent=shared.urgent or is_urgent,
+                )
+    return reads
+
+
+def channel_use(point: Point) -> ChannelUse:
+    """What a point wants of its unit's profile."""
+    return ChannelUse(point.point, point.channel, point.unit, point.range_low, point.range_high)
+
+
+def _brings(wide: Read, narrow: Read) -> bool:
+    """Whether the first read answers the second one too."""
+    return (
+        wide.function_code == narrow.function_code
+        and wide.address <= narrow.address
+        and narrow.address + narrow.count <= wide.address + wide.count
+    )

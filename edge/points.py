@@ -1,0 +1,404 @@
+"""The points sheet: from a CSV file's bytes to points, with everything that is wrong with it. Protocol.
+
+Owns the columns, the units as people write them, and the rules between the cells of a row and between rows.
+Reads what spreadsheets save: UTF-8 with or without a byte order mark, GB18030 (a Chinese Excel's CSV), blank
+rows, any order of columns. Must never repair a cell: a guessed number is a wrong alarm later.
+"""
+
+import csv
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from gettext import gettext as _
+
+from edge.problem import Problem, did_you_mean, half_width, one_of
+from protocols.model import Point
+from protocols.profile import Profile
+
+# A heading is "位号 point", or either half of it.
+COLUMNS = {
+    "point": "位号",
+    "name": "名称",
+    "area": "区域",
+    "medium": "介质",
+    "bus": "总线",
+    "unit_id": "站号",
+    "profile": "型号",
+    "channel": "测量",
+    "unit": "单位",
+    "range_low": "量程下限",
+    "range_high": "量程上限",
+    "period_s": "周期s",
+    "deadband": "上报死区",
+    "heartbeat_s": "上报间隔s",
+    "preset": "报警模板",
+    "LL": "低低",
+    "L": "低",
+    "H": "高",
+    "HH": "高高",
+    "CH": "极限",
+    "hazard": "重大危险源",
+    "quota_id": "平台编码",
+    "urgent": "加急",
+    "action": "处置措施",
+}
+_REQUIRED = ("point", "name", "area", "bus", "unit_id", "profile", "channel", "unit")
+_HALVES = {half.casefold(): column for column, chinese in COLUMNS.items() for half in (column, chinese)}
+
+# UCUM codes and what people write for them. Full-width characters are the same here; capitals are not: mpa is a
+# slip, and a thousand million times apart is what m and M mean.
+UNITS = {
+    "%{LEL}": ("%LEL", "LEL%"),
+    "%{vol}": ("%VOL", "%Vol", "%vol", "VOL%"),
+    "[ppm]": ("ppm", "PPM"),
+    "[ppb]": ("ppb", "PPB"),
+    "mg/m3": ("mg/m3",),
+    "Cel": ("℃", "°C", "C"),
+    "MPa": ("MPa", "Mpa"),
+    "kPa": ("kPa", "Kpa", "KPa"),
+    "Pa": ("Pa",),
+    "bar": ("bar", "Bar"),
+    "mbar": ("mbar", "mBar"),
+    "m": ("m", "米"),
+    "cm": ("cm", "厘米"),
+    "mm": ("mm", "毫米"),
+    "%": ("%",),
+    "%{RH}": ("%RH",),
+    "kg": ("kg",),
+    "t": ("t", "吨"),
+    "t/h": ("t/h",),
+    "m3": ("m3",),
+    "m3/h": ("m3/h",),
+    "mA": ("mA",),
+    "V": ("V",),
+}
+_UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for written in all_written}
+
+LIMITS = ("LL", "L", "H", "HH", "CH")
+# The limits that make sense under each preset: a gas detector's low alarm is a high one in the wrong column.
+PRESETS = {
+    "tank-level": LIMITS,
+    "temperature": ("LL", "L", "H", "HH"),
+    "combustible": ("H", "HH"),
+    "toxic": ("H", "HH"),
+    "oxygen": ("LL", "L", "H", "HH"),
+}
+
+_POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_EXCEL_NUMBER = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row with content: its number in the spreadsheet, and its cells, stripped, by column."""
+
+    number: int
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The rows of one sheet; `headings` are the recognised columns as they were written."""
+
+    file: str
+    headings: Mapping[str, str]
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    def profiles(self) -> set[str]:
+        """The profiles that its rows name."""
+        return {row.cells["profile"] for row in self.rows if row.cells.get("profile")}
+
+
+def heading(column: str) -> str:
+    """A column's full heading."""
+    return f"{COLUMNS[column]} {column}"
+
+
+def read_sheet(file: str, data: bytes) -> Sheet:
+    """The sheet's rows; none when its form is wrong, so that one wrong heading is one problem."""
+
+    def refused(code: str, text: str, row: int | None = None) -> Sheet:
+        return Sheet(file, {}, (), (Problem(code, file, "", None, text, row=row),), ())
+
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return refused("E-FIL-003", _("is a workbook. In the spreadsheet, save it as “CSV UTF-8”."))
+    text = _decode(data)
+    if text is None:
+        return refused("E-FIL-002", _("is neither UTF-8 nor GB18030 text. Save it as “CSV UTF-8”."))
+    table = [[cell.strip() for cell in cells] for cells in csv.reader(text.splitlines(keepends=True))]
+    filled = [(number, cells) for number, cells in enumerate(table, start=1) if any(cells)]
+    if not filled:
+        return refused("E-SHT-001", _("is empty. Its first row must be the headings."))
+    heading_row, names = filled[0]
+    if len(names) == 1 and re.search("[，;；\t]", names[0]):
+        text = _("its columns are not separated by half-width commas. Save it as “CSV UTF-8”.")
+        return refused("E-SHT-004", text, heading_row)
+    columns, problems, warnings = _columns(file, heading_row, names)
+    if problems:
+        return Sheet(file, {}, (), tuple(problems), tuple(warnings))
+    headings = {column: names[at] for at, column in columns.items()}
+    if len(filled) == 1:
+        text = _("has headings, but no point below them.")
+        problems.append(Problem("E-SHT-005", file, "", None, text, row=heading_row))
+    rows = []
+    for number, cells in filled[1:]:
+        rows.append(Row(number, {column: cells[at] for at, column in columns.items() if at < len(cells)}))
+        if any(cells[len(names) :]):
+            text = _("has more cells than headings. Put a text that has a comma in double quotes.")
+            point = rows[-1].cells.get("point", "")
+            problems.append(Problem("E-SHT-006", file, "", None, text, row=number, point=point))
+    return Sheet(file, headings, tuple(rows), tuple(problems), tuple(warnings))
+
+
+def _decode(data: bytes) -> str | None:
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def _columns(file: str, row: int, names: list[str]) -> tuple[dict[int, str], list[Problem], list[Problem]]:
+    """Which cell of a row is which column, and what is wrong with the headings."""
+    columns: dict[int, str] = {}
+    problems = []
+    warnings = []
+    for at, name in enumerate(names):
+        if not name:
+            continue
+        halves = {_HALVES[half] for half in half_width(name).casefold().split() if half in _HALVES}
+        if not halves:
+            text = _("this version knows no such column: it is kept, and not used.")
+            text += did_you_mean(name, _HALVES.values()) or did_you_mean(name, COLUMNS.values())
+            warnings.append(Problem("W-SHT-001", file, name, None, text, row=row))
+        elif len(halves) > 1:
+            text = _("names two columns at once: {columns}.")
+            text = text.format(columns=one_of(sorted(map(heading, halves))))
+            problems.append(Problem("E-SHT-003", file, name, None, text, row=row))
+        elif (column := halves.pop()) in columns.values():
+            text = _("this column stands twice. Delete one of them.")
+            problems.append(Problem("E-SHT-003", file, name, None, text, row=row))
+        else:
+            columns[at] = column
+    unknown = [warning.field for warning in warnings]
+    for column in _REQUIRED:
+        if column not in columns.values():
+            guess = did_you_mean(column, unknown) or did_you_mean(COLUMNS[column], unknown)
+            text = _("this column is missing, and every point needs it.") + guess
+            problems.append(Problem("E-SHT-002", file, heading(column), None, text, row=row))
+    return columns, problems, warnings
+
+
+class _Reader:
+    """One row on its way to a point. A wrong cell is noted, and reading goes on with a stand-in."""
+
+    def __init__(self, sheet: Sheet, row: Row, problems: list[Problem]) -> None:
+        self._sheet = sheet
+        self._row = row
+        self._problems = problems
+
+    def note(self, code: str, column: str, text: str) -> Problem:
+        """A problem of one cell; it is not yet counted."""
+        value = self._row.cells.get(column) or None
+        field = self._sheet.headings.get(column, heading(column))
+        point = self._row.cells["point"]
+        return Problem(code, self._sheet.file, field, value, text, row=self._row.number, point=point)
+
+    def wrong(self, code: str, column: str, text: str) -> None:
+        """A problem of one cell."""
+        self._problems.append(self.note(code, column, text))
+
+    def text(self, column: str) -> str:
+        """The cell's text; empty is a problem only where the column is required."""
+        value = self._row.cells.get(column, "")
+        if not value and column in _REQUIRED:
+            self.wrong("E-CEL-001", column, _("is empty, and every point needs it."))
+        return value
+
+    def choice(self, code: str, column: str, allowed: Collection[str]) -> str:
+        """The cell's text where it is one of `allowed` or empty, else empty."""
+        value = self.text(column)
+        if not value or value in allowed:
+            return value
+        text = _("does not exist. Allowed are: {allowed}.").format(allowed=one_of(allowed))
+        self.wrong(code, column, text + did_you_mean(value, allowed))
+        return ""
+
+    def number(self, column: str, low: float = float("-inf"), high: float = float("inf")) -> float | None:
+        """The cell's number; None where it is empty or wrong."""
+        value = self.text(column)
+        if not value:
+            return None
+        if not _NUMBER.fullmatch(value):
+            text = _("is not a number. Write digits, with a point before the decimals, like 12.5.")
+            plain = half_width(value)
+            if plain != value and _NUMBER.fullmatch(plain):
+                text = _("is full-width. Write {plain} with the keyboard in English.").format(plain=plain)
+            self.wrong("E-CEL-002", column, text)
+            return None
+        if not low <= float(value) <= high:
+            text = _("is out of range: allowed are {low:g} to {high:g}.").format(low=low, high=high)
+            if high == float("inf"):
+                text = _("is out of range: allowed is {low:g} or more.").format(low=low)
+            self.wrong("E-CEL-003", column, text)
+            return None
+        return float(value)
+
+    def tenths(self, column: str, low: float, high: float, default: float) -> int:
+        """The cell's seconds as milliseconds; whole tenths of a second."""
+        value = self.number(column, low, high)
+        if value is None:
+            return round(default * 1000)
+        if round(value * 1000) % 100:
+            self.wrong("E-CEL-004", column, _("must be whole tenths of a second, like 0.5."))
+        return round(value * 1000)
+
+    def whole(self, column: str, low: int, high: int, default: int) -> int:
+        """The cell's whole number."""
+        value = self.number(column, low, high)
+        if value is None:
+            return default
+        if value != int(value):
+            self.wrong("E-CEL-004", column, _("must be a whole number."))
+        return int(value)
+
+
+def read_points(
+    sheet: Sheet, buses: Collection[str], profiles: Mapping[str, Profile], profile_names: Collection[str]
+) -> tuple[tuple[Point, ...], list[Problem], list[Problem]]:
+    """The points of the sheet's rows; problems; reminders. With problems the points must not be used.
+
+    `profiles` are those that could be loaded, `profile_names` those that exist: one with faults of its own is
+    reported where it was loaded, not once more for every point.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    points = []
+    seen: dict[tuple[object, ...], tuple[int, Point]] = {}
+    for row in sheet.rows:
+        reader = _Reader(sheet, row, problems)
+        point = _point(reader, buses, profiles, profile_names, warnings)
+        points.append(point)
+        _compare(reader, row.number, point, seen)
+    return tuple(points), problems, warnings
+
+
+def _point(
+    reader: _Reader,
+    buses: Collection[str],
+    profiles: Mapping[str, Profile],
+    profile_names: Collection[str],
+    warnings: list[Problem],
+) -> Point:
+    name = reader.text("point")
+    if name and not _POINT.fullmatch(name):
+        text = _("must be asset.quantity in letters, digits, _ and -, like TK101.level.")
+        plain = half_width(name)
+        text += did_you_mean(name, [plain]) if plain != name and _POINT.fullmatch(plain) else ""
+        reader.wrong("E-PNT-001", "point", text)
+    profile_name = reader.choice("E-PRF-001", "profile", profile_names)
+    profile = profiles.get(profile_name)
+    channel = reader.choice("E-PRF-002", "channel", profile.channels) if profile else reader.text("channel")
+    unit_text = reader.text("unit")
+    range_low, range_high = reader.number("range_low"), reader.number("range_high")
+    if range_low is not None and range_high is not None and range_low >= range_high:
+        reader.wrong("E-RNG-001", "range_high", _("is not above range_low {low:g}.").format(low=range_low))
+        range_low = range_high = None
+    unit = _UCUM.get(half_width(unit_text).replace(" ", ""), "")
+    if unit_text and not unit:
+        text = _("is not a known unit. Known are: {allowed}.")
+        text = text.format(allowed=one_of(written[0] for written in UNITS.values()))
+        reader.wrong("E-UOM-001", "unit", text + did_you_mean(unit_text, _UCUM))
+    preset = reader.choice("E-LIM-005", "preset", PRESETS)
+    quota_id = reader.text("quota_id")
+    if _EXCEL_NUMBER.fullmatch(quota_id):
+        text = _("the spreadsheet shortened a long code. Format the column as text, then enter it again.")
+        reader.wrong("E-PNT-004", "quota_id", text)
+    return Point(
+        point=name,
+        name=reader.text("name"),
+        area=reader.text("area"),
+        medium=reader.text("medium"),
+        unit=unit,
+        unit_text=unit_text,
+        type="f32",
+        decimals=0,
+        range_low=range_low,
+        range_high=range_high,
+        period_ms=reader.tenths("period_s", 0.1, 3600, default=1),
+        deadband=reader.number("deadband", low=0) or 0.0,
+        heartbeat_s=reader.whole("heartbeat_s", 1, 86400, default=60),
+        urgent=bool(reader.whole("urgent", 0, 1, default=0)),
+        bus=reader.choice("E-BUS-001", "bus", buses),
+        unit_id=reader.whole("unit_id", 1, 247, default=0),
+        profile=profile_name,
+        channel=channel,
+        limits=_limits(reader, preset, range_low, range_high, warnings),
+        preset=preset,
+        action=reader.text("action"),
+        hazard=reader.text("hazard"),
+        quota_id=quota_id,
+    )
+
+
+def _limits(
+    reader: _Reader, preset: str, range_low: float | None, range_high: float | None, warnings: list[Problem]
+) -> tuple[tuple[str, float], ...]:
+    limits: list[tuple[str, float]] = []
+    for kind in LIMITS:
+        limit = reader.number(kind)
+        if limit is None:
+            continue
+        is_low = kind in ("LL", "L")
+        if preset and kind not in PRESETS[preset]:
+            text = _("preset {preset} has no such alarm. Allowed are: {allowed}.")
+            reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=one_of(PRESETS[preset])))
+        elif limits and limit <= limits[-1][1]:
+            text = _("is not above {kind} = {value:g}: the limits must rise from LL to CH.")
+            reader.wrong("E-LIM-001", kind, text.format(kind=limits[-1][0], value=limits[-1][1]))
+        elif range_low is not None and limit < range_low:
+            text = _("is below range_low {low:g}: {effect}. Raise {kind} or change the range.")
+            effect = _("it can never alarm") if is_low else _("it would always alarm")
+            reader.wrong("E-LIM-002", kind, text.format(low=range_low, effect=effect, kind=kind))
+        elif range_high is not None and limit > range_high:
+            text = _("is above range_high {high:g}: {effect}. Lower {kind} or change the range.")
+            effect = _("it would always alarm") if is_low else _("it can never alarm")
+            reader.wrong("E-LIM-003", kind, text.format(high=range_high, effect=effect, kind=kind))
+        else:
+            limits.append((kind, limit))
+            if limit == (range_low if is_low else range_high):
+                text = _("is the very end of the range: it alarms only there.")
+                warnings.append(reader.note("W-LIM-002", kind, text))
+    if limits and not reader.text("preset"):
+        text = _("is empty, but the point has limits. Allowed are: {allowed}.")
+        reader.wrong("E-LIM-004", "preset", text.format(allowed=one_of(PRESETS)))
+    if preset and not limits:
+        warnings.append(reader.note("W-LIM-001", "preset", _("the point has no limit, so it never alarms.")))
+    return tuple(limits)
+
+
+def _compare(reader: _Reader, row: int, point: Point, seen: dict[tuple[object, ...], tuple[int, Point]]) -> None:
+    """What is wrong between this row and the rows above it; `seen` is the first row of each identity."""
+    first, _same = seen.setdefault(("point", point.point), (row, point))
+    if first != row:
+        reader.wrong("E-PNT-002", "point", _("stands in row {row} already.").format(row=first))
+    if point.quota_id:
+        first, _same = seen.setdefault(("quota_id", point.quota_id), (row, point))
+        if first != row:
+            reader.wrong("E-PNT-005", "quota_id", _("stands in row {row} already.").format(row=first))
+    if not (point.bus and point.unit_id and point.profile):
+        return  # a cell of them is wrong, and was reported
+    first, other = seen.setdefault(("unit", point.bus, point.unit_id), (row, point))
+    if other.profile != point.profile:
+        text = _("row {row} says that unit {unit_id} of bus {bus} is {profile}. One of the rows is wrong.")
+        text = text.format(row=first, unit_id=point.unit_id, bus=point.bus, profile=other.profile)
+        reader.wrong("E-UNT-001", "profile", text)
+    first, _same = seen.setdefault(("channel", point.bus, point.unit_id, point.channel), (row, point))
+    if first != row:
+        text = _("row {row} reads the same channel of unit {unit_id} of bus {bus}. Is the unit_id right?")
+        text = text.format(row=first, unit_id=point.unit_id, bus=point.bus)
+        reader.wrong("E-PNT-003", "channel", text)

@@ -1,0 +1,427 @@
+"""Wrong site files: every mistake has its code, place and suggestion, in both languages, all of them at once."""
+
+import dataclasses
+import gettext
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+from edge.config import ConfigError, examine, load_site
+from edge.points import heading
+from edge.problem import Problem
+from protocols import profile
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "hil_tests" / "site"
+
+
+@pytest.fixture(scope="session")
+def locale_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Chinese texts as they stand in the tree, compiled."""
+    messages = tmp_path_factory.mktemp("locale") / "zh_CN" / "LC_MESSAGES"
+    messages.mkdir(parents=True)
+    source = ROOT / "edge/locale/zh_CN/LC_MESSAGES/tankgate.po"
+    with source.open("rb") as po, (messages / "tankgate.mo").open("wb") as mo:
+        write_mo(mo, read_po(po))
+    return messages.parents[1]
+
+
+@pytest.fixture
+def speak(locale_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Choose the language of what follows."""
+    domain, directory = gettext.textdomain(), gettext.bindtextdomain("tankgate")
+    gettext.bindtextdomain("tankgate", locale_dir)
+    gettext.textdomain("tankgate")
+    yield lambda language: monkeypatch.setenv("LANGUAGE", language)
+    gettext.bindtextdomain("tankgate", directory)
+    gettext.textdomain(domain)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A copy of the example site that a test may spoil."""
+    return Path(copytree(EXAMPLE, tmp_path / "site"))
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    """Change one place of a file, which must be there once."""
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file.name}"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def cell(file: Path, row: int, column: str) -> str:
+    """One cell of the sheet; rows are numbered as a spreadsheet does."""
+    lines = [line.split(",") for line in file.read_text(encoding="utf-8").splitlines()]
+    return lines[row - 1][[heading.split()[-1] for heading in lines[0]].index(column)]
+
+
+def change_cell(file: Path, row: int, column: str, value: str) -> None:
+    """Write one cell of the sheet."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    at = [heading.split()[-1] for heading in lines[0].split(",")].index(column)
+    cells = lines[row - 1].split(",")
+    cells[at] = value
+    lines[row - 1] = ",".join(cells)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def codes(problems: tuple[Problem, ...]) -> list[str]:
+    return [problem.code for problem in problems]
+
+
+# --- what is right ------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_right() -> None:
+    examined = examine(EXAMPLE / "gateway.toml")
+    assert [str(problem) for problem in examined.problems + examined.warnings] == []
+    site = load_site(EXAMPLE / "gateway.toml")
+    assert (len(site.boards), len(site.buses), len(site.points)) == (2, 3, 22)
+    assert sum(kind != "CH" for point in site.points for kind, _limit in point.limits) == 56
+    level = site.points[0]
+    assert (level.point, level.unit, level.unit_text, level.period_ms) == ("TK101.level", "m", "m", 2000)
+    assert level.limits == (("LL", 1.0), ("L", 1.5), ("H", 10.8), ("HH", 11.4), ("CH", 12.2))
+    units = {point.unit_text: point.unit for point in site.points}
+    assert units == {"m": "m", "℃": "Cel", "%LEL": "%{LEL}", "ppm": "[ppm]", "%VOL": "%{vol}"}
+    assert site.store.path == str(EXAMPLE / "store")
+    assert site.store.max_bytes == 8_000_000_000
+    assert str(site.buses[1].line) == "19200 8N1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+def test_the_sheet_is_read_in_every_encoding_that_spreadsheets_write(site: Path, encoding: str) -> None:
+    sheet = site / "points.csv"
+    text = sheet.read_text(encoding="utf-8").replace("\n", "\r\n")
+    sheet.write_bytes(text.encode(encoding))
+    assert load_site(site / "gateway.toml").points == load_site(EXAMPLE / "gateway.toml").points
+
+
+@pytest.mark.parametrize("half", [0, -1], ids=["chinese", "english"])
+def test_columns_are_recognised_by_either_half_in_any_order(site: Path, half: int) -> None:
+    sheet = site / "points.csv"
+    heading, *rows = [line.split(",") for line in sheet.read_text(encoding="utf-8").splitlines()]
+    lines = [[name.split()[half] for name in heading], *rows]
+    sheet.write_text("\n".join(",".join(reversed(cells)) for cells in lines), encoding="utf-8")
+    assert load_site(site / "gateway.toml").points == load_site(EXAMPLE / "gateway.toml").points
+
+
+def test_blank_rows_do_not_shift_row_numbers(site: Path) -> None:
+    change_cell(site / "points.csv", 4, "HH", "12.8")
+    replace(site / "points.csv", "TK101.level,", "\n,,,\nTK101.level,")
+    (problem,) = examine(site / "gateway.toml").problems
+    assert (problem.code, problem.row, problem.point) == ("E-LIM-003", 6, "TK103.level")
+
+
+def test_a_quoted_text_may_have_commas(site: Path) -> None:
+    replace(site / "points.csv", "停泵；开启排风；便携仪复测", '"停泵,开启排风,便携仪复测"')
+    points = {point.point: point for point in load_site(site / "gateway.toml").points}
+    assert points["GD07.gas"].action == "停泵,开启排风,便携仪复测"
+
+
+@pytest.mark.parametrize(("written", "unit"), [("％ＬＥＬ", "%{LEL}"), ("% LEL", "%{LEL}"), ("LEL%", "%{LEL}")])
+def test_units_are_read_as_people_write_them(site: Path, written: str, unit: str) -> None:
+    change_cell(site / "points.csv", 14, "unit", written)
+    point = load_site(site / "gateway.toml").points[12]
+    assert (point.unit, point.unit_text) == (unit, written)
+
+
+def test_a_profile_beside_the_site_goes_before_the_built_in_one(site: Path) -> None:
+    text = "# ours\n" + profile.builtin("sensepoint-xcd").text
+    (site / "profiles").mkdir()
+    (site / "profiles" / "sensepoint-xcd.toml").write_text(text, encoding="utf-8")
+    assert load_site(site / "gateway.toml").profiles["sensepoint-xcd"].text == text
+
+
+def test_the_hash_covers_every_file_and_nothing_else(site: Path) -> None:
+    def config_hash() -> str:
+        return load_site(site / "gateway.toml").config_hash
+
+    first = config_hash()
+    assert first.startswith("sha256:") and len(first) == 71
+    (site / "notes.txt").write_text("not a part of the site", encoding="utf-8")
+    assert config_hash() == first
+    hashes = {first}
+    replace(site / "gateway.toml", "days = 30", "days = 31")
+    hashes.add(config_hash())
+    change_cell(site / "points.csv", 2, "deadband", "0.02")
+    hashes.add(config_hash())
+    (site / "profiles").mkdir()
+    text = "# ours\n" + profile.builtin("sensepoint-xcd").text
+    (site / "profiles" / "sensepoint-xcd.toml").write_text(text, encoding="utf-8")
+    hashes.add(config_hash())
+    assert len(hashes) == 4
+
+
+# --- one mistake each ---------------------------------------------------------------------------------------
+
+# Code; field; what is replaced in gateway.toml, and by what; what stands on the reported line; parts of the
+# sentence in English and in Chinese.
+TOML_MISTAKES = [
+    ("E-KEY-001", "site.timezon", "timezone =", "timezon =", "timezon =",
+     "Did you mean “timezone”?", "是不是“timezone”？"),
+    ("E-KEY-001", "buses.level.othermaster", "# other_master =", "othermaster =", "othermaster",
+     "Did you mean “other_master”?", "是不是“other_master”？"),
+    ("E-KEY-001", "store.keep.reading_days", "readings_days", "reading_days", "keep",
+     "Did you mean “readings_days”?", "是不是“readings_days”？"),
+    ("E-KEY-001", "destination", "[destinations.", "[destination.", "[destination.district]",
+     "Did you mean “destinations”?", "是不是“destinations”？"),
+    ("E-KEY-002", "destinations.district.feed", 'feed = "json"', "", "[destinations.district]",
+     "is missing", "缺少"),
+    ("E-KEY-003", "outputs", "[store]", "[outputs.horn]\ncoil = 0\n[store]", "[outputs.horn]",
+     "does not support this yet", "还不支持"),
+    ("E-KEY-003", "inputs", "[store]", "[inputs.mute]\npin = 26\n[store]", "[inputs.mute]",
+     "does not support this yet", "还不支持"),
+    ("E-KEY-003", "voting", "[store]", '[voting.area-a]\nrule = "2oo4"\n[store]', "[voting.area-a]",
+     "does not support this yet", "还不支持"),
+    ("E-KEY-003", "destinations.district.await_receipt", 'feed = "json"', 'feed = "json"\nawait_receipt = true',
+     "await_receipt", "does not support this yet", "还不支持"),
+    ("E-VAL-001", "buses.gas-a.uart", "uart  = 2", 'uart  = "2"', 'uart  = "2"',
+     "a whole number without quotes", "不加引号的整数"),
+    ("E-VAL-001", "boards.cab2.id", '"esp32-a0b765112233"', "3", "id   = 3",
+     "a text in double quotes", "双引号里的文字"),
+    ("E-VAL-001", "boards.cab3", "[boards.cab2]", "[boards]\ncab3 = 1\n[boards.cab2]", "cab3",
+     "must be a table", "应是一个表"),
+    ("E-VAL-002", "site.gateway", '"jt-0042"', '"JT_0042"', "JT_0042", "small letters", "小写字母"),
+    ("E-VAL-002", "site.gateway", '"jt-0042"', '"ｊｔ-0042"', "ｊｔ", "Write jt-0042 instead", "改成半角：jt-0042"),
+    ("E-VAL-002", "destinations.a b", "[destinations.district]", '[destinations."a b"]', "a b",
+     "like gas-a", "如 gas-a"),
+    ("E-VAL-002", "buses.gas-a.line", '"19200 8N1"', '"19200,8,N,1"', "19200,", "like 9600 8N1", "如 9600 8N1"),
+    ("E-VAL-002", "store.max_bytes", '"8 GB"', '"8G"', "8G", "like 8 GB", "如 8 GB"),
+    ("E-VAL-002", "destinations.district.url", '"mqtt://127', '"http://127', "http",
+     "mqtts:// or mqtt://", "mqtts:// 或 mqtt://"),
+    ("E-VAL-003", "site.timezone", "Asia/Shanghai", "Asia/Shanghi", "Shanghi",
+     "Did you mean “Asia/Shanghai”?", "是不是“Asia/Shanghai”？"),
+    ("E-VAL-003", "destinations.district.feed", '"json"', '"sparkplug"', "sparkplug",
+     "speaks only “json”", "只会“json”"),
+    ("E-VAL-003", "buses.gas-a.uart", "uart  = 2", "uart  = 3", "uart  = 3", "1 and 2", "1 和 2"),
+    ("E-VAL-003", "schema", "schema = 1", "schema = 2", "schema = 2", "reads schema 1", "读 schema 1"),
+    ("E-BRD-001", "boards.cab2.id", "esp32-a0b765112233", "esp32s3-7cdfa1e40c11",
+     'id   = "esp32s3-7cdfa1e40c11"\nport', "board cab1", "采集板 cab1"),
+    ("E-BRD-002", "buses.gas-b.board", '"cab2"', '"cap2"', "cap2", "Did you mean “cab2”?", "是不是“cab2”？"),
+    ("E-BRD-003", "buses.gas-a.uart", "uart  = 2", "uart  = 1 #", "uart  = 1 #", "bus level", "总线 level"),
+    ("E-BRD-004", "buses.gas-b.uart", '"cab2"\nuart  = 1', '"cab2"\nuart  = 2', 'uart  = 2\nline  = "9600',
+     "only bus is on uart 1", "唯一的总线接 uart 1"),
+    ("E-DST-001", "destinations.district.cert", '"mqtt://127.0.0.1:1883"', '"mqtts://a:8883"\ncert = "a.pem"', 'cert = "a',
+     "cert and key belong together", "cert 和 key 要一起写"),
+    ("E-DST-002", "destinations.district.ca", "# ca ", "ca ", "ca   =", "Write mqtts://", "改成 mqtts://"),
+    ("E-FIL-001", "site.points", '"points.csv"', '"point.csv"', '"point.csv"',
+     "Did you mean “points.csv”?", "是不是“points.csv”？"),
+    ("E-TOM-001", "", '"json"', "json", "feed = json", "needs double quotes", "双引号"),
+    ("E-TOM-002", "", "group    =", "group    ＝", "＝", "column 10: ＝ is full-width. Write =", "第 10 列：＝ 是全角"),
+    ("E-TOM-002", "", '"changzhou-jintan"', "“changzhou-jintan”", "“", '“ is full-width. Write "', "“ 是全角"),
+    ("E-TOM-003", "", "[buses.gas-a]", "[buses.level]", '[buses.level]\nboard = "cab1"\nuart  = 2',
+     "Delete one of them", "删掉一处"),
+]  # fmt: skip
+
+# Code; row, column and value of the changed cell; parts of the sentence in English and in Chinese.
+SHEET_MISTAKES = [
+    ("E-CEL-001", 2, "name", "", "is empty", "是空的"),
+    ("E-CEL-002", 2, "HH", "11.4m", "like 12.5", "如 12.5"),
+    ("E-CEL-002", 2, "HH", "１１.４", "Write 11.4", "改成 11.4"),
+    ("E-CEL-003", 2, "unit_id", "300", "1 to 247", "1 到 247"),
+    ("E-CEL-003", 2, "deadband", "-1", "0 or more", "不小于 0"),
+    ("E-CEL-004", 2, "unit_id", "1.5", "a whole number", "整数"),
+    ("E-CEL-004", 2, "period_s", "0.25", "whole tenths of a second", "0.1 秒的整数倍"),
+    ("E-PNT-001", 2, "point", "TK101液位", "asset.quantity", "设备.测量"),
+    ("E-PNT-001", 2, "point", "ＴＫ101.level", "Did you mean “TK101.level”?", "是不是“TK101.level”？"),
+    ("E-PNT-002", 3, "point", "TK101.level", "row 2", "第 2 行"),
+    ("E-PNT-003", 15, "unit_id", "1", "row 14", "第 14 行"),
+    ("E-PNT-004", 2, "quota_id", "1.23457E+11", "Format the column as text", "设成文本格式"),
+    ("E-PNT-005", 3, "quota_id", "E12345678001G0001YW001", "row 2", "第 2 行"),
+    ("E-BUS-001", 14, "bus", "gas_a", "Did you mean “gas-a”?", "是不是“gas-a”？"),
+    ("E-UNT-001", 20, "unit_id", "20", "unit 20 of bus gas-b is adam-4017p", "总线 gas-b 站号 20 是 adam-4017p"),
+    ("E-PRF-001", 2, "profile", "vegapuls", "Did you mean “vegapuls-modbus”?", "是不是“vegapuls-modbus”？"),
+    ("E-PRF-002", 2, "channel", "levle", "Did you mean “level”?", "是不是“level”？"),
+    ("E-UOM-001", 14, "unit", "%LE", "Did you mean “%LEL”?", "是不是“%LEL”？"),
+    ("E-UOM-002", 14, "unit", "m", "", ""),
+    ("E-RNG-001", 2, "range_high", "-1", "not above range_low 0", "不大于量程下限 0"),
+    ("E-LIM-001", 2, "HH", "10.8", "not above H = 10.8", "不大于 H = 10.8"),
+    ("E-LIM-002", 2, "LL", "-1", "below range_low 0: it can never alarm. Raise LL",
+     "小于量程下限 0，永远不会报警。改大 LL，或改量程。"),
+    ("E-LIM-003", 4, "HH", "12.8", "above range_high 12.5: it can never alarm. Lower HH",
+     "大于量程上限 12.5，永远不会报警。改小 HH，或改量程。"),
+    ("E-LIM-004", 2, "preset", "", "the point has limits", "有限值"),
+    ("E-LIM-005", 14, "preset", "combustable", "Did you mean “combustible”?", "是不是“combustible”？"),
+    ("E-LIM-006", 14, "L", "5", "Allowed are: H, HH", "可用的有：H、HH"),
+]  # fmt: skip
+
+
+def check_in_both_languages(
+    speak: Callable[[str], None], path: Path, expected: Problem, english: str, chinese: str
+) -> None:
+    """One problem, the same in both languages but for its words, and none of them left untranslated."""
+    texts = []
+    for language, part in (("en", english), ("zh_CN", chinese)):
+        speak(language)
+        (problem,) = examine(path).problems
+        assert part in problem.text
+        assert dataclasses.replace(problem, text="") == expected
+        assert str(problem).endswith(problem.code) and "\n" not in str(problem)
+        texts.append(problem.text)
+    assert texts[0] != texts[1], "the sentence has no Chinese"
+
+
+@pytest.mark.parametrize(("code", "field", "old", "new", "where", "english", "chinese"), TOML_MISTAKES)
+def test_a_mistake_in_gateway_toml(
+    site: Path,
+    speak: Callable[[str], None],
+    code: str,
+    field: str,
+    old: str,
+    new: str,
+    where: str,
+    english: str,
+    chinese: str,
+) -> None:
+    path = site / "gateway.toml"
+    replace(path, old, new)
+    text = path.read_text(encoding="utf-8")
+    line = text[: text.index(where)].count("\n") + 1
+    speak("en")
+    (problem,) = examine(path).problems
+    expected = Problem(code, "gateway.toml", field, problem.value, "", line=line)
+    check_in_both_languages(speak, path, expected, english, chinese)
+
+
+@pytest.mark.parametrize(("code", "row", "column", "value", "english", "chinese"), SHEET_MISTAKES)
+def test_a_mistake_in_the_sheet(
+    site: Path,
+    speak: Callable[[str], None],
+    code: str,
+    row: int,
+    column: str,
+    value: str,
+    english: str,
+    chinese: str,
+) -> None:
+    change_cell(site / "points.csv", row, column, value)
+    if code in ("E-PNT-003", "E-UNT-001"):  # the cell that shows it is another one than the wrong one
+        column = {"E-PNT-003": "channel", "E-UNT-001": "profile"}[code]
+        value = {"E-PNT-003": "gas", "E-UNT-001": "gas-module-6in1"}[code]
+    expected = Problem(
+        code, "points.csv", heading(column), value or None, "", row=row, point=cell(site / "points.csv", row, "point")
+    )
+    check_in_both_languages(speak, site / "gateway.toml", expected, english, chinese)
+
+
+SHEETS: list[tuple[str, Callable[[str], bytes], str, str]] = [
+    ("E-SHT-001", lambda text: b"\n\n", "is empty", "是空的"),
+    ("E-SHT-002", lambda text: text.replace("单位 unit,", "单 位,").encode(), "is missing", "缺少"),
+    ("E-SHT-003", lambda text: text.replace("介质 medium", "区域 area").encode(), "twice", "两次"),
+    ("E-SHT-003", lambda text: text.replace("介质 medium", "介质 area").encode(), "two columns", "两列"),
+    ("E-SHT-004", lambda text: text.replace(",", ";").encode(), "half-width commas", "半角逗号"),
+    ("E-SHT-004", lambda text: text.replace(",", "，").encode(), "half-width commas", "半角逗号"),
+    ("E-SHT-005", lambda text: text.splitlines()[0].encode(), "no point", "没有点"),
+    ("E-SHT-006", lambda text: (text.rstrip() + ",复测\n").encode(), "double quotes", "双引号"),
+    ("E-FIL-002", lambda text: text.encode("utf-16"), "CSV UTF-8", "CSV UTF-8"),
+    ("E-FIL-003", lambda text: b"PK\x03\x04 a workbook", "workbook", "工作簿"),
+]
+
+
+@pytest.mark.parametrize(("code", "spoil", "english", "chinese"), SHEETS)
+def test_a_sheet_of_the_wrong_form(
+    site: Path,
+    speak: Callable[[str], None],
+    code: str,
+    spoil: Callable[[str], bytes],
+    english: str,
+    chinese: str,
+) -> None:
+    sheet = site / "points.csv"
+    sheet.write_bytes(spoil(sheet.read_text(encoding="utf-8")))
+    for language, part in (("en", english), ("zh_CN", chinese)):
+        speak(language)
+        (problem,) = examine(site / "gateway.toml").problems
+        assert (problem.code, problem.file) == (code, "points.csv")
+        assert part in problem.text
+
+
+# --- the whole of it ----------------------------------------------------------------------------------------
+
+
+def test_the_sentence_that_the_technician_reads(site: Path, speak: Callable[[str], None]) -> None:
+    change_cell(site / "points.csv", 4, "HH", "12.8")
+    replace(site / "gateway.toml", 'board = "cab2"', 'board = "cap2"')
+    speak("zh_CN")
+    toml, sheet = examine(site / "gateway.toml").problems
+    assert str(toml) == (
+        "gateway.toml 第 28 行 [buses.gas-b.board] = cap2：没有这块采集板。可用的有：cab1、cab2。"
+        "是不是“cab2”？ E-BRD-002"
+    )
+    assert str(sheet) == (
+        "points.csv 第 4 行 TK103.level [高高 HH] = 12.8：大于量程上限 12.5，永远不会报警。"
+        "改小 HH，或改量程。 E-LIM-003"
+    )
+    speak("en")
+    toml, sheet = examine(site / "gateway.toml").problems
+    assert str(toml) == (
+        "gateway.toml line 28 [buses.gas-b.board] = cap2: there is no such board. Allowed are: cab1, cab2. "
+        "Did you mean “cab2”? E-BRD-002"
+    )
+    assert str(sheet) == (
+        "points.csv row 4 TK103.level [高高 HH] = 12.8: is above range_high 12.5: it can never alarm. "
+        "Lower HH or change the range. E-LIM-003"
+    )
+
+
+def test_all_problems_of_all_files_at_once(site: Path) -> None:
+    replace(site / "gateway.toml", "timezone =", "timezon =")
+    replace(site / "gateway.toml", "uart  = 2", "uart  = 3")
+    change_cell(site / "points.csv", 2, "unit_id", "0")
+    change_cell(site / "points.csv", 2, "HH", "hoch")
+    change_cell(site / "points.csv", 23, "bus", "gas-c")
+    change_cell(site / "points.csv", 14, "profile", "ours")
+    (site / "profiles").mkdir()
+    (site / "profiles" / "ours.toml").write_text("version = ", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_site(site / "gateway.toml")
+    assert set(codes(caught.value.problems)) >= {
+        "E-KEY-001", "E-KEY-002", "E-VAL-003", "E-CEL-002", "E-CEL-003", "E-BUS-001", "E-PRF-003"
+    }  # fmt: skip
+    assert all(str(problem) in str(caught.value) for problem in caught.value.problems)
+
+
+def test_unknown_columns_are_kept_and_reported(site: Path, speak: Callable[[str], None]) -> None:
+    replace(site / "points.csv", "介质 medium", "介制")
+    speak("en")
+    examined = examine(site / "gateway.toml")
+    assert examined.site is not None
+    (warning,) = examined.warnings
+    assert (warning.code, warning.row, warning.field) == ("W-SHT-001", 1, "介制")
+
+
+def test_reminders_do_not_refuse(site: Path) -> None:
+    for column in ("H", "HH"):
+        change_cell(site / "points.csv", 14, column, "")
+    change_cell(site / "points.csv", 15, "HH", "100")
+    replace(site / "gateway.toml", "[buses.level]", '[boards.cab3]\nid = "esp32-000000000003"\n[buses.level]')
+    text = (site / "gateway.toml").read_text(encoding="utf-8")
+    (site / "gateway.toml").write_text(text[: text.index("[destinations")], encoding="utf-8")
+    examined = examine(site / "gateway.toml")
+    assert examined.site is not None
+    assert sorted(codes(examined.warnings)) == ["W-BRD-001", "W-DST-001", "W-LIM-001", "W-LIM-002"]
+
+
+def test_files_that_cannot_be_read(site: Path) -> None:
+    assert codes(examine(site / "gatewy.toml").problems) == ["E-FIL-001"]
+    assert codes(examine(site / "none" / "gateway.toml").problems) == ["E-FIL-001"]
+    assert codes(examine(site).problems) == ["E-FIL-001"]
+    text = (site / "gateway.toml").read_text(encoding="utf-8")
+    (site / "gateway.toml").write_bytes(text.encode("gb18030"))
+    (problem,) = examine(site / "gateway.toml").problems
+    assert (problem.code, problem.line) == ("E-FIL-002", 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "site = 3", "[[boards]]", "boards.x = []", "[buses.x]\nuart = [1]\nboard = {}", "schema = 1.5"]
+)
+def test_no_file_however_odd_makes_a_traceback(site: Path, text: str) -> None:
+    (site / "gateway.toml").write_text(text, encoding="utf-8")
+    examined = examine(site / "gateway.toml")
+    assert examined.site is None and examined.problems
+    assert all(str(problem) for problem in examined.problems)
