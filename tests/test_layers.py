@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interpreters.test_board import files_on_board
-
 ROOT = Path(__file__).parents[1]
-FIRMWARE_SHELLS = {"boot", "main", "board", "board_host", "manifest"}
+FIRMWARE_SHELLS = {"boot.py", "main.py", "board.py"}
 
 PURE = {"protocol", "policy"}
 # What a protocol or a policy may import beside ours. Package data may be read (schemas, profiles): it is part
@@ -84,17 +82,15 @@ class Module:
 
 
 def repository() -> list[Module]:
-    board = {
-        source.resolve()
-        for path, source in files_on_board().items()
-        if Path(path).stem not in FIRMWARE_SHELLS
-    }
-    return [
-        Module(str(path.relative_to(ROOT)), ast.parse(text), path.resolve() in board)
-        for package in MAY_IMPORT
-        for path in sorted((ROOT / package).rglob("*.py"))
-        if (text := path.read_text(encoding="utf-8")) and not re.match(r"(test_.*|conftest)\.py", path.name)
-    ]
+    manifest = (ROOT / "firmware" / "manifest.py").read_text(encoding="utf-8")
+    board = set(re.findall(r'module\("([^"]+)"', manifest)) - FIRMWARE_SHELLS
+    modules = []
+    for path in sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")):
+        where = path.relative_to(ROOT).as_posix()
+        text = path.read_text(encoding="utf-8")
+        if text and not re.match(r"(test_.*|conftest)\.py", path.name):
+            modules.append(Module(where, ast.parse(text), where.removeprefix("firmware/") in board))
+    return modules
 
 
 def at(module: Module, node: ast.AST, sentence: str) -> str:

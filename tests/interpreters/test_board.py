@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hil_tests.bench.board import fill_flash
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MODULES = {path.stem: path for path in sorted((ROOT / "tests" / "board").glob("test_*.py"))}
@@ -20,30 +22,14 @@ INTERPRETERS = {
 }
 
 
-def files_on_board() -> dict[str, Path]:
-    """Each file that firmware/manifest.py puts on a virtual board: its path there, and where it lies here."""
-    firmware = ROOT / "firmware"
-    files = {}
-
-    def module(path: str, base_path: str = ".") -> None:
-        files[path] = firmware / base_path / {"board.py": "board_host.py"}.get(path, path)
-
-    exec((firmware / "manifest.py").read_text(encoding="utf-8"), {"module": module})
-    return files
-
-
 @pytest.fixture(scope="session")
 def board(tmp_path_factory):
     """A folder as a board's flash, with the tests beside it, and the other end of what they test."""
     folder = tmp_path_factory.mktemp("flash")
-    for path, source in {
-        **files_on_board(),
-        "protocols/link_edge.py": ROOT / "protocols" / "link_edge.py",
-        **{source.name: source for source in MODULES.values()},
-        "run.py": HERE / "run.py",
-    }.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        shutil.copy(source, folder / path)
+    fill_flash(folder)
+    shutil.copy(ROOT / "protocols" / "link_edge.py", folder / "protocols")
+    for source in [*MODULES.values(), HERE / "run.py"]:
+        shutil.copy(source, folder)
     return folder
 
 
