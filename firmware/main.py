@@ -1,7 +1,8 @@
 """The board's program: build the objects, run the one loop. Shell.
 
-Owns the order of things: the ring is allocated before any other object, the plan of the last time is polled whether an edge is there or
-not, and the loop runs under a locked heap, left only for what needs the heap (a command, a port that vanished).
+Owns the order of things: the ring is allocated before any other object, the plan of the last time is polled whether
+an edge is there or not, and the loop runs under a locked heap, left only for what needs the heap (a command, a port
+that vanished).
 Must never decide what is polled or sent: poller.py and link.py do.
 """
 
@@ -10,10 +11,9 @@ import hashlib
 
 import board
 from poller import Poller
-from recorder import Recorder
-
 from protocols import link, readplan
 from protocols.ticks import Uptime
+from recorder import Recorder
 
 FIRMWARE = (0, 1, 0)
 PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan

@@ -1,0 +1,95 @@
+"""The daemon's local door: one JSON line a request, one a reply, over a Unix socket. Shell.
+
+Owns the socket and the lines. What a request means the daemon decides. `ask` is the other side, for the command line.
+Must never wait: the door is served by the deciding thread between two of its own tasks.
+"""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+NAME = "control.sock"
+_LINE_MAX_BYTES = 65536
+
+
+class Door:
+    """The daemon's side. `sockets` are to be watched for reading; `receive` gives the requests of a readable one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        path.chmod(0o660)
+        self._listener.listen(4)
+        self._listener.setblocking(False)
+        self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
+
+    def filenos(self) -> list[int]:
+        """What to watch for reading."""
+        return [self._listener.fileno(), *self._clients]
+
+    def receive(self, fileno: int) -> list[tuple[int, dict[str, Any]]]:
+        """Requests that this descriptor brought, each with the client to reply to."""
+        if fileno == self._listener.fileno():
+            client, _address = self._listener.accept()
+            client.setblocking(False)
+            self._clients[client.fileno()] = (client, bytearray())
+            return []
+        client, received = self._clients[fileno]
+        try:
+            data = client.recv(4096)
+        except OSError:
+            data = b""
+        received += data
+        if not data or len(received) > _LINE_MAX_BYTES:
+            self._drop(fileno)
+            return []
+        requests = []
+        while b"\n" in received:
+            line, _newline, rest = bytes(received).partition(b"\n")
+            received[:] = rest
+            try:
+                request = json.loads(line)
+            except ValueError:
+                request = None
+            requests.append((fileno, request if isinstance(request, dict) else {}))
+        return requests
+
+    def reply(self, client: int, answer: dict[str, Any]) -> None:
+        """One line back; a client that is gone or does not read loses it."""
+        if client not in self._clients:
+            return
+        connection = self._clients[client][0]
+        connection.setblocking(True)
+        connection.settimeout(0.2)
+        try:
+            connection.sendall(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+            connection.setblocking(False)
+        except OSError:
+            self._drop(client)
+
+    def close(self) -> None:
+        """Close everything and remove the socket."""
+        for client in list(self._clients):
+            self._drop(client)
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _drop(self, fileno: int) -> None:
+        self._clients.pop(fileno)[0].close()
+
+
+def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
+    """One request to the daemon behind `path`; its answer. OSError when no daemon is there or it does not answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        connection.connect(str(path))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            line = lines.readline()
+    answer = json.loads(line) if line else None
+    if not isinstance(answer, dict):
+        raise ConnectionError(f"{path}: the daemon closed the connection without an answer")
+    return answer

@@ -1,0 +1,336 @@
+"""Samples -> readings -> batches and messages, in one pass and one order. Policy.
+
+Owns what happens to a record between the link and the disk: the plan of its generation says what it means, the clock
+of its boot says when it was, the profile says value and status, rule 8 of the feed says whether it is reported. Gives
+out whole batches, each with the messages numbered in it; nothing it gave out ever changes.
+Must never read a clock, touch the store or send anything.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
+from edge.boards import Taken
+from edge.planning import BoardPlan
+from edge.timebase import Clock
+from protocols import link, modbus
+from protocols.feeds import json_feed
+from protocols.model import Site
+from protocols.profile import Decoder
+
+BATCH_S = 1.0
+
+
+@dataclass(slots=True)
+class _Point:
+    """One point's reporting rule and its latest reading. It lives through changes of the configuration."""
+
+    name: str
+    deadband: float
+    heartbeat_ms: int
+    urgent: bool
+    reported: tuple[float | int | None, int, int] | None = None  # value, status, detail
+    beat: int | None = None  # the heartbeat slot of the latest reading
+    latest: tuple[int | None, float | int | None, int, int] | None = None  # utc_ms, value, status, detail
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One read of one plan, ready to be turned into readings."""
+
+    decoder: Decoder
+    bits: int  # count of coils or inputs; 0 for registers
+    points: tuple[tuple[int, _Point], ...]  # index in the birth, and the point
+    unit: tuple[str, int]  # bus, unit id
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a plan's samples mean: its reads and the birth that they belong to."""
+
+    birth: str
+    reads: tuple[_Read, ...]
+
+
+@dataclass(slots=True)
+class UnitCounts:
+    """How one unit has answered since the start of this process."""
+
+    ok: int = 0
+    timeout: int = 0
+    crc: int = 0
+    exception: int = 0
+    last_ok_ms: int | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A batch that is being filled: one birth, one kind of time, one boot while that is unsynced."""
+
+    birth: str
+    sections: list[Section] = field(default_factory=list)
+    places: dict[tuple[str, str, Clock], int] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    reported: list[int] = field(default_factory=list)
+
+
+class Pipeline:
+    """One epoch of one gateway. `take` what the boards sent, `close` gives what is to be committed together."""
+
+    def __init__(self, site: Site, epoch: str, mode: str, birth: str, births: Mapping[str, dict[str, Any]]) -> None:
+        self.epoch = epoch
+        self.gateway = site.gateway
+        self.mode = mode
+        self.birth = birth
+        self.next_seq = {"data": 1, "event": 1}
+        self.units: dict[tuple[str, int], UnitCounts] = {}
+        self.samples = 0
+        self.refused_samples = 0  # of plans that are not known
+        self._births = births
+        self._points: dict[str, _Point] = {}
+        self._meanings: dict[tuple[str, int], _Meaning] = {}
+        self._beat_offset_ms = json_feed.heartbeat_second(site.gateway) * 1000
+        self._open: dict[tuple[str, str, str], _Open] = {}
+        self._taken: dict[tuple[str, str], int] = {}
+        self._events: list[Message] = []
+        self._close_s: float | None = None
+        self._last: dict[tuple[str, str], tuple[int, Clock]] = {}  # newest sample of each boot: uptime, clock
+
+    def add_plan(self, plan: BoardPlan) -> None:
+        """From now on samples of this board and generation are understood."""
+        content = self._births[plan.birth]
+        index = {point["point"]: i for i, point in enumerate(content["points"])}
+        reads = []
+        for planned in plan.reads:
+            points = []
+            for use in planned.read.uses:
+                row = content["points"][index[use.point]]
+                points.append((index[use.point], self._point(row)))
+            bits = planned.read.count if planned.read.function_code <= modbus.READ_DISCRETE_INPUTS else 0
+            decoder = Decoder(plan.profiles[planned.profile], planned.read)
+            reads.append(_Read(decoder, bits, tuple(points), (planned.bus, planned.unit_id)))
+        self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads))
+
+    def begin(self, content: dict[str, Any], now_s: float) -> None:
+        """The epoch begins with its birth, as a message of the event stream."""
+        seq = self._number("event")
+        payload = json_feed.birth(self.gateway, self.epoch, seq, self.birth, content)
+        self._event(Message("event", seq, "birth", self.birth, payload, None), now_s)
+
+    def take(self, taken: Taken, clock: Clock, now_s: float) -> None:
+        """Records of a board, in order, read by `clock`."""
+        self._taken[taken.board, taken.boot] = taken.next_record
+        if self._close_s is None:
+            self._close_s = now_s + BATCH_S
+        unknown: list[int] = []
+        first_ms: int | None = None
+        before = self._last.get((taken.board, taken.boot))
+        for generation, kind, body in taken.records:
+            if kind != link.SAMPLE or len(body) < link.SAMPLE_HEAD_BYTES:
+                continue
+            uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
+            first_ms = uptime_ms if first_ms is None else first_ms
+            meaning = self._meanings.get((taken.board, generation))
+            if meaning is None or body[0] >= len(meaning.reads):
+                unknown.append(uptime_ms)
+                continue
+            self._last[taken.board, taken.boot] = (uptime_ms, clock)
+            self._sample(taken, meaning, clock, uptime_ms, body, now_s)
+        if taken.lost:
+            start_ms = before[0] if before else 0
+            end_ms = start_ms if first_ms is None else first_ms
+            lost = taken.lost if before else taken.lost - 1  # the first record of a boot names its plan
+            self.gap("ring_full", taken.board, taken.boot, clock, start_ms, end_ms, lost, "exact", now_s)
+        if unknown:
+            self.refused_samples += len(unknown)
+            self.gap(
+                "plan_unknown", taken.board, taken.boot, clock, unknown[0], unknown[-1], len(unknown), "exact", now_s
+            )
+
+    def clock_changed(self, board: str, boot: str, uptime_ms: int, clock: Clock, now_s: float) -> None:
+        """A new line from uptime to UTC: the receiver completes by it what went out without a time."""
+        if clock.utc_at_uptime_0_ms is None or clock.err_ms is None:
+            return
+        seq = self._number("event")
+        payload = json_feed.clock(
+            self.gateway,
+            self.epoch,
+            seq,
+            self.birth,
+            boot=f"{board}/{boot}",
+            from_uptime_ms=uptime_ms,
+            utc_at_uptime_0_ms=clock.utc_at_uptime_0_ms,
+            drift_ppm=clock.drift_ppb / 1000,
+            err_ms=clock.err_ms,
+        )
+        self._event(Message("event", seq, "clock", self.birth, payload, None), now_s)
+
+    def gap(
+        self,
+        cause: str,
+        board: str,
+        boot: str,
+        clock: Clock,
+        from_uptime_ms: int,
+        to_uptime_ms: int,
+        polls: int | None,
+        polls_are: str,
+        now_s: float,
+    ) -> None:
+        """Readings of this board are missing between two moments of one of its boots."""
+        seq = self._number("event")
+        payload = json_feed.gap(
+            self.gateway,
+            self.epoch,
+            seq,
+            self.birth,
+            cause=cause,
+            quality=_quality(board, boot, clock),
+            from_ms=_moment_ms(clock, from_uptime_ms),
+            to_ms=_moment_ms(clock, to_uptime_ms),
+            board=board,
+            polls=polls,
+            polls_are=polls_are,
+        )
+        self._event(Message("event", seq, "gap", self.birth, payload, None), now_s)
+
+    def restarted(self, board: str, previous_boot: str | None, now_s: float) -> None:
+        """A board began anew: what its ring still held is gone, and nobody can say how much that was."""
+        last = self._last.get((board, previous_boot or ""))
+        if previous_boot is not None and last is not None:
+            self.gap("board_restart", board, previous_boot, last[1], last[0], last[0], None, "unknown", now_s)
+
+    def due_s(self) -> float:
+        """When `close` wants to be called."""
+        return float("inf") if self._close_s is None else self._close_s
+
+    def close(self, now_s: float) -> list[Batch]:
+        """Everything taken so far, to be committed in one transaction; empty when nothing was."""
+        self._close_s = None
+        batches = []
+        for (_birth, _kind, _boot), filled in self._open.items():
+            messages = []
+            if filled.reported:
+                messages.append(self._data_message(filled))
+            batches.append(Batch(filled.birth, tuple(filled.sections), tuple(filled.rows), (), tuple(messages)))
+        self._open.clear()
+        if self._taken or self._events:
+            taken = tuple((board, boot, number) for (board, boot), number in self._taken.items())
+            batches.append(Batch(self.birth, (), (), taken, tuple(self._events)))
+            self._taken.clear()
+            self._events = []
+        return batches
+
+    def latest(self) -> Iterable[tuple[str, tuple[int | None, float | int | None, int, int] | None]]:
+        """Each point of the birth in force with its latest reading (utc_ms, value, status, detail)."""
+        for row in self._births[self.birth]["points"]:
+            yield row["point"], self._point(row).latest
+
+    def _point(self, row: dict[str, Any]) -> _Point:
+        point = self._points.get(row["point"])
+        if point is None:
+            point = self._points[row["point"]] = _Point(row["point"], 0.0, 1, False)
+        point.deadband = row["deadband"]
+        point.heartbeat_ms = row["heartbeat_s"] * 1000
+        point.urgent = row["urgent"]
+        return point
+
+    def _number(self, stream: str) -> int:
+        seq = self.next_seq[stream]
+        self.next_seq[stream] = seq + 1
+        return seq
+
+    def _event(self, message: Message, now_s: float) -> None:
+        self._events.append(message)
+        self._close_s = now_s  # an event closes the batch
+
+    def _sample(
+        self, taken: Taken, meaning: _Meaning, clock: Clock, uptime_ms: int, body: bytes, now_s: float
+    ) -> None:
+        self.samples += 1
+        read = meaning.reads[body[0]]
+        outcome = body[1]
+        utc_ms = clock.utc_ms(uptime_ms)
+        self._count(read.unit, outcome, utc_ms)
+        if outcome == modbus.OK:
+            readings = read.decoder.decode(_registers(body, read.bits))
+        else:
+            readings = read.decoder.failed(outcome, body[8] if outcome == modbus.EXCEPTION and len(body) > 8 else 0)
+        filled, section = self._batch(meaning.birth, taken.board, taken.boot, clock)
+        rows = filled.rows
+        moment_ms = uptime_ms if utc_ms is None else utc_ms
+        for (index, point), reading in zip(read.points, readings, strict=True):
+            if self._is_reported(point, moment_ms, reading.value, reading.status, reading.detail):
+                filled.reported.append(len(rows))
+                if point.urgent:
+                    self._close_s = now_s
+            rows.append(Row(section, uptime_ms, index, reading.value, reading.status, reading.detail))
+            point.latest = (utc_ms, reading.value, reading.status, reading.detail)
+
+    def _is_reported(
+        self, point: _Point, time_ms: int, value: float | int | None, status: int, detail: int
+    ) -> bool:
+        """Rule 8 of the feed, but for alarms."""
+        beat = (time_ms - self._beat_offset_ms) // point.heartbeat_ms
+        beats = beat != point.beat
+        point.beat = beat
+        last = point.reported
+        if last is not None and not beats and status == last[1] and detail == last[2]:
+            if value is None or last[0] is None:
+                return False
+            if abs(value - last[0]) <= point.deadband:
+                return False
+        point.reported = (value, status, detail)
+        return True
+
+    def _count(self, unit: tuple[str, int], outcome: int, utc_ms: int | None) -> None:
+        counts = self.units.setdefault(unit, UnitCounts())
+        if outcome == modbus.OK:
+            counts.ok += 1
+            counts.last_ok_ms = utc_ms
+        elif outcome == modbus.TIMEOUT:
+            counts.timeout += 1
+        elif outcome == modbus.EXCEPTION:
+            counts.exception += 1
+        else:
+            counts.crc += 1
+
+    def _batch(self, birth: str, board: str, boot: str, clock: Clock) -> tuple[_Open, int]:
+        key = (birth, clock.kind, f"{board}/{boot}" if clock.kind == "unsynced" else "")
+        filled = self._open.get(key)
+        if filled is None:
+            filled = self._open[key] = _Open(birth)
+        place = filled.places.get((board, boot, clock))
+        if place is None:
+            place = filled.places[board, boot, clock] = len(filled.sections)
+            filled.sections.append(
+                Section(board, boot, clock.kind, clock.err_ms, clock.utc_at_uptime_0_ms, clock.drift_ppb)
+            )
+        return filled, place
+
+    def _data_message(self, filled: _Open) -> Message:
+        seq = self._number("data")
+        points = self._births[filled.birth]["points"]
+        payload = data_payload(
+            self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, filled.reported
+        )
+        return Message("data", seq, "data", filled.birth, payload, bitmap(filled.reported, len(filled.rows)))
+
+
+def _quality(board: str, boot: str, clock: Clock) -> json_feed.TimeQuality:
+    return json_feed.TimeQuality(clock.kind, clock.err_ms, f"{board}/{boot}" if clock.kind == "unsynced" else None)
+
+
+def _moment_ms(clock: Clock, uptime_ms: int) -> int:
+    """UTC, or the board's uptime where no clock is known."""
+    utc_ms = clock.utc_ms(uptime_ms)
+    return uptime_ms if utc_ms is None else utc_ms
+
+
+def _registers(body: bytes, bits: int) -> Sequence[int]:
+    """The registers of an intact sample, or its coils."""
+    if bits:
+        return modbus.unpack_bits(body[link.SAMPLE_HEAD_BYTES :], bits)
+    return struct.unpack_from(f">{(len(body) - link.SAMPLE_HEAD_BYTES) // 2}H", body, link.SAMPLE_HEAD_BYTES)

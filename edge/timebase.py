@@ -1,0 +1,120 @@
+"""Board uptime -> UTC, with its uncertainty. Policy.
+
+Owns, for one boot of one board, the line that turns its uptime into UTC: fitted from pings with the shortest round
+trips, replaced when it has become wrong by more than it claimed, restarted when the wall clock was stepped. A time
+that was given is never changed: each new line is a Clock record, and readings name the line that they were read by.
+Must never read a clock: monotonic seconds, the wall clock and whether it is trusted are arguments.
+"""
+
+from dataclasses import dataclass
+
+WINDOW = 12  # pings; the best of them is believed
+FAST_PINGS = 8  # the first ones, half a second apart
+FAST_PING_S = 0.5
+PING_S = 4.0
+LOST_PING_S = 2.0
+MARGIN_MS = 1  # rounding of both counters
+DRIFT_SPAN_MS = 120_000  # a drift is fitted over at least this long
+HOLDOVER_PPM = 50  # how fast a clock that nobody corrects is assumed to go wrong
+_AGEING = 1e-4  # how fast an old ping loses its worth: a crystal's 100 ppm
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One line from uptime to UTC. Kind "unsynced" has no line: `utc_at_uptime_0_ms` and `err_ms` are None."""
+
+    kind: str
+    err_ms: int | None
+    utc_at_uptime_0_ms: int | None
+    drift_ppb: int
+
+    def utc_ms(self, uptime_ms: int) -> int | None:
+        """UTC of a moment of that boot, in integer arithmetic: the same on every machine."""
+        if self.utc_at_uptime_0_ms is None:
+            return None
+        return self.utc_at_uptime_0_ms + uptime_ms + uptime_ms * self.drift_ppb // 1_000_000_000
+
+
+UNSYNCED = Clock("unsynced", None, None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ping:
+    uptime_ms: int
+    utc_ms: float
+    err_ms: float
+
+
+class Timebase:
+    """One boot of one board: `pong` after each ping, `clock` in force."""
+
+    def __init__(self, now_s: float) -> None:
+        self.clock = UNSYNCED
+        self.due_s = now_s  # when the next ping is wanted
+        self._pings = 0
+        self._window: list[_Ping] = []
+        self._anchors: list[_Ping] = []  # the best of each full window, for the drift
+        self._synced_s: float | None = None  # when the wall clock was last trusted
+
+    def pinged(self, now_s: float) -> None:
+        """A ping went out; another one follows if this is lost."""
+        self.due_s = now_s + LOST_PING_S
+
+    def pong(self, uptime_ms: int, sent_s: float, now_s: float, wall_ms: float, trusted: bool) -> bool:
+        """The board's uptime, asked at `sent_s` and heard now, when the wall clock says `wall_ms`.
+
+        True when a new line is in force.
+        """
+        self._pings += 1
+        self.due_s = now_s + (FAST_PING_S if self._pings < FAST_PINGS else PING_S)
+        if trusted:
+            self._synced_s = now_s
+        if self._synced_s is None:
+            return False
+        half_ms = (now_s - sent_s) * 500
+        ping = _Ping(uptime_ms, wall_ms - half_ms, half_ms + MARGIN_MS)
+        if self._is_step(ping):
+            self._window.clear()
+            self._anchors.clear()
+        self._window.append(ping)
+        del self._window[:-WINDOW]
+        best = min(self._window, key=lambda each: each.err_ms + (uptime_ms - each.uptime_ms) * _AGEING)
+        if self._pings % WINDOW == 0:
+            self._anchors.append(best)
+            del self._anchors[:-60]
+        return self._put_in_force(best, now_s, trusted)
+
+    def _is_step(self, ping: _Ping) -> bool:
+        """Whether this ping contradicts the line in force by more than both together allow."""
+        expected = self.clock.utc_ms(ping.uptime_ms)
+        if expected is None or self.clock.err_ms is None:
+            return False
+        return abs(ping.utc_ms - expected) > ping.err_ms + self.clock.err_ms + MARGIN_MS
+
+    def _put_in_force(self, best: _Ping, now_s: float, trusted: bool) -> bool:
+        drift_ppb = self._drift_ppb(best)
+        utc_at_0 = best.utc_ms - best.uptime_ms - best.uptime_ms * drift_ppb / 1e9
+        kind = "synced" if trusted else "holdover"
+        unsure_ms = 0.0 if trusted else (now_s - (self._synced_s or now_s)) * HOLDOVER_PPM / 1000
+        err_ms = int(best.err_ms + unsure_ms) + 1
+        clock = Clock(kind, err_ms, round(utc_at_0), drift_ppb)
+        old = self.clock
+        if old.utc_at_uptime_0_ms is not None and old.err_ms is not None and old.kind == kind:
+            moved_ms = abs((clock.utc_ms(best.uptime_ms) or 0) - (old.utc_ms(best.uptime_ms) or 0))
+            if moved_ms <= old.err_ms and err_ms * 2 > old.err_ms and err_ms < old.err_ms * 2:
+                return False  # the line in force is still as good as it says
+        self.clock = clock
+        return True
+
+    def _drift_ppb(self, best: _Ping) -> int:
+        if not self._anchors:
+            return self.clock.drift_ppb
+        first = self._anchors[0]
+        span_ms = best.uptime_ms - first.uptime_ms
+        if span_ms < DRIFT_SPAN_MS:
+            return self.clock.drift_ppb
+        drift_ppb = ((best.utc_ms - first.utc_ms) / span_ms - 1) * 1e9
+        certain_ppb = (best.err_ms + first.err_ms) / span_ms * 1e9
+        if abs(drift_ppb - self.clock.drift_ppb) <= certain_ppb:
+            return self.clock.drift_ppb
+        return round(drift_ppb)

@@ -1,0 +1,229 @@
+"""Who is at the end of which cable: real board ends on a fake clock. Shell of the tests."""
+
+import hashlib
+from dataclasses import replace
+
+from edge.boards import Boards, Booted, ClockChanged, Noted, Taken
+from edge.planning import BoardPlan
+from protocols import link, readplan
+from protocols.link import BoardEnd
+from protocols.model import Board, Site, StoreSettings
+from protocols.ticks import Uptime
+from recorder import Recorder
+
+SITE = Site(
+    gateway="jt-0042",
+    name="",
+    group="",
+    timezone="Asia/Shanghai",
+    enterprise_code="",
+    gateway_code="",
+    boards=(Board("cab1", "esp32-one", "/dev/a"), Board("cab2", "esp32-two", "/dev/b")),
+    buses=(),
+    points=(),
+    store=StoreSettings("", 0, 30, 365),
+    destinations=(),
+    profiles={},
+    config_hash="",
+)
+FREE_SITE = replace(SITE, boards=(Board("cab1", "esp32-one", None), Board("cab2", "esp32-two", None)))
+
+
+def plan_for(board: str, period_ms: int = 1000) -> BoardPlan:
+    plan = readplan.encode(
+        [readplan.encode_bus(1, 9600, 8, "N", 1)],
+        [readplan.encode_unit(0, unit_id, 200, 0, 1000) for unit_id in range(1, 31)],
+        [readplan.encode_read(unit, 3, 0, 2, period_ms) for unit in range(30)],
+        b"\1\2\3\4",
+    )
+    digest = hashlib.sha256(plan).digest()
+    return BoardPlan(board, readplan.generation(digest), plan, digest, "01020304", (), {})
+
+
+class FakeBoard:
+    """The board's real end of the link, with as much of main.py as takes a plan."""
+
+    def __init__(self, identity: str, boot: bytes) -> None:
+        self.recorder = Recorder(bytearray(8192))
+        self.uptime = Uptime(0)
+        self.end = BoardEnd(identity.encode(), boot, (0, 1, 0), 0, self.recorder, 0)
+        self.plan = bytearray()
+        self.digest = b""
+        self.samples = 0
+
+    def sample(self, now_ms: int) -> None:
+        self.recorder.sample(0, 0, self.uptime, self.samples.to_bytes(2, "big"), 0, 2, 0, now_ms)
+        self.samples += 1
+
+    def obey(self, now_ms: int) -> None:
+        command, length = self.end.command, self.end.command_bytes
+        if command[0] == link.PLAN_BEGIN:
+            self.plan = bytearray(link.get_u16(command, 1))
+            self.digest = bytes(command[3:35])
+        elif command[0] == link.PLAN_CHUNK:
+            offset = link.get_u16(command, 1)
+            self.plan[offset : offset + length - 3] = command[3:length]
+        elif hashlib.sha256(self.plan).digest() == self.digest:
+            self.recorder.plan(readplan.generation(self.digest), now_ms)
+            self.end.say_hello()
+        self.end.answer(link.DONE)
+
+
+class World:
+    """Boards, cables and the policy; `cables` says which board is at which port."""
+
+    def __init__(self, site: Site, cables: dict[str, FakeBoard], plans: dict[str, BoardPlan] | None = None) -> None:
+        self.cables = cables
+        self.now_ms = 0
+        self.boards = Boards(site, plans or {}, {})
+        self.taken: list[Taken] = []
+        self.notes: list[str] = []
+        self.booted: list[Booted] = []
+        self.clocks: list[ClockChanged] = []
+        for port in cables:
+            self.boards.opened(port, 0.0)
+
+    def run(self, ms: int) -> None:
+        for _ in range(ms):
+            self.now_ms += 1
+            now_s = self.now_ms / 1000
+            for port, data in self.boards.out:
+                if port in self.cables:
+                    self.cables[port].end.feed(data, len(data), self.now_ms)
+            self.boards.out.clear()
+            for port, board in list(self.cables.items()):
+                board.uptime.advance(self.now_ms)
+                if board.end.command_bytes:
+                    board.obey(self.now_ms)
+                while length := board.end.poll(self.now_ms, board.uptime):
+                    wire = bytes(board.end.wire[:length])
+                    self.boards.received(port, wire, now_s, 1_795_401_600_000 + self.now_ms, True)
+            self.boards.tick(now_s)
+            self.digest()
+
+    def digest(self) -> None:
+        for event in self.boards.events:
+            if isinstance(event, Taken):
+                self.taken.append(event)
+                self.boards.committed(event.board, event.boot, event.next_record)
+            elif isinstance(event, Noted):
+                self.notes.append(event.text)
+            elif isinstance(event, Booted):
+                self.booted.append(event)
+            else:
+                self.clocks.append(event)
+        self.boards.events.clear()
+
+    def samples(self, board: str) -> list[int]:
+        return [
+            int.from_bytes(body[8:10], "big")
+            for taken in self.taken
+            if taken.board == board
+            for _generation, kind, body in taken.records
+            if kind == link.SAMPLE
+        ]
+
+
+def two() -> tuple[FakeBoard, FakeBoard]:
+    return FakeBoard("esp32-one", b"\1\1\1\1"), FakeBoard("esp32-two", b"\2\2\2\2")
+
+
+def test_samples_come_under_the_name_of_their_board() -> None:
+    one, other = two()
+    world = World(SITE, {"/dev/a": one, "/dev/b": other})
+    for _ in range(20):
+        one.sample(world.now_ms)
+        world.run(100)
+    world.run(500)
+    assert world.samples("cab1") == list(range(20))
+    assert world.samples("cab2") == []
+    assert one.recorder.oldest == one.recorder.next
+    assert [event.board for event in world.booted] == ["cab1", "cab2"]
+    assert {event.board for event in world.clocks} == {"cab1", "cab2"}
+
+
+def test_swapped_cables_of_pinned_ports_are_refused_by_name_and_never_mixed() -> None:
+    one, other = two()
+    world = World(SITE, {"/dev/a": one, "/dev/b": other})
+    for _ in range(10):
+        one.sample(world.now_ms)
+        world.run(100)
+    world.run(500)
+    world.cables = {"/dev/a": other, "/dev/b": one}
+    for _ in range(10):
+        one.sample(world.now_ms)
+        world.run(100)
+    world.run(5000)
+    assert world.samples("cab1") == list(range(10))
+    assert world.samples("cab2") == []
+    refused = [note for note in world.notes if "nothing is taken" in note]
+    assert len(refused) == 2
+    assert any("cab2 (esp32-two)" in note and "cab1" in note and "/dev/a" in note for note in refused)
+    world.cables = {"/dev/a": one, "/dev/b": other}
+    world.run(5000)
+    assert world.samples("cab1") == list(range(20))
+
+
+def test_swapped_cables_of_free_ports_follow_the_board() -> None:
+    one, other = two()
+    world = World(FREE_SITE, {"/dev/a": one, "/dev/b": other})
+    for i in range(30):
+        if i == 10:
+            world.cables = {"/dev/a": other, "/dev/b": one}
+        one.sample(world.now_ms)
+        world.run(100)
+    world.run(5000)
+    assert world.samples("cab1") == list(range(30))
+    assert world.samples("cab2") == []
+    assert sum(taken.lost for taken in world.taken) == 0
+
+
+def test_a_board_of_another_site_is_refused_once_and_gets_no_plan() -> None:
+    stranger = FakeBoard("esp32-other", b"\3\3\3\3")
+    world = World(FREE_SITE, {"/dev/a": stranger}, {"cab1": plan_for("cab1")})
+    for _ in range(30):
+        stranger.sample(world.now_ms)
+        world.run(100)
+    assert world.taken == []
+    assert len(world.notes) == 1
+    assert "esp32-other" in world.notes[0] and "/dev/a" in world.notes[0]
+    assert stranger.plan == bytearray()
+
+
+def test_a_plan_travels_whole_and_is_not_sent_twice() -> None:
+    one, _other = two()
+    plan = plan_for("cab1")
+    world = World(SITE, {"/dev/a": one}, {"cab1": plan})
+    world.run(3000)
+    assert bytes(one.plan) == plan.plan
+    assert one.recorder.generation == plan.generation
+    plans = [body for taken in world.taken for _generation, kind, body in taken.records if kind == link.PLAN]
+    assert plans == [plan.generation.to_bytes(2, "little")]
+    one.sample(world.now_ms)
+    world.run(500)
+    assert world.taken[-1].records[-1][0] == plan.generation
+
+
+def test_a_restarted_board_is_a_new_boot_from_its_first_record() -> None:
+    one, _other = two()
+    world = World(SITE, {"/dev/a": one})
+    for _ in range(5):
+        one.sample(world.now_ms)
+    world.run(3000)
+    again = FakeBoard("esp32-one", b"\4\4\4\4")
+    again.samples = 100
+    world.cables = {"/dev/a": again}
+    again.sample(world.now_ms)
+    world.run(3000)
+    assert world.samples("cab1") == [0, 1, 2, 3, 4, 100]
+    assert [event.previous_boot for event in world.booted] == [None, "01010101"]
+
+
+def test_a_board_that_falls_silent_is_down() -> None:
+    one, _other = two()
+    world = World(SITE, {"/dev/a": one})
+    world.run(2000)
+    assert world.boards.attached["cab1"].up(world.now_ms / 1000)
+    world.cables = {}
+    world.run(11_000)
+    assert not world.boards.attached["cab1"].up(world.now_ms / 1000)
