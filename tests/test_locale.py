@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PO = ROOT / "edge" / "locale" / "zh_CN" / "LC_MESSAGES" / "tankgate.po"
 PACKAGES = ("edge", "protocols", "hil_tests")
 PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|\{\w*(?:![rs])?(?::[^{}]*)?\}")
+LITERAL = re.compile(r"`[^`]*`|\[\w+\]|--[\w-]+|\b\w+\.(?:toml|csv)")  # what a reader types as it stands
 TERM = re.compile(r"term: (.+?) = (.+)")
 
 
@@ -84,7 +85,7 @@ def test_one_term_has_one_word(ours, catalog):
     for english, chinese, _ in entries(catalog):
         if english not in ours:
             continue
-        plain = PLACEHOLDER.sub("", english)
+        plain = LITERAL.sub("", PLACEHOLDER.sub("", english))
         for term, words in terms:
             if re.search(rf"(?<![\w.-]){term}s?(?![\w.-])", plain, re.IGNORECASE):
                 assert any(word in chinese for word in words.split(" / ")), (term, words, english, chinese)
