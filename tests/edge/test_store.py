@@ -1,0 +1,383 @@
+"""The store: everything or nothing, the same bytes again, and no file that keeps it from starting."""
+
+import json
+import random
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from edge import store as store_module
+from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
+from edge.store import Store, StoreFault
+
+NOW_MS = 1_795_400_000_000
+BIRTH = "d1c1a179"
+CONTENT = {"site": {"name": "示例"}, "points": [{"point": f"GD{i:02}.gas", "type": "f32"} for i in range(20)]}
+CAB1 = Section("cab1", "4be01d77", "synced", 7, NOW_MS, 0)
+NO_CLOCK = Section("cab1", "4be01d77", "unsynced", None, None, 0)
+
+
+def open_store(directory: Path, now_ms: int = NOW_MS) -> Store:
+    store = Store.open(directory / "tankgate.db", "jt-0042", now_ms, secrets.token_bytes)
+    store.save_birth(BIRTH, CONTENT)
+    return store
+
+
+def one_second(seq: int, section: Section = CAB1) -> Batch:
+    """20 readings, every third one reported in data message `seq`, and event `seq`."""
+    rows = tuple(Row(0, 1000 * seq + i, i, seq + i / 10, 0, 0) for i in range(20))
+    messages = (
+        Message("data", seq, "data", BIRTH, None, bitmap(range(0, 20, 3), 20)),
+        Message("event", seq, "gap", BIRTH, event_payload(seq), None),
+    )
+    return Batch(BIRTH, (section,), rows, (("cab1", "4be01d77", 20 * seq),), messages)
+
+
+def event_payload(seq: int) -> bytes:
+    return f'{{"event":{seq}}}'.encode()
+
+
+def live_payload(store: Store, batch: Batch, seq: int) -> bytes:
+    points = CONTENT["points"]
+    return data_payload("jt-0042", store.epoch, seq, BIRTH, points, batch.sections, batch.rows, range(0, 20, 3))
+
+
+def test_a_committed_message_is_the_same_bytes_after_a_restart(tmp_path: Path) -> None:
+    first = open_store(tmp_path)
+    first.commit([one_second(1), one_second(2)], {})
+    live = live_payload(first, one_second(2), 2)
+    assert first.payload(first.epoch, "data", 2) == ("data", live)
+    first.close()
+
+    again = open_store(tmp_path, NOW_MS + 60_000)
+    assert again.notes == ()
+    assert again.payload(first.epoch, "data", 2) == ("data", live)
+    assert again.payload(first.epoch, "event", 1) == ("gap", event_payload(1))
+    assert again.payload(first.epoch, "data", 3) is None
+    assert again.payload(again.epoch, "data", 2) is None
+
+
+def test_another_gateway_in_the_site_file_does_not_change_what_was_made(tmp_path: Path) -> None:
+    first = open_store(tmp_path)
+    first.commit([one_second(1)], {})
+    live = live_payload(first, one_second(1), 1)
+    first.close()
+    again = Store.open(tmp_path / "tankgate.db", "jt-0099", NOW_MS, secrets.token_bytes)
+    assert again.payload(first.epoch, "data", 1) == ("data", live)
+
+
+def test_history_keeps_every_reading_whether_reported_or_not(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    batch = one_second(1)
+    store.commit([Batch(BIRTH, batch.sections, batch.rows, (), ())], {})
+    store.close()
+    ((readings, from_ms, to_ms),) = apsw.Connection(str(tmp_path / "tankgate.db")).execute(
+        "SELECT readings, from_ms, to_ms FROM batch"
+    )
+    assert store_module.unpack(readings) == (batch.sections, batch.rows)
+    assert (from_ms, to_ms) == (NOW_MS + 1000, NOW_MS + 1019)
+
+
+def test_readings_without_a_clock_are_kept_without_a_time(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([one_second(1, NO_CLOCK)], {})
+    found = store.payload(store.epoch, "data", 1)
+    assert found is not None
+    assert json.loads(found[1])["boot"] == "cab1/4be01d77"
+
+
+def test_each_opening_has_an_epoch_of_its_own_even_with_a_clock_that_went_back(tmp_path: Path) -> None:
+    epochs = []
+    for now_ms in (NOW_MS, NOW_MS, 0, NOW_MS + 1):
+        store = Store.open(tmp_path / "tankgate.db", "jt-0042", now_ms, secrets.token_bytes)
+        store.save_birth(BIRTH, CONTENT)
+        store.commit([one_second(1)], {})
+        epochs.append(store.epoch)
+        known = store.epochs()
+        store.close()
+    assert len(set(epochs)) == 4
+    assert all(re.fullmatch("[0-9A-Z]{16}", epoch) for epoch in epochs)
+    assert list(known) == epochs  # oldest first
+    assert known[epochs[0]] == {"data": 1, "event": 1}
+
+
+def test_an_epoch_that_said_nothing_is_not_listed_later(tmp_path: Path) -> None:
+    silent = open_store(tmp_path)
+    assert silent.epochs() == {silent.epoch: {"data": 0, "event": 0}}
+    silent.close()
+    later = open_store(tmp_path, NOW_MS + 1)
+    assert list(later.epochs()) == [later.epoch]
+
+
+def test_the_first_record_not_on_disk_is_known_of_each_boards_newest_boot(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    old_and_new = (("cab1", "4be01d77", 500), ("cab1", "00000002", 3), ("cab2", "c2905a3e", 77))
+    store.commit([one_second(1), Batch(BIRTH, (), (), old_and_new, ())], {})
+    store.close()
+    assert open_store(tmp_path).taken() == {("cab1", "00000002"): 3, ("cab2", "c2905a3e"): 77}
+
+
+def test_positions_replace_those_of_the_same_destination_and_stream_only(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    epoch = store.epoch
+    store.commit([], {"district": {(epoch, "data"): [(1, 5), (9, 9)], (epoch, "event"): [(1, 2)]}})
+    store.commit([one_second(1)], {"district": {(epoch, "data"): [(1, 9)]}, "backup": {(epoch, "data"): [(1, 1)]}})
+    store.close()
+    again = open_store(tmp_path)
+    assert again.positions("district") == {(epoch, "data"): [(1, 9)], (epoch, "event"): [(1, 2)]}
+    assert again.positions("backup") == {(epoch, "data"): [(1, 1)]}
+    assert again.positions("nobody") == {}
+
+
+def test_plans_and_births_are_kept(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.save_plan("cab1", 7, b"\x01\x02", '{"seven":1}')
+    store.save_plan("cab1", 7, b"other", "other")  # a generation never changes
+    store.save_plan("cab1", 9, b"\x03", '{"nine":1}')
+    store.close()
+    again = open_store(tmp_path)
+    assert again.plans("cab1") == [(7, '{"seven":1}'), (9, '{"nine":1}')]
+    assert again.plans("cab2") == []
+    assert again.births() == {BIRTH: CONTENT}
+
+
+def test_the_file_is_made_for_a_memory_card(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    settings = {
+        name: store._writer.pragma(name) for name in ("page_size", "auto_vacuum", "journal_mode", "synchronous")
+    }
+    assert settings == {"page_size": 2048, "auto_vacuum": 2, "journal_mode": "wal", "synchronous": 2}
+
+
+# --- all or nothing -----------------------------------------------------------------------------------------
+
+
+def test_a_commit_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([one_second(1)], {})
+    with pytest.raises(StoreFault, match="UNIQUE") as fault:
+        store.commit([one_second(2), one_second(1)], {"district": {(store.epoch, "data"): [(1, 1)]}})
+    assert isinstance(fault.value.__cause__, apsw.ConstraintError)
+    assert store.epochs() == {store.epoch: {"data": 1, "event": 1}}
+    assert store.taken() == {("cab1", "4be01d77"): 20}
+    assert store.positions("district") == {}
+    store.commit([one_second(2)], {})
+    assert store.payload(store.epoch, "event", 2) == ("gap", event_payload(2))
+
+
+# Commits second after second and says which are on disk.
+COMMITS = """
+import random, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.edge.test_store import one_second, open_store
+store = open_store(Path(sys.argv[1]))
+print(store.epoch, flush=True)
+seq = 0
+while True:
+    seq += 1
+    store.commit([one_second(seq)], {{}})
+    print(seq, flush=True)
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_a_killed_process_had_committed_is_there(tmp_path: Path) -> None:
+    for kill in range(3):
+        program = [sys.executable, "-c", COMMITS.format(root=str(ROOT)), str(tmp_path)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            epoch = process.stdout.readline().strip()
+            for _ in range(30 + kill):
+                process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+            said = [int(line) for line in process.stdout.read().split()]
+        store = open_store(tmp_path, NOW_MS + kill)
+        assert store.notes == ()
+        last = store.epochs()[epoch]["data"]
+        assert last in (said[-1], said[-1] + 1) if said else last >= 30 + kill
+        assert store.taken() == {("cab1", "4be01d77"): 20 * last}
+        assert all(store.payload(epoch, "data", seq) for seq in range(1, last + 1))
+        store.close()
+
+
+# No file may grow beyond a limit, as on a full disk; then it may again.
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from edge.store import StoreFault
+from tests.edge.test_store import one_second, open_store
+store = open_store(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+seq = 0
+try:
+    while True:
+        store.commit([one_second(seq + 1)], {{}})
+        seq += 1
+except StoreFault as fault:
+    print(type(fault.__cause__).__name__, file=sys.stderr)
+assert store.epochs()[store.epoch]["data"] == seq, "half a commit"
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.commit([one_second(seq + 1)], {{}})
+store.close()
+print(seq + 1)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_a_fault_and_the_same_batch_can_be_given_again(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", FULL.format(root=str(ROOT)), str(tmp_path)]
+    last = int(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
+    store = open_store(tmp_path, NOW_MS + 1)
+    assert store.notes == ()
+    (streams,) = (streams for epoch, streams in store.epochs().items() if epoch != store.epoch)
+    assert streams == {"data": last, "event": last}
+
+
+def test_another_thread_reads_while_this_one_commits(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([one_second(1)], {})
+    expected = store.payload(store.epoch, "data", 1)
+    ended = threading.Event()
+    found = []
+
+    def read() -> None:
+        while not ended.is_set():
+            found.append(store.payload(store.epoch, "data", 1))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for seq in range(2, 150):
+        store.commit([one_second(seq)], {})
+    ended.set()
+    reader.join()
+    assert len(found) > 10
+    assert all(each == expected for each in found)
+
+
+# --- files that cannot be used ------------------------------------------------------------------------------
+
+
+def cut_in_half(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+
+
+def overwrite_root_pages(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(2048)
+        opened.write(bytes(range(256)) * 200)
+
+
+def make_foreign(file: Path) -> None:
+    file.unlink()
+    connection = apsw.Connection(str(file))
+    connection.execute("CREATE TABLE somebody_elses (a)")
+    connection.close()
+
+
+def make_newer(file: Path) -> None:
+    connection = apsw.Connection(str(file))
+    connection.pragma("user_version", 99)
+    connection.close()
+
+
+def make_text(file: Path) -> None:
+    file.write_text("not a database, but a note that somebody left here, and long enough to be looked at" * 9)
+
+
+@pytest.mark.parametrize("spoil", [cut_in_half, overwrite_root_pages, make_foreign, make_newer, make_text])
+def test_a_file_that_cannot_be_used_is_set_aside_and_told(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    file = tmp_path / "tankgate.db"
+    store = open_store(tmp_path)
+    store.commit([one_second(seq) for seq in range(1, 60)], {})
+    store.close()
+    spoil(file)
+    content = file.read_bytes()
+
+    anew = open_store(tmp_path, NOW_MS + 1)
+    (note,) = anew.notes
+    (aside,) = (each for each in tmp_path.glob("tankgate-*.db"))
+    assert aside.name == "tankgate-20261123T021320001Z.db"
+    assert aside.name in note
+    assert aside.read_bytes() == content
+    anew.commit([one_second(1)], {})
+    anew.close()
+    assert open_store(tmp_path, NOW_MS + 2).notes == ()
+
+
+def test_a_second_file_set_aside_at_the_same_time_does_not_replace_the_first(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_text(tmp_path / "tankgate.db")
+        open_store(tmp_path).close()
+    assert len(list(tmp_path.glob("tankgate-*.db"))) == 2
+
+
+def test_damage_that_a_commit_has_met_is_not_trusted_by_the_next_opening(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    (tmp_path / "tankgate.db-damaged").touch()
+    store = open_store(tmp_path, NOW_MS + 1)
+    assert len(store.notes) == 1
+    store.close()
+    assert open_store(tmp_path, NOW_MS + 2).notes == ()
+
+
+def test_a_damaged_batch_in_old_history_is_a_fault_of_its_messages_alone(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([one_second(1), one_second(2)], {})
+    store.close()
+    connection = apsw.Connection(str(tmp_path / "tankgate.db"))
+    connection.execute("UPDATE batch SET readings = substr(readings, 1, 40) WHERE id = 1")
+    connection.close()
+    again = open_store(tmp_path, NOW_MS + 1)
+    assert again.notes == ()
+    with pytest.raises(StoreFault, match="data message 1"):
+        again.payload(store.epoch, "data", 1)
+    assert again.payload(store.epoch, "event", 1) == ("gap", event_payload(1))
+    assert again.payload(store.epoch, "data", 2) == ("data", live_payload(store, one_second(2), 2))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_lies_in_the_file_the_second_start_at_the_latest_has_a_store(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    store = open_store(tmp_path)
+    for seq in range(1, 80):
+        store.commit([one_second(seq)], {"district": {(store.epoch, "data"): [(1, seq)]}})
+    store.close()
+    file = tmp_path / "tankgate.db"
+    damaged = bytearray(file.read_bytes())
+    for _ in range(chance.choice([1, 3, 30])):
+        begin = chance.randrange(len(damaged))
+        end = min(begin + chance.choice([1, 20, 2048]), len(damaged))
+        damaged[begin:end] = chance.randbytes(end - begin)
+    file.write_bytes(damaged)
+    for _start in range(2):
+        store = open_store(tmp_path)
+        try:
+            for seq in range(1, 100):
+                store.commit([one_second(seq)], {"district": {(store.epoch, "data"): [(1, seq)]}})
+        except StoreFault:
+            continue
+        finally:
+            store.close()
+        return
+    pytest.fail(f"seed {seed}: no store after the second start")
+
+
+def test_a_place_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(StoreFault, match="nowhere"):
+        Store.open(tmp_path / "nowhere" / "tankgate.db", "jt-0042", NOW_MS, secrets.token_bytes)
+
+
+def test_a_sqlite_that_can_lose_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SQLITE_MIN", (99, 0, 0))
+    with pytest.raises(StoreFault, match=r"99\.0\.0"):
+        open_store(tmp_path)
