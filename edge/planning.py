@@ -8,11 +8,14 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from gettext import gettext as _
 from typing import Any
 
 from protocols import readplan
 from protocols.model import Point, Site
 from protocols.profile import ChannelUse, Profile, Read, load, plan_reads
+
+_READS_MAX = 255  # a sample names its read in one byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,48 +82,57 @@ def _planned(read: dict[str, Any], **fields: Any) -> PlannedRead:
 
 
 def compile_board(site: Site, board_name: str, birth_id: str, taken_generations: Collection[int]) -> BoardPlan | None:
-    """The plan of one board, None when no point is on it. ValueError when it is more than a plan can hold.
+    """The plan of one board, None when no point is on it. ValueError when more is asked than a plan can hold.
 
     `taken_generations` are those of other plans whose samples may still come: the new plan's is none of them.
     """
     buses = [bus for bus in site.buses if bus.board == board_name]
-    unit_rows: list[bytes] = []
-    read_rows: list[bytes] = []
-    reads: list[PlannedRead] = []
-    profiles: dict[str, Profile] = {}
-    for index, bus in enumerate(buses):
-        for unit_id, points in _units(site.points, bus.name).items():
-            profile = profiles[points[0].profile] = site.profiles[points[0].profile]
-            for planned in _unit_reads(points, profile):
-                read = planned.read
-                reads.append(planned)
-                read_rows.append(
-                    readplan.encode_read(
-                        len(unit_rows),
-                        read.function_code,
-                        read.address,
-                        read.count,
-                        planned.period_ms,
-                        planned.urgent,
-                    )
-                )
-            unit_rows.append(
-                readplan.encode_unit(index, unit_id, profile.timeout_ms, profile.spacing_ms, profile.late_ms)
-            )
+    units = [
+        (index, unit_id, site.profiles[points[0].profile], points)
+        for index, bus in enumerate(buses)
+        for unit_id, points in _units(site.points, bus.name).items()
+    ]
+    reads = [
+        (unit, planned)
+        for unit, (_index, _unit_id, profile, points) in enumerate(units)
+        for planned in _unit_reads(points, profile)
+    ]
     if not reads:
         return None
+    if len(reads) > _READS_MAX:
+        raise ValueError(_("{count} reads, allowed are {most}").format(count=len(reads), most=_READS_MAX))
     bus_rows = [
         readplan.encode_bus(
             bus.uart, bus.line.baud, bus.line.data_bits, bus.line.parity, bus.line.stop_bits, bus.other_master
         )
         for bus in buses
     ]
+    unit_rows = [
+        readplan.encode_unit(index, unit_id, profile.timeout_ms, profile.spacing_ms, profile.late_ms)
+        for index, unit_id, profile, _points in units
+    ]
+    read_rows = [
+        readplan.encode_read(
+            unit,
+            planned.read.function_code,
+            planned.read.address,
+            planned.read.count,
+            planned.period_ms,
+            planned.urgent,
+        )
+        for unit, planned in reads
+    ]
+    size = readplan.HEADER_BYTES + len(b"".join(bus_rows + unit_rows + read_rows))
+    if size > readplan.MAX_BYTES:
+        raise ValueError(_("{count} bytes, allowed are {most}").format(count=size, most=readplan.MAX_BYTES))
+    profiles = {profile.name: profile for _index, _unit_id, profile, _points in units}
+    meaning = tuple(planned for _unit, planned in reads)
     for salt in range(256):
         plan = readplan.encode(bus_rows, unit_rows, read_rows, bytes.fromhex(birth_id), salt)
         digest = hashlib.sha256(plan).digest()
         generation = readplan.generation(digest)
         if generation != 0 and generation not in taken_generations:
-            return BoardPlan(board_name, generation, plan, digest, birth_id, tuple(reads), profiles)
+            return BoardPlan(board_name, generation, plan, digest, birth_id, meaning, profiles)
     raise ValueError(f"taken_generations: {len(taken_generations)} leave none of 256 salts for {board_name}")
 
 

@@ -308,6 +308,9 @@ def _point(
     if range_low is not None and range_high is not None and range_low >= range_high:
         reader.wrong("E-RNG-001", "range_high", _("is not above range_low {low:g}.").format(low=range_low))
         range_low = range_high = None
+    for empty, other in (("range_low", "range_high"), ("range_high", "range_low")):
+        if not reader.text(empty) and reader.text(other):
+            reader.wrong("E-RNG-002", empty, _("is empty: a range needs both its ends."))
     unit = _UCUM.get(half_width(unit_text).replace(" ", ""), "")
     if unit_text and not unit:
         text = _("is not a known unit. Known are: {allowed}.")

@@ -36,7 +36,8 @@ def command(gateway_toml: Path, simulated: bool) -> None:
     site = load_or_exit(gateway_toml)
     for destination in site.destinations:
         if simulated and not _is_on_this_machine(destination):
-            text = _("--simulated: {url} of destination {name} is not on this machine. Use 127.0.0.1.")
-            click.echo(text.format(url=destination.url, name=destination.name), err=True)
+            text = _("--simulated: {host} of destination {name} is not this machine. Use 127.0.0.1.")
+            host = urlsplit(destination.url).hostname
+            click.echo(text.format(host=host, name=destination.name), err=True)
             sys.exit(USAGE)
     sys.exit(run(site, simulated=simulated))

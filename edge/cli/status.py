@@ -1,0 +1,122 @@
+"""`tankgate status`: what the running daemon knows, as tables for people or as JSON for programs. Shell.
+
+Must never look anywhere but through the daemon's local door: what the store holds is not what is running.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from gettext import gettext as _
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edge.cli import UNREACHABLE
+from edge.cli.site import load_or_exit
+from edge.control import NAME, ask
+from protocols.model import Site, has_value, quality, status_text
+
+_STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
+
+
+def _table(title: str, headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else "-" if cell is None else str(cell) for cell in row))
+    return table
+
+
+def _up_or_down(is_up: bool) -> Text:
+    return Text(_("up")) if is_up else Text(_("down"), style="red")
+
+
+def _age(t_ms: int | None, now_ms: float) -> str | None:
+    return None if t_ms is None else _("{n} s").format(n=round((now_ms - t_ms) / 1000, 1))
+
+
+def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table]:
+    clock = status["clock"]
+    yield _table(
+        _("gateway {gateway}: {name}").format(gateway=status["gateway"], name=site.name),
+        [_("mode"), _("running for"), _("clock"), _("samples"), _("to commit"), _("version")],
+        [
+            [
+                status["mode"],
+                _("{n} s").format(n=round(status["uptime_s"])),
+                clock["kind"] if clock["err_ms"] is None else f"{clock['kind']} ±{clock['err_ms']} ms",
+                status["samples"],
+                status["to_commit"],
+                status["version"],
+            ]
+        ],
+    )
+    yield _table(
+        _("boards"),
+        [_("board"), _("link"), _("port"), _("ring"), _("firmware")],
+        [
+            [b["board"], _up_or_down(b["link"] == "up"), b["port"], f"{b['ring_used_pct']} %", b["firmware"]]
+            for b in status["boards"]
+        ],
+    )
+    yield _table(
+        _("units"),
+        [_("bus"), _("unit_id"), _("answered"), _("no reply"), _("bad CRC"), _("exception"), _("last answer")],
+        [
+            [u["bus"], u["unit_id"], u["ok"], u["timeout"], u["crc"], u["exception"], _age(u["last_ok_ms"], now_ms)]
+            for u in status["units"]
+        ],
+    )
+    yield _table(
+        _("destinations"),
+        [_("destination"), _("link"), _("in flight"), _("backlog"), _("acknowledged"), _("reason")],
+        [
+            [
+                d["destination"],
+                _up_or_down(d["connected"]),
+                d["in_flight"],
+                d["backlog_messages"],
+                d["acknowledged_messages"],
+                d["reason"],
+            ]
+            for d in status["destinations"]
+        ],
+    )
+    points = {point.point: point for point in site.points}
+    rows = []
+    for reading in status["values"]:
+        code, value = reading["status"], reading["value"]
+        point = points.get(reading["point"])
+        shown = None
+        if point is not None and value is not None and has_value(code):
+            shown = f"{value:.{point.decimals}f} {point.unit_text}"
+        state = Text(status_text(code), style=_STYLES[quality(code)])
+        rows.append([reading["point"], point and point.name, shown, state, _age(reading["t_ms"], now_ms)])
+    yield _table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age")], rows)
+
+
+@click.command(help=_("What the running daemon knows about boards, units, alarms and store."))
+@click.argument("gateway_toml", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of tables."))
+def command(gateway_toml: Path, as_json: bool) -> None:
+    site = load_or_exit(gateway_toml)
+    door = Path(site.store.path, NAME)
+    try:
+        status = ask(door, {"do": "status"})
+    except OSError as fault:
+        text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
+        click.echo(text.format(door=door, reason=fault.strerror or fault), err=True)
+        sys.exit(UNREACHABLE)
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False))
+        return
+    console = Console()
+    for table in _tables(site, status, time.time() * 1000):
+        console.print(table)
+        console.print()

@@ -1,0 +1,144 @@
+"""Read plans: what a board is told, taken apart by hand, and that its meaning survives a restart."""
+
+import dataclasses
+import hashlib
+import struct
+from pathlib import Path
+
+import pytest
+
+from edge.config import load_site
+from edge.planning import BoardPlan, compile_board, from_json, to_json
+from protocols.model import Site
+
+EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site" / "gateway.toml"
+
+
+@pytest.fixture(scope="module")
+def site() -> Site:
+    return load_site(EXAMPLE)
+
+
+def plan_of(site: Site, board: str, birth: str = "d1c1a179", taken: tuple[int, ...] = ()) -> BoardPlan:
+    plan = compile_board(site, board, birth, taken)
+    assert plan is not None
+    return plan
+
+
+def with_points(site: Site, changes: dict[str, dict[str, object]]) -> Site:
+    """The site with some points changed, and only those points."""
+    points = [dataclasses.replace(p, **changes[p.point]) for p in site.points if p.point in changes]
+    return dataclasses.replace(site, points=tuple(points))
+
+
+def names(plan: BoardPlan) -> list[list[str]]:
+    return [[use.point for use in planned.read.uses] for planned in plan.reads]
+
+
+def test_the_bytes_of_the_example(site: Site) -> None:
+    """Header and buses by hand from the layout; units and reads taken apart by a second reader."""
+    plan = plan_of(site, "cab1")
+    assert plan.plan[:11] == b"TP\x01\x00" + bytes.fromhex("d1c1a179") + bytes([2, 12, len(plan.reads)])
+    assert plan.plan[11:21] == bytes.fromhex("01 6000 03 0002 c000 03 00")  # 9600 8N1, 19200 8N1
+    assert plan.digest == hashlib.sha256(plan.plan).digest()
+    assert plan.generation == int.from_bytes(plan.digest[:2], "little")
+    units = list(struct.iter_unpack("<BBHHH", plan.plan[21 : 21 + 12 * 8]))
+    assert [unit[:2] for unit in units] == [(bus, unit_id) for bus in (0, 1) for unit_id in range(1, 7)]
+    profile = site.profiles["vegapuls-modbus"]
+    assert units[0][2:] == (profile.timeout_ms, profile.spacing_ms, profile.late_ms)
+    reads = list(struct.iter_unpack("<BBHHHB", plan.plan[21 + 12 * 8 :]))
+    assert len(reads) == len(plan.reads)
+    for (unit, function_code, address, count, tenths, flags), planned in zip(reads, plan.reads, strict=True):
+        assert (planned.bus, planned.unit_id) == (["level", "gas-a"][units[unit][0]], units[unit][1])
+        assert (function_code, address, count) == (
+            planned.read.function_code,
+            planned.read.address,
+            planned.read.count,
+        )
+        assert (tenths * 100, flags) == (planned.period_ms, 0)
+
+
+@pytest.mark.parametrize("board", ["cab1", "cab2"])
+def test_every_point_of_the_board_is_read_once_in_its_period(site: Site, board: str) -> None:
+    plan = plan_of(site, board)
+    buses = {bus.name for bus in site.buses if bus.board == board}
+    periods = {use.point: planned.period_ms for planned in plan.reads for use in planned.read.uses}
+    assert periods == {point.point: point.period_ms for point in site.points if point.bus in buses}
+    assert sum(len(planned.read.uses) for planned in plan.reads) == len(periods)
+    assert set(plan.profiles) == {planned.profile for planned in plan.reads}
+
+
+def test_six_temperatures_of_one_unit_are_one_request(site: Site) -> None:
+    (planned,) = (planned for planned in plan_of(site, "cab2").reads if planned.unit_id == 20)
+    assert [use.point for use in planned.read.uses] == [f"TK10{n}.temp" for n in range(1, 7)]
+
+
+def test_a_slower_point_rides_on_a_faster_read_of_the_same_registers(site: Site) -> None:
+    channel = {"channel": "ch0", "unit_id": 20}
+    changed = with_points(site, {"TK101.temp": {"period_ms": 5000}, "TK102.temp": {"period_ms": 1000, **channel}})
+    (planned,) = plan_of(changed, "cab2").reads
+    assert planned.period_ms == 1000
+    assert [use.point for use in planned.read.uses] == ["TK102.temp", "TK101.temp"]
+
+
+def test_other_registers_of_another_period_are_a_read_of_their_own(site: Site) -> None:
+    changed = with_points(site, {"TK101.temp": {}, "TK102.temp": {"period_ms": 1000}})
+    plan = plan_of(changed, "cab2")
+    assert [(planned.period_ms, planned.read.uses[0].point) for planned in plan.reads] == [
+        (1000, "TK102.temp"),
+        (5000, "TK101.temp"),
+    ]
+
+
+def test_an_urgent_point_makes_its_read_urgent_and_no_other(site: Site) -> None:
+    changed = with_points(site, {"GD01.gas": {"urgent": True}, "GD02.gas": {}})
+    plan = plan_of(changed, "cab1")
+    assert [planned.urgent for planned in plan.reads] == [True, False]
+    assert [plan.plan[at] for at in (-10, -1)] == [1, 0]  # the flags of the two reads
+
+
+def test_another_master_that_is_allowed(site: Site) -> None:
+    buses = tuple(dataclasses.replace(bus, other_master=bus.name == "gas-a") for bus in site.buses)
+    plan = plan_of(dataclasses.replace(site, buses=buses), "cab1")
+    assert plan.plan[11:21] == bytes.fromhex("01 6000 03 0002 c000 03 01")
+
+
+def test_a_generation_that_is_taken_is_never_given_again(site: Site) -> None:
+    first = plan_of(site, "cab1")
+    taken = (first.generation,)
+    second = plan_of(site, "cab1", taken=taken)
+    third = plan_of(site, "cab1", taken=(*taken, second.generation))
+    assert len({first.generation, second.generation, third.generation}) == 3
+    assert [plan.plan[3] for plan in (first, second, third)] == [0, 1, 2]
+    assert second.reads == first.reads
+    with pytest.raises(ValueError, match="taken_generations"):
+        compile_board(site, "cab1", "d1c1a179", range(1 << 16))
+
+
+def test_the_same_site_gives_the_same_plan_and_another_birth_another(site: Site) -> None:
+    assert plan_of(site, "cab2") == plan_of(load_site(EXAMPLE), "cab2")
+    assert plan_of(site, "cab2").generation != plan_of(site, "cab2", birth="d1c1a17a").generation
+
+
+@pytest.mark.parametrize("board", ["cab1", "cab2"])
+def test_a_plan_is_the_same_after_a_stay_in_the_store(site: Site, board: str) -> None:
+    plan = plan_of(site, board)
+    assert from_json(to_json(plan)) == plan
+
+
+def test_a_board_without_points_has_no_plan(site: Site) -> None:
+    assert compile_board(with_points(site, {"GD01.gas": {}}), "cab2", "d1c1a179", ()) is None
+
+
+def test_more_than_a_plan_can_hold_is_refused(site: Site) -> None:
+    gas = next(point for point in site.points if point.point == "GD01.gas")
+    points = tuple(
+        dataclasses.replace(gas, point=f"X{bus}{n}.gas", bus=bus, unit_id=n)
+        for bus in ("level", "gas-a")
+        for n in range(1, 248)
+    )
+    too_many = dataclasses.replace(site, points=points)
+    too_long = dataclasses.replace(site, points=points[:200])  # 200 units with a read each: 3421 bytes
+    for large, english in ((too_many, "494 reads"), (too_long, "3421 bytes")):
+        with pytest.raises(ValueError, match=english):
+            compile_board(large, "cab1", "d1c1a179", ())
