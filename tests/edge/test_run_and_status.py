@@ -1,0 +1,92 @@
+"""`tankgate run` and `tankgate status` as a technician starts them: what they refuse, and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+USAGE, UNREACHABLE = 2, 3
+
+
+def tankgate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge", "--lang", "en", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def gateway_toml(tmp_path: Path) -> Path:
+    """The example site, with boards that are not there."""
+    copytree(ROOT / "hil_tests" / "site", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "gateway.toml"
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("[boards.cab2]", f'port = "{tmp_path}/cab1"\n[boards.cab2]')
+    path.write_text(text.replace("/dev/ttyAMA2", f"{tmp_path}/cab2"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def daemon(gateway_toml: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`tankgate run` on that site, its door open."""
+    with subprocess.Popen([sys.executable, "-m", "edge", "run", "--simulated", str(gateway_toml)], cwd=ROOT) as process:
+        deadline = time.monotonic() + 20
+        while not (gateway_toml.parent / "store" / "control.sock").exists():
+            assert process.poll() is None and time.monotonic() < deadline, "the daemon opened no door"
+            time.sleep(0.05)
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_wrong_files_are_refused_with_all_their_problems(gateway_toml: Path, command: str) -> None:
+    text = gateway_toml.read_text(encoding="utf-8")
+    text = text.replace('board = "cab2"', 'board = "cap2"').replace("schema = 1", "schema = 7")
+    gateway_toml.write_text(text, encoding="utf-8")
+    ended = tankgate(command, gateway_toml)
+    assert ended.returncode == USAGE
+    assert ended.stdout == ""
+    first, second, count = ended.stderr.splitlines()
+    assert first == "gateway.toml line 2 [schema] = 7: this version reads schema 1. E-VAL-003"
+    assert second.endswith("E-BRD-002")
+    assert count == f"2 problems in {gateway_toml.parent}."
+
+
+def test_simulated_readings_do_not_leave_this_machine(gateway_toml: Path) -> None:
+    text = gateway_toml.read_text(encoding="utf-8")
+    gateway_toml.write_text(text.replace("127.0.0.1", "mqtt.example.invalid"), encoding="utf-8")
+    ended = tankgate("run", "--simulated", gateway_toml)
+    assert ended.returncode == USAGE
+    assert "mqtt.example.invalid of destination district is not this machine" in ended.stderr
+    assert not (gateway_toml.parent / "store").exists()
+
+
+def test_status_without_a_daemon(gateway_toml: Path) -> None:
+    ended = tankgate("status", gateway_toml)
+    assert ended.returncode == UNREACHABLE
+    assert "no daemon answers" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subprocess.Popen[bytes]) -> None:
+    status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    assert (status["gateway"], status["mode"], status["pid"]) == ("jt-0042", "simulated", daemon.pid)
+    tables = tankgate("status", gateway_toml)
+    assert tables.returncode == 0
+    for words in ("gateway jt-0042: 示例化工 1# 罐区", "cab2", "district", "TK101.level", "board down"):
+        assert words in tables.stdout
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(timeout=20) == 0
+    assert tankgate("status", gateway_toml).returncode == UNREACHABLE
