@@ -131,7 +131,7 @@ def birth_id(content: Mapping[str, Any]) -> str:
 
 def birth(gateway: str, epoch: str, seq: int, birth_id: str, content: Mapping[str, Any]) -> bytes:
     """Who speaks, and what its points are; retained, and a message of `event`."""
-    return _json(_message("birth", gateway, epoch, "event", seq, birth_id) | content)
+    return _json(_message("birth", gateway, epoch, "event", seq, birth_id) | dict(content))
 
 
 # --- messages -----------------------------------------------------------------------------------------------
@@ -197,11 +197,11 @@ def gap(
     polls: int | None,
     polls_are: str,
     board: str | None = None,
-    missing_seq: tuple[int, int] | None = None,
+    missing: tuple[str, int, int] | None = None,
 ) -> bytes:
     """What was measured, or would have been, and will not come. Times are uptimes where unsynced.
 
-    `missing_seq`: the range of messages dropped; None where nothing was ever numbered.
+    `missing`: epoch, first and last number of the data messages dropped; None where nothing was ever numbered.
     """
     return _json(
         _message("gap", gateway, epoch, "event", seq, birth)
@@ -212,7 +212,8 @@ def gap(
             "scope": {"board": board, "bus": None, "points": None},
             "polls": polls,
             "polls_are": polls_are,
-            "missing_seq": missing_seq,
+            "missing_epoch": missing and missing[0],
+            "missing_seq": missing and missing[1:],
             "recoverable": False,
         }
     )
