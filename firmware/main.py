@@ -162,6 +162,7 @@ def main():
                     pollers.append(Poller(plan.bytes, bus, recorder, board.now_ms(), board.now_us()))
             recorder.plan(plan.generation(), board.now_ms())
             board_end.say_hello()
+        board.feed_watchdog()  # its first call makes it, and needs the heap
         gc.collect()
         board.heap_lock()
         reason = loop(pollers, ports, board_end, link_port, uptime, rx)
