@@ -218,7 +218,9 @@ class Northbound:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._reason = self._reason or str(reason)
+        if not self._reason:
+            # The broker's parting word, or paho's; of a connection that just ended paho says "Unspecified error".
+            self._reason = _("connection lost") if reason == "Unspecified error" else str(reason)
 
     def _on_publish(
         self, _client: Client, _userdata: None, message_id: int, reason: ReasonCode, _properties: Properties

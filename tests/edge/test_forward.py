@@ -1,0 +1,358 @@
+"""What is sent when: tables of one rule each, then every order of commits, answers, losses and kills."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from edge.forward import PENDING_RANGES_MAX, RETRY_S, WINDOW, Forward
+
+NOT_AUTHORISED = 0x87
+QUOTA_EXCEEDED = 0x97
+NO_MATCHING_SUBSCRIBERS = 0x10
+
+
+def all_now(forward: Forward, now_s: float = 0.0) -> list[tuple[str, str, int, bool]]:
+    """What `next` gives until it says wait."""
+    chosen = []
+    while (message := forward.next(now_s)) is not None:
+        chosen.append(message)
+    return chosen
+
+
+def answer(forward: Forward, sent: list[tuple[str, str, int, bool]], code: int = 0, now_s: float = 0.0) -> None:
+    for epoch, stream, seq, _late in sent:
+        forward.acknowledged((epoch, stream, seq), code, now_s)
+
+
+def connected(receive_maximum: int = 65535, **kept: int) -> Forward:
+    """After a restart: `kept` messages of epoch A in the store, none of them acknowledged."""
+    forward = Forward({}, {"A": kept} if kept else {})
+    forward.connected(0.0, receive_maximum)
+    return forward
+
+
+def test_events_go_before_live_data_and_live_data_before_history() -> None:
+    forward = connected(data=2, event=1)
+    forward.committed("B", "data", 1, 1)
+    forward.committed("B", "event", 1, 2)
+    assert all_now(forward) == [
+        ("B", "event", 1, False),
+        ("B", "event", 2, False),
+        ("A", "event", 1, True),
+        ("B", "data", 1, False),
+        ("A", "data", 1, True),
+        ("A", "data", 2, True),
+    ]
+
+
+def test_nothing_is_sent_without_a_connection() -> None:
+    forward = Forward({}, {"A": {"data": 3}})
+    assert all_now(forward) == []
+    forward.connected(0.0, 20)
+    forward.disconnected(1.0)
+    assert all_now(forward) == []
+
+
+@pytest.mark.parametrize(("receive_maximum", "window"), [(1, 1), (5, 5), (20, 20), (65535, WINDOW)])
+def test_the_window_is_the_smaller_of_ours_and_the_brokers(receive_maximum: int, window: int) -> None:
+    forward = connected(receive_maximum, data=100)
+    sent = all_now(forward)
+    assert len(sent) == forward.in_flight() == window
+    answer(forward, sent[:1])
+    assert [seq for _epoch, _stream, seq, _late in all_now(forward)] == [window + 1]
+
+
+def test_what_was_on_its_way_when_the_connection_broke_is_sent_again_and_late() -> None:
+    forward = connected()
+    forward.committed("A", "data", 1, 3)
+    sent = all_now(forward)
+    answer(forward, sent[1:2])
+    forward.disconnected(1.0)
+    forward.committed("A", "data", 4, 4)  # while nobody listens
+    forward.connected(2.0, 20)
+    forward.committed("A", "data", 5, 5)
+    assert all_now(forward) == [
+        ("A", "data", 5, False),
+        ("A", "data", 1, True),
+        ("A", "data", 3, True),
+        ("A", "data", 4, True),
+    ]
+
+
+def test_a_connection_that_broke_unnoticed_begins_anew() -> None:
+    forward = connected(5, data=9)
+    all_now(forward)
+    forward.connected(1.0, 3)
+    assert [seq for _epoch, _stream, seq, _late in all_now(forward)] == [1, 2, 3]
+
+
+def test_an_answer_to_what_is_not_on_its_way_any_more_is_ignored() -> None:
+    forward = connected(data=1)
+    sent = all_now(forward)
+    forward.disconnected(1.0)
+    answer(forward, sent)
+    answer(forward, [("X", "data", 7, False)])
+    assert forward.pending("A", "data") == [(1, 1)]
+
+
+def test_a_message_that_nobody_subscribed_to_is_delivered() -> None:
+    forward = connected(data=1)
+    answer(forward, all_now(forward), NO_MATCHING_SUBSCRIBERS)
+    assert forward.backlog() == 0
+
+
+# --- refusals -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [NOT_AUTHORISED, QUOTA_EXCEEDED])
+def test_a_refused_data_message_holds_back_all_data_and_is_tried_again_later(code: int) -> None:
+    forward = connected(2, data=4)
+    answer(forward, all_now(forward, 10.0), code, 10.0)
+    forward.committed("B", "data", 1, 1)
+    assert all_now(forward, 10.0 + RETRY_S - 0.1) == []
+    assert forward.due_s() == 10.0 + RETRY_S
+    assert forward.refused() == {code: 2}
+    assert forward.backlog() == 5
+    again = all_now(forward, 10.0 + RETRY_S)
+    assert again == [("B", "data", 1, False), ("A", "data", 1, True)]
+    assert forward.due_s() == float("inf")
+
+
+def test_a_refused_event_holds_back_no_other() -> None:
+    forward = connected(1, event=3)
+    answer(forward, all_now(forward), NOT_AUTHORISED)
+    for seq in (2, 3):
+        sent = all_now(forward)
+        assert sent == [("A", "event", seq, True)]
+        answer(forward, sent)
+    assert all_now(forward) == []
+    assert all_now(forward, RETRY_S) == [("A", "event", 1, True)]
+
+
+def test_refused_data_holds_back_no_event() -> None:
+    forward = connected(data=1)
+    answer(forward, all_now(forward), NOT_AUTHORISED)
+    forward.committed("B", "event", 1, 1)
+    assert all_now(forward) == [("B", "event", 1, False)]
+
+
+def test_a_topic_that_stays_forbidden_is_tried_once_a_minute() -> None:
+    forward = connected(data=86_400)
+    tried = 0
+    for second in range(601):
+        sent = all_now(forward, second)
+        tried += len(sent)
+        answer(forward, sent, NOT_AUTHORISED, second)
+    assert tried <= 11 * WINDOW
+
+
+def test_a_reconnect_does_not_hurry_a_refused_message() -> None:
+    forward = connected(data=1)
+    answer(forward, all_now(forward), NOT_AUTHORISED)
+    forward.disconnected(1.0)
+    assert forward.due_s() == float("inf")  # nothing to do without a connection
+    forward.connected(2.0, 20)
+    assert all_now(forward, 2.0) == []
+    assert len(all_now(forward, RETRY_S)) == 1
+
+
+# --- what is known ------------------------------------------------------------------------------------------
+
+
+def test_pending_and_positions_are_ranges() -> None:
+    forward = connected(data=9)
+    sent = all_now(forward)
+    answer(forward, [sent[index] for index in (0, 2, 3, 8)])
+    assert forward.pending("A", "data") == [(2, 2), (5, 8)]
+    assert forward.pending("A", "event") == forward.pending("B", "data") == []
+    assert forward.dirty
+    assert forward.positions() == {("A", "data"): [(1, 1), (3, 4), (9, 9)]}
+    assert not forward.dirty
+    assert forward.positions() == {}
+    assert forward.backlog() == 5
+
+
+def test_a_restart_sends_what_the_kept_positions_do_not_name() -> None:
+    forward = Forward({("A", "data"): [(1, 3), (5, 5)], ("gone", "data"): [(1, 9)]}, {"A": {"data": 6, "event": 0}})
+    forward.connected(0.0, 20)
+    assert all_now(forward) == [("A", "data", 4, True), ("A", "data", 6, True)]
+
+
+def test_a_message_that_is_not_kept_any_more_is_not_asked_for_again() -> None:
+    forward = connected(data=2)
+    sent = all_now(forward)
+    forward.gone(sent[0][:3])
+    forward.disconnected(1.0)
+    forward.connected(2.0, 20)
+    assert all_now(forward) == [("A", "data", 2, True)]
+    assert forward.positions() == {("A", "data"): [(1, 1)]}
+
+
+def test_too_many_pending_ranges_end_in_one_that_covers_the_rest() -> None:
+    last = 4 * PENDING_RANGES_MAX
+    every_other = [(seq, seq) for seq in range(2, last + 1, 2)]
+    ranges = Forward({("A", "data"): every_other}, {"A": {"data": last}}).pending("A", "data")
+    assert len(ranges) == PENDING_RANGES_MAX
+    assert ranges[:2] == [(1, 1), (3, 3)]
+    assert ranges[-1] == (2 * PENDING_RANGES_MAX - 1, last - 1)
+
+
+def test_the_state_document_tells_coming_from_lost() -> None:
+    done = {("A", "data"): [(1, 7)], ("A", "event"): [(1, 2)], ("B", "data"): [(1, 3), (6, 6)]}
+    forward = Forward(done, {"A": {"data": 7, "event": 2}, "B": {"data": 7, "event": 1}, "C": {"data": 0, "event": 0}})
+    assert forward.epochs() == {
+        "B": {
+            "data": {"next": 8, "receipted": 6, "pending": [(4, 5), (7, 7)], "oldest_kept": 1},
+            "event": {"next": 2, "receipted": 0, "pending": [(1, 1)], "oldest_kept": 1},
+        },
+        "C": {
+            "data": {"next": 1, "receipted": 0, "pending": [], "oldest_kept": 1},
+            "event": {"next": 1, "receipted": 0, "pending": [], "oldest_kept": 1},
+        },
+    }
+
+
+# --- every order of everything ------------------------------------------------------------------------------
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A gateway that commits, a broker that answers as it likes, a power cord that is pulled."""
+
+    @initialize()
+    def start(self) -> None:
+        self.now_s = 0.0
+        self.on_disk: dict[str, dict[str, int]] = {}
+        self.kept: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self.arrived: set[tuple[str, str, int]] = set()  # at the broker
+        self.begin()
+
+    def begin(self) -> None:
+        self.epoch = f"E{len(self.on_disk)}"
+        self.forward = Forward(self.kept, self.on_disk)
+        self.on_disk[self.epoch] = {"data": 0, "event": 0}
+        self.told: set[tuple[str, str, int]] = {
+            (epoch, stream, seq)
+            for (epoch, stream), ranges in self.kept.items()
+            for first, last in ranges
+            for seq in range(first, last + 1)
+        }
+        self.sent: list[tuple[str, str, int]] = []
+        self.fresh: set[tuple[str, str, int]] = set()  # committed on this connection
+        self.window = 0
+
+    @rule(stream=st.sampled_from(["data", "event"]), count=st.integers(1, 30))
+    def commit(self, stream: str, count: int) -> None:
+        first = self.on_disk[self.epoch][stream] + 1
+        self.on_disk[self.epoch][stream] += count
+        self.forward.committed(self.epoch, stream, first, first + count - 1)
+        if self.window:
+            self.fresh |= {(self.epoch, stream, seq) for seq in range(first, first + count)}
+
+    @rule(receive_maximum=st.sampled_from([1, 2, 7, 20, 65535]))
+    def connect(self, receive_maximum: int) -> None:
+        self.disconnect()
+        self.window = min(WINDOW, receive_maximum)
+        self.forward.connected(self.now_s, receive_maximum)
+
+    @rule()
+    def disconnect(self) -> None:
+        self.forward.disconnected(self.now_s)
+        self.sent.clear()
+        self.fresh.clear()
+        self.window = 0
+
+    @rule(count=st.integers(1, 30))
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            chosen = self.forward.next(self.now_s)
+            if chosen is None:
+                return
+            *key, late = chosen
+            epoch, stream, seq = key
+            assert 1 <= seq <= self.on_disk[epoch][stream]
+            assert (epoch, stream, seq) not in self.told, "sent although acknowledged"
+            assert (epoch, stream, seq) not in self.sent, "sent twice on one connection"
+            assert late == ((epoch, stream, seq) not in self.fresh)
+            if late:
+                assert not any(each[1] == stream for each in self.fresh), "late before live"
+            if stream == "data":
+                assert not any(each[1] == "event" for each in self.fresh), "data before events"
+            self.fresh.discard((epoch, stream, seq))
+            self.sent.append((epoch, stream, seq))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), code=st.sampled_from([0, 0, 0, 0x10, 0x80, 0x87, 0x97]))
+    def answer(self, data: st.DataObject, code: int) -> None:
+        key = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
+        self.forward.acknowledged(key, code, self.now_s)
+        if code < 0x80:
+            self.arrived.add(key)
+            self.told.add(key)
+
+    @precondition(lambda self: self.sent)
+    @rule()
+    def arrive_and_lose_the_answer(self) -> None:
+        self.arrived.add(self.sent[0])
+        self.disconnect()
+
+    @rule(seconds=st.sampled_from([0.5, 30.0, 100.0]))
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @rule()
+    def keep_positions(self) -> None:
+        self.kept |= self.forward.positions()
+
+    @rule()
+    def kill(self) -> None:
+        self.begin()
+
+    @invariant()
+    def the_window_holds(self) -> None:
+        if hasattr(self, "forward"):
+            assert self.forward.in_flight() == len(self.sent) <= self.window
+
+    @invariant()
+    def pending_is_what_is_not_acknowledged(self) -> None:
+        if not hasattr(self, "forward"):
+            return
+        pending = set()
+        for epoch, streams in self.on_disk.items():
+            for stream, last in streams.items():
+                ranges = self.forward.pending(epoch, stream)
+                assert all(first <= end for first, end in ranges)
+                assert all(end + 1 < first for (_, end), (first, _) in zip(ranges, ranges[1:], strict=False))
+                pending |= {(epoch, stream, seq) for first, end in ranges for seq in range(first, end + 1)}
+                assert {(e, s, n) for e, s, n in self.told if (e, s) == (epoch, stream)} | {
+                    (e, s, n) for e, s, n in pending if (e, s) == (epoch, stream)
+                } == {(epoch, stream, seq) for seq in range(1, last + 1)}
+        assert not pending & self.told
+        assert self.forward.backlog() == len(pending)
+
+    def teardown(self) -> None:
+        """With a broker that is there and accepts, everything arrives in the end."""
+        if not hasattr(self, "forward"):
+            return
+        self.connect(5)
+        self.now_s += RETRY_S + 1
+        while self.forward.backlog():
+            before = len(self.told)
+            self.send(30)
+            for key in self.sent:
+                self.forward.acknowledged(key, 0, self.now_s)
+                self.arrived.add(key)
+                self.told.add(key)
+            self.sent.clear()
+            assert len(self.told) > before, "stands still"
+        everything = {
+            (epoch, stream, seq)
+            for epoch, streams in self.on_disk.items()
+            for stream, last in streams.items()
+            for seq in range(1, last + 1)
+        }
+        assert self.arrived == everything
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -1,0 +1,388 @@
+"""The client against a real broker: restarted, refusing, slow, with few places, taking the session away."""
+
+import getpass
+import json
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge import northbound as northbound_module
+from edge.northbound import Northbound
+from protocols.model import Destination
+
+pytestmark = pytest.mark.needs("mosquitto")
+
+GATEWAY = "jt-0042"
+LINK = f"tankgate/v1/{GATEWAY}/link"
+DATA = f"tankgate/v1/{GATEWAY}/data"
+DEADLINE_S = 20.0
+NOT_AUTHORISED = 0x87
+
+
+class Mosquitto:
+    """A broker on a port of its own that can be stopped and started again."""
+
+    def __init__(self, directory: Path, settings: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._config = directory / "mosquitto.conf"
+        # Started by root, mosquitto would become a user that cannot read the test's files.
+        self._config.write_text(f"user {getpass.getuser()}\nlistener {self.port} 127.0.0.1\n{settings}\n")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(["mosquitto", "-c", self._config], stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline_s:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except ConnectionRefusedError:
+                assert self._process.poll() is None, "mosquitto ended"
+                time.sleep(0.01)
+        raise TimeoutError("mosquitto does not listen")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class District:
+    """Hears all that the broker gives out."""
+
+    def __init__(self, port: int) -> None:
+        self.heard: list[mqtt.MQTTMessage] = []
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._client.on_message = lambda _client, _userdata, message: self.heard.append(message)
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe("tankgate/#", qos=1)
+        subscribed: list[int] = []
+        self._client.on_subscribe = lambda _client, _userdata, mid, _reasons, _properties: subscribed.append(mid)
+        self.until(lambda: subscribed)
+
+    def until(self, heard: Callable[[], Any]) -> None:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not heard():
+            assert time.monotonic() < deadline_s, [message.topic for message in self.heard]
+            self._client.loop(0.05)
+
+
+class Gateway:
+    """The thread that decides: sleeps until it is woken, then drains the events."""
+
+    def __init__(self, port: int, **destination: Any) -> None:
+        self.wake_fd, wake_write = os.pipe()
+        os.set_blocking(self.wake_fd, False)
+        os.set_blocking(wake_write, False)
+        self.events: list[tuple[Any, ...]] = []
+        settings = {"url": f"mqtt://127.0.0.1:{port}", "feed": "json", "ca": None, "cert": None, "key": None}
+        self.northbound = Northbound(
+            Destination(name="district", **(settings | destination)),
+            GATEWAY,
+            wake_write,
+            LINK,
+            b'{"online":false}',
+            subscriptions=[f"tankgate/v1/{GATEWAY}/receipt"],
+        )
+        self.northbound.start()
+
+    def until(self, *wanted: Any) -> tuple[Any, ...]:
+        """The next event that begins like this; what came before it is in `events`."""
+        deadline_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline_s:
+            for event in self.northbound.events():
+                self.events.append(event)
+                if event[: len(wanted)] == wanted:
+                    return event
+            select.select([self.wake_fd], [], [], deadline_s - time.monotonic())
+            os.read(self.wake_fd, 4096)
+        raise TimeoutError(f"no {wanted} in {self.events}")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    started: list[Mosquitto] = []
+
+    def start(settings: str = "allow_anonymous true") -> Mosquitto:
+        started.append(Mosquitto(tmp_path, settings))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Callable[..., Gateway]]:
+    started: list[Gateway] = []
+
+    def start(port: int, **destination: Any) -> Gateway:
+        started.append(Gateway(port, **destination))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.northbound.stop()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests wait for reconnections often, and no district suffers from them."""
+    monkeypatch.setattr(northbound_module, "CEILING_S", 0.05)
+    monkeypatch.setattr(northbound_module, "CEILING_MAX_S", 0.2)
+
+
+def test_a_message_arrives_with_its_properties_and_is_acknowledged(broker, gateway) -> None:
+    port = broker().port
+    district = District(port)
+    client = gateway(port)
+    assert client.until("connected") == ("connected", 20, False)
+    properties = [("sent_ms", "1795401005200"), ("late", "1")]
+    payload = '{"name":"示例"}'.encode()
+    token = client.northbound.publish(DATA, payload, user_properties=properties)
+    assert client.until("acknowledged", token)[2] < 0x80
+    district.until(lambda: district.heard)
+    (message,) = district.heard
+    assert (message.topic, message.payload, message.qos) == (DATA, payload, 1)
+    assert message.properties.UserProperty == properties
+    assert message.properties.ContentType == "application/json"
+
+
+def test_what_comes_down_is_an_event(broker, gateway) -> None:
+    port = broker().port
+    client = gateway(port)
+    client.until("connected")
+    client.northbound.publish(f"tankgate/v1/{GATEWAY}/receipt", b"{}", retain=True)
+    assert client.until("message") == ("message", f"tankgate/v1/{GATEWAY}/receipt", b"{}")
+
+
+@pytest.mark.parametrize("leave", ["in order", "killed"])
+def test_the_will_stays_behind_retained(broker, gateway, leave: str) -> None:
+    running = broker()
+    client = gateway(running.port)
+    client.until("connected")
+    token = client.northbound.publish(LINK, b'{"online":true}', retain=True)
+    client.until("acknowledged", token)
+    if leave == "in order":
+        client.northbound.stop()
+    else:
+        client.northbound._client.socket().shutdown(socket.SHUT_RDWR)
+    district = District(running.port)
+    district.until(lambda: district.heard and json.loads(district.heard[-1].payload) == {"online": False})
+
+
+def test_a_broker_that_comes_back_is_found_again(broker, gateway) -> None:
+    running = broker()
+    client = gateway(running.port)
+    client.until("connected")
+    running.stop()
+    assert client.until("disconnected")[1]
+    # Given while nobody listens: dropped here, `forward` sends it again.
+    client.northbound.publish(DATA, b"1")
+    assert "refused" in client.until("disconnected")[1]
+    running.start()
+    client.until("connected")
+    token = client.northbound.publish(DATA, b"2")
+    client.until("acknowledged", token)
+    answered = [event for event in client.events if event[0] == "acknowledged"]
+    assert answered == [("acknowledged", token, answered[0][2])]
+
+
+def test_nothing_of_an_earlier_connection_is_sent_by_itself(broker, gateway) -> None:
+    running = broker()
+    client = gateway(running.port)
+    client.until("connected")
+    running.stop()
+    # The loss has not been told yet: these go into the dead connection.
+    for number in range(5):
+        client.northbound.publish(DATA, b"%d" % number)
+    client.until("disconnected")
+    running.start()
+    client.until("connected")
+    district = District(running.port)
+    token = client.northbound.publish(DATA, b"new")
+    client.until("acknowledged", token)
+    district.until(lambda: district.heard)
+    assert [message.payload for message in district.heard] == [b"new"]
+
+
+def test_the_session_is_kept_for_what_comes_down(broker, gateway) -> None:
+    running = broker()
+    client = gateway(running.port)
+    client.until("connected", 20, False)
+    client.northbound._client.socket().shutdown(socket.SHUT_RDWR)
+    client.until("connected", 20, True)
+
+
+def test_a_client_of_the_same_name_takes_the_connection_away_but_not_for_good(broker, gateway) -> None:
+    port = broker().port
+    client = gateway(port)
+    client.until("connected")
+    other = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=GATEWAY, protocol=mqtt.MQTTv5)
+    other.connect("127.0.0.1", port, clean_start=False)
+    other.loop()
+    assert client.until("disconnected") == ("disconnected", "connection lost")
+    client.until("connected")
+
+
+def test_a_denied_publish_is_not_a_delivered_one(broker, gateway, tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic readwrite tankgate/v1/+/event/#\ntopic readwrite tankgate/v1/+/link\n")
+    port = broker(f"allow_anonymous true\nacl_file {tmp_path / 'acl'}").port
+    client = gateway(port)
+    client.until("connected")
+    denied = client.northbound.publish(DATA, b"{}")
+    allowed = client.northbound.publish(f"tankgate/v1/{GATEWAY}/event/gap", b"{}")
+    assert client.until("acknowledged", denied)[2] == NOT_AUTHORISED
+    assert client.until("acknowledged", allowed)[2] < 0x80
+
+
+def test_a_refused_connection_says_why(broker, gateway, tmp_path: Path) -> None:
+    (tmp_path / "passwords").touch()
+    port = broker(f"allow_anonymous false\npassword_file {tmp_path / 'passwords'}").port
+    client = gateway(port)
+    assert client.until("disconnected") == ("disconnected", "Not authorized")
+    assert client.until("disconnected") == ("disconnected", "Not authorized")  # and it goes on trying
+
+
+def test_few_places_at_the_broker_are_enough(broker, gateway) -> None:
+    client = gateway(broker("allow_anonymous true\nmax_inflight_messages 2").port)
+    client.until("connected", 2)
+    tokens = [client.northbound.publish(DATA, b"%d" % number) for number in range(50)]
+    for token in tokens:
+        client.until("acknowledged", token)
+
+
+@pytest.fixture
+def bare_broker(gateway) -> Iterator[tuple[Gateway, socket.socket]]:
+    """Byte by byte what a broker may do and mosquitto does not: it takes two messages, and answers when told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = gateway(listener.getsockname()[1])
+        connection, _address = listener.accept()
+        with connection:
+            connection.settimeout(DEADLINE_S)
+            assert connection.recv(4096)[0] >> 4 == 1  # CONNECT
+            connection.sendall(bytes.fromhex("20 06 00 00 03 21 0002"))  # CONNACK, 0x21 Receive Maximum = 2
+            client.until("connected", 2, False)
+            yield client, connection
+
+
+def test_never_more_on_the_way_than_the_broker_takes(bare_broker) -> None:
+    client, connection = bare_broker
+    tokens = [client.northbound.publish(DATA, b"%d" % number) for number in range(5)]
+    received = publishes(connection, 2)
+    connection.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    connection.settimeout(DEADLINE_S)
+    for number in range(5):
+        connection.sendall(b"\x40\x02" + received[number])  # PUBACK
+        assert client.until("acknowledged") == ("acknowledged", tokens[number], 0)
+        if len(received) < 5:
+            received += publishes(connection, 1)
+
+
+def test_the_brokers_parting_word_is_the_reason(bare_broker) -> None:
+    client, connection = bare_broker
+    connection.sendall(bytes.fromhex("e0 01 8e"))  # DISCONNECT, 0x8e
+    assert client.until("disconnected") == ("disconnected", "Session taken over")
+
+
+def publishes(connection: socket.socket, count: int) -> list[bytes]:
+    """Packet identifiers of the next PUBLISH packets, each shorter than 128 bytes; other packets are passed over."""
+    identifiers: list[bytes] = []
+    while len(identifiers) < count:
+        head = exactly(connection, 2)
+        body = exactly(connection, head[1])
+        if head[0] >> 4 == 3:
+            topic_bytes = int.from_bytes(body[:2], "big")
+            identifiers.append(body[2 + topic_bytes : 4 + topic_bytes])
+    return identifiers
+
+
+def exactly(connection: socket.socket, count: int) -> bytes:
+    received = b""
+    while len(received) < count:
+        received += connection.recv(count - len(received))
+    return received
+
+
+def test_a_quiet_connection_costs_nearly_nothing(broker, gateway) -> None:
+    client = gateway(broker().port)
+    client.until("connected")
+    began = time.process_time()
+    time.sleep(2)  # the measured time itself
+    assert time.process_time() - began < 0.02
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------
+
+
+def openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """An authority, and of its making a broker's and a gateway's certificate; and an authority nobody trusts."""
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("ca", "other-ca"):
+        openssl("req", "-x509", *new_key, "-days", 2, "-subj", f"/CN={name}",
+                "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem")  # fmt: skip
+    (tmp_path / "san").write_text("subjectAltName=IP:127.0.0.1")
+    for name in ("broker", GATEWAY):
+        openssl("req", *new_key, "-subj", f"/CN={name}",
+                "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.csr")  # fmt: skip
+        openssl("x509", "-req", "-in", tmp_path / f"{name}.csr", "-CA", tmp_path / "ca.pem", "-CAkey",
+                tmp_path / "ca.key", "-CAcreateserial", "-days", 2, "-extfile", tmp_path / "san",
+                "-out", tmp_path / f"{name}.pem")  # fmt: skip
+    return tmp_path
+
+
+@pytest.mark.needs("openssl")
+def test_the_certificates_of_both_sides_are_checked(broker, gateway, certificates: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(certificates))
+    port = broker(
+        f"cafile {certificates / 'ca.pem'}\ncertfile {certificates / 'broker.pem'}\n"
+        f"keyfile {certificates / 'broker.key'}\nrequire_certificate true\nuse_identity_as_username true"
+    ).port
+    url = f"mqtts://127.0.0.1:{port}"
+    ours = {"cert": str(certificates / f"{GATEWAY}.pem"), "key": f"credential:{GATEWAY}.key"}
+    trusting = gateway(port, url=url, ca=str(certificates / "ca.pem"), **ours)
+    trusting.until("connected")
+    token = trusting.northbound.publish(DATA, b"{}")
+    trusting.until("acknowledged", token)
+    trusting.northbound.stop()
+
+    misled = gateway(port, url=url, ca=str(certificates / "other-ca.pem"), **ours)
+    assert "certificate verify failed" in misled.until("disconnected")[1]
+    nameless = gateway(port, url=url, ca=str(certificates / "ca.pem"))
+    assert nameless.until("disconnected")[1]
+    assert not any(event[0] == "connected" for event in misled.events + nameless.events)
+
+
+@pytest.mark.parametrize(
+    ("destination", "sentence"),
+    [
+        ({"url": "http://mqtt.example.invalid"}, "mqtt://host:port or mqtts://host:port"),
+        ({"url": "mqtts://mqtt.example.invalid", "ca": "/nowhere/ca.pem"}, "ca = /nowhere/ca.pem"),
+    ],
+)
+def test_a_destination_that_cannot_be_used_is_told_before_anything_runs(
+    destination: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match="destination district") as refused:
+        Gateway(1883, **destination)
+    assert sentence in str(refused.value)
