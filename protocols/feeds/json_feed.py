@@ -91,6 +91,7 @@ def birth_content(site: Site, tankgate_version: str, firmware_version: str, mode
 
 def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
     profile = site.profiles[point.profile]
+    channel = profile.channels[point.channel]
     has_range = point.range_low is not None and point.range_high is not None
     codes = {"quotaId": point.quota_id, "hazardSource": point.hazard}
     return {
@@ -100,8 +101,8 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
         "medium": point.medium,
         "unit": point.unit,
         "unit_text": point.unit_text,
-        "type": point.type,
-        "decimals": point.decimals,
+        "type": channel.value_type,
+        "decimals": channel.decimals,
         "range": [_whole(point.range_low), _whole(point.range_high)] if has_range else None,
         "period_s": _whole(point.period_ms / 1000),
         "deadband": _whole(point.deadband),
@@ -112,7 +113,7 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
             "bus": point.bus,
             "unit_id": point.unit_id,
             "profile": f"{profile.name}@{profile.version}",
-            "channel": point.channel,
+            "channel": channel.name,
             "evidence": profile.evidence,
         },
         "codes": {name: code for name, code in codes.items() if code},
