@@ -7,6 +7,7 @@ Keys stand in the order of the golden messages, without spaces, in UTF-8.
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -322,6 +323,25 @@ def _reading(row: tuple[str, int | None, float | int | None, int, int]) -> Seque
     if detail:
         return row
     return row[:3] if status == GOOD else row[:4]
+
+
+def read(payload: bytes | bytearray | str) -> dict[str, Any] | None:
+    """A payload as it was written; None where it is no JSON object in UTF-8, or holds what cannot be written again."""
+    try:
+        text = payload if isinstance(payload, str) else payload.decode()
+        document = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if "\\u" in text:
+            json.dumps(document, ensure_ascii=False).encode()  # half a character, "\ud800", has no UTF-8
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

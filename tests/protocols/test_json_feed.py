@@ -273,6 +273,33 @@ def test_state():
     assert message == golden("state")
 
 
+@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+def test_what_is_read_is_what_was_written(path):
+    payload = path.read_bytes().removesuffix(b"\n")
+    document = json_feed.read(payload)
+    assert json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() == payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[1]",
+        b'{"value":NaN}',
+        b'{"value":-Infinity}',
+        b'{"value":1e999}',
+        b'{"name":"\\ud800"}',
+        b'{"name":"\xff"}',
+        '{"a":1}'.encode("utf-16"),
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"a":' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda payload: repr(payload[:20]),
+)
+def test_what_is_no_json_object_is_read_as_nothing(payload):
+    assert json_feed.read(payload) is None
+
+
 # --- topics, seconds, numbers -------------------------------------------------------------------------------
 
 

@@ -1,0 +1,163 @@
+"""The district's end of the feed: MQTT 5 in, each message once marked as new or as come again. Shell.
+
+Owns the connection, which it restores, and which numbered messages have come. Must never hide a message: what
+came again is marked, what is no JSON is passed on as such. Runs in the caller's thread.
+
+Source: MQTT 5.0, sections 3.1.2.11 (session expiry), 3.8.3.1 (retain handling of a subscription).
+"""
+
+import secrets
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from gettext import gettext as _
+from typing import Any
+from urllib.parse import urlsplit
+
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from protocols.feeds import json_feed
+from protocols.feeds.sequence import Ranges, Stream, identity
+
+KINDS = ("birth", "link", "state", "data", "event/+")
+KEEPALIVE_S = 30
+RETRY_S = 1.0
+# How long the broker keeps what comes while this end is away: for a named session, and for one of this run only.
+NAMED_EXPIRY_S = 7 * 86_400
+UNNAMED_EXPIRY_S = 600
+_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message as it came. `retained`: kept by the broker from before. `payload`: None where it was no JSON object.
+
+    `duplicate`: this (gateway, epoch, stream, seq) had come before.
+    """
+
+    received_ms: int
+    topic: str
+    retained: bool
+    payload: dict[str, Any] | None
+    duplicate: bool
+
+
+class Receiver:
+    """Receives the feed of one gateway, or of all ("+"), and hands each message to `on_message`.
+
+    With a `session` name the broker keeps what comes between two runs. ValueError where the URL cannot be used.
+    """
+
+    def __init__(
+        self, url: str, gateway: str, on_message: Callable[[Received], None], session: str | None = None
+    ) -> None:
+        self.problem: str | None = _("not connected yet")  # why nothing can come now; None: connected and subscribed
+        self._host, self._port, is_tls = _address(url)
+        self._on_message = on_message
+        self._topics = [(json_feed.topic(gateway, kind), 1) for kind in KINDS]
+        self._seen: defaultdict[Stream, Ranges] = defaultdict(Ranges)
+        self._is_named = session is not None
+        self._has_session = self._is_named
+        self._is_open = False
+        self._retry_s = 0.0
+        self._client = client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=session or f"tankgate-listen-{secrets.token_hex(6)}",
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        if is_tls:
+            client.tls_set_context(ssl.create_default_context())
+        client.on_connect = self._connected
+        client.on_subscribe = self._subscribed
+        client.on_disconnect = self._disconnected
+        client.on_message = self._message
+
+    def work(self, timeout_s: float) -> None:
+        """Connect where that is due, and take what comes; returns after the first of it, or after `timeout_s`."""
+        now_s = time.monotonic()
+        if self._is_open:
+            self._is_open = self._client.loop(timeout_s) == MQTT_ERR_SUCCESS
+            if not self._is_open:
+                self._retry_s = time.monotonic() + RETRY_S
+        elif now_s < self._retry_s:
+            time.sleep(min(timeout_s, self._retry_s - now_s))
+        else:
+            self._connect()
+
+    def close(self) -> None:
+        """Leave. The broker forgets a session without a name."""
+        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = NAMED_EXPIRY_S if self._is_named else 0
+        self._client.disconnect(properties=properties)
+
+    def _connect(self) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = NAMED_EXPIRY_S if self._is_named else UNNAMED_EXPIRY_S
+        try:
+            self._client.connect(
+                self._host, self._port, KEEPALIVE_S, clean_start=not self._has_session, properties=properties
+            )
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            self._retry_s = time.monotonic() + RETRY_S
+        else:
+            self._is_open = True
+
+    # --- called by paho, inside `work` ----------------------------------------------------------------------
+
+    def _connected(
+        self, client: Client, _userdata: None, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self.problem = str(reason)
+        else:
+            self._has_session = True
+            client.subscribe(self._topics)  # each time: retained documents come again
+
+    def _subscribed(
+        self,
+        _client: Client,
+        _userdata: None,
+        _message_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        self.problem = _("subscription refused: {reason}").format(reason=refused[0]) if refused else None
+
+    def _disconnected(
+        self,
+        _client: Client,
+        _userdata: None,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        # A refusal has said why already; of a connection that just ended paho says "Unspecified error".
+        self.problem = self.problem or (_("connection lost") if reason == "Unspecified error" else str(reason))
+
+    def _message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
+        payload = json_feed.read(message.payload)
+        numbered = identity(message.topic, payload)
+        is_duplicate = False
+        if numbered is not None:
+            stream, seq = numbered
+            is_duplicate = seq in self._seen[stream]
+            self._seen[stream].add(seq, seq)
+        received_ms = time.time_ns() // 1_000_000
+        self._on_message(Received(received_ms, message.topic, message.retain, payload, is_duplicate))
+
+
+def _address(url: str) -> tuple[str, int, bool]:
+    """Host, port, and whether it is TLS."""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(_("{url}: allowed is mqtt://host:port or mqtts://host:port").format(url=url))
+    return parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts"
