@@ -2,7 +2,7 @@
 
 Owns, for every (epoch, stream), which messages the destination has acknowledged; all others are pending, and
 every pending message is sent, and sent again, until it is acknowledged. Events go before data, what has just
-happened before what is late, late messages in their order. Late is what was committed while there was no
+happened before what is late, each epoch in its order. Late is what was committed while there was no
 connection, or was on its way when one broke; after a restart that is everything pending.
 
 A reason code of 0x80 or more is a refusal: the message stays pending and is tried again RETRY_S later. Data
@@ -13,7 +13,6 @@ holds back no alarm. Must never send, wait or look at a clock.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 WINDOW = 20  # messages on their way, also where the broker would take more
 RETRY_S = 60.0
@@ -123,7 +122,7 @@ class Forward:
 
     def due_s(self) -> float:
         """When `next` may have something although nothing happened."""
-        return min(self._retry_s.values()) if self._window else float("inf")
+        return min(self._retry_s.values()) if len(self._in_flight) < self._window else float("inf")
 
     def positions(self) -> dict[Stream, list[tuple[int, int]]]:
         """The acknowledged ranges of each stream that changed since the last call, to be kept by the store."""
@@ -141,25 +140,6 @@ class Forward:
         if len(ranges) > PENDING_RANGES_MAX:
             ranges[PENDING_RANGES_MAX - 1 :] = [(ranges[PENDING_RANGES_MAX - 1][0], ranges[-1][1])]
         return ranges
-
-    def epochs(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Of the newest epoch and of every one with something pending, as the state document shows them.
-
-        Without receipts, "receipted" is the broker's word: all up to there is acknowledged, but for what is pending.
-        """
-        newest = next(reversed(self._known), ("", ""))[0]
-        shown: dict[str, dict[str, dict[str, Any]]] = {}
-        for (epoch, stream), last in self._known.items():
-            pending = self.pending(epoch, stream)
-            if pending or epoch == newest:
-                receipted = max((end for _first, end in self._acknowledged[epoch, stream]), default=0)
-                shown.setdefault(epoch, {})[stream] = {
-                    "next": last + 1,
-                    "receipted": receipted,
-                    "pending": pending,
-                    "oldest_kept": 1,
-                }
-        return shown
 
     def backlog(self) -> int:
         """Messages not yet acknowledged."""

@@ -157,6 +157,15 @@ def test_a_reconnect_does_not_hurry_a_refused_message() -> None:
     assert len(all_now(forward, RETRY_S)) == 1
 
 
+def test_a_retry_that_finds_no_room_waits_for_an_answer_and_not_for_a_time() -> None:
+    forward = connected(2, event=1, data=9)
+    event, _data = all_now(forward)
+    answer(forward, [event], NOT_AUTHORISED)
+    all_now(forward)
+    assert forward.in_flight() == 2
+    assert forward.due_s() == float("inf")
+
+
 # --- what is known ------------------------------------------------------------------------------------------
 
 
@@ -171,6 +180,13 @@ def test_pending_and_positions_are_ranges() -> None:
     assert not forward.dirty
     assert forward.positions() == {}
     assert forward.backlog() == 5
+
+
+def test_answers_in_any_order_make_one_range() -> None:
+    forward = connected(data=5)
+    sent = all_now(forward)
+    answer(forward, [sent[index] for index in (3, 0, 2, 4, 1)])
+    assert forward.positions() == {("A", "data"): [(1, 5)]}
 
 
 def test_a_restart_sends_what_the_kept_positions_do_not_name() -> None:
@@ -196,21 +212,6 @@ def test_too_many_pending_ranges_end_in_one_that_covers_the_rest() -> None:
     assert len(ranges) == PENDING_RANGES_MAX
     assert ranges[:2] == [(1, 1), (3, 3)]
     assert ranges[-1] == (2 * PENDING_RANGES_MAX - 1, last - 1)
-
-
-def test_the_state_document_tells_coming_from_lost() -> None:
-    done = {("A", "data"): [(1, 7)], ("A", "event"): [(1, 2)], ("B", "data"): [(1, 3), (6, 6)]}
-    forward = Forward(done, {"A": {"data": 7, "event": 2}, "B": {"data": 7, "event": 1}, "C": {"data": 0, "event": 0}})
-    assert forward.epochs() == {
-        "B": {
-            "data": {"next": 8, "receipted": 6, "pending": [(4, 5), (7, 7)], "oldest_kept": 1},
-            "event": {"next": 2, "receipted": 0, "pending": [(1, 1)], "oldest_kept": 1},
-        },
-        "C": {
-            "data": {"next": 1, "receipted": 0, "pending": [], "oldest_kept": 1},
-            "event": {"next": 1, "receipted": 0, "pending": [], "oldest_kept": 1},
-        },
-    }
 
 
 # --- every order of everything ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from edge import store as store_module
 from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
-from edge.store import Store, StoreFault
+from edge.store import SCHEMA, Store, StoreFault
 
 NOW_MS = 1_795_400_000_000
 BIRTH = "d1c1a179"
@@ -281,6 +281,7 @@ def make_foreign(file: Path) -> None:
     file.unlink()
     connection = apsw.Connection(str(file))
     connection.execute("CREATE TABLE somebody_elses (a)")
+    connection.pragma("user_version", SCHEMA)
     connection.close()
 
 
@@ -294,8 +295,19 @@ def make_text(file: Path) -> None:
     file.write_text("not a database, but a note that somebody left here, and long enough to be looked at" * 9)
 
 
-@pytest.mark.parametrize("spoil", [cut_in_half, overwrite_root_pages, make_foreign, make_newer, make_text])
-def test_a_file_that_cannot_be_used_is_set_aside_and_told(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (cut_in_half, "malformed"),
+        (overwrite_root_pages, "malformed"),
+        (make_foreign, "another program"),
+        (make_newer, "schema 99"),
+        (make_text, "not a database"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_set_aside_and_told(
+    tmp_path: Path, spoil: Callable[[Path], None], why: str
+) -> None:
     file = tmp_path / "tankgate.db"
     store = open_store(tmp_path)
     store.commit([one_second(seq) for seq in range(1, 60)], {})
@@ -307,7 +319,7 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_told(tmp_path: Path, spoil:
     (note,) = anew.notes
     (aside,) = (each for each in tmp_path.glob("tankgate-*.db"))
     assert aside.name == "tankgate-20261123T021320001Z.db"
-    assert aside.name in note
+    assert why in note and aside.name in note
     assert aside.read_bytes() == content
     anew.commit([one_second(1)], {})
     anew.close()
