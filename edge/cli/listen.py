@@ -1,0 +1,212 @@
+"""`tankgate listen`: the district's side of the feed, live from a broker or from a recording; and its check. Shell.
+
+Must never change what it shows: `--json` prints every message that came, with what the receiving added.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from gettext import gettext as _
+from gettext import ngettext
+from typing import IO
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from edge.cli import FOUND_A_FAULT, UNREACHABLE
+from edge.feed_screen import FeedScreen
+from edge.receiver import Received, Receiver
+from protocols.feeds import json_feed
+from protocols.feeds.check import StreamChecker, Summary, Violations
+from protocols.feeds.sequence import identity
+
+PATIENCE_S = 5.0  # for the first connection; one that broke is restored for as long as it takes
+TICK_S = 0.25
+
+Show = Callable[[Received | None], None]  # None: a tick without a message
+
+
+@click.command(help=_("The district's side: receive a gateway's feed and check it."))
+@click.argument("url", required=False)
+@click.option(
+    "--from",
+    "recording",
+    type=click.File(encoding="utf-8"),
+    help=_("Read what `listen --json` printed, from a file or from - (standard input), instead of a broker."),
+)
+@click.option("--gateway", metavar="ID", help=_("Only this gateway; otherwise all of the broker."))
+@click.option("--session", metavar="NAME", help=_("Let the broker keep under this name what comes between two runs."))
+@click.option("--json", "as_json", is_flag=True, help=_("Print one JSON object a line for every message."))
+@click.option("--check", is_flag=True, help=_("Hold the stream to the feed's rules; exit 1 where it breaks one."))
+@click.option("--seconds", type=click.IntRange(min=1), help=_("Stop after so many seconds; or press Ctrl-C."))
+def command(
+    url: str | None,
+    recording: IO[str] | None,
+    gateway: str | None,
+    session: str | None,
+    as_json: bool,
+    check: bool,
+    seconds: int | None,
+) -> None:
+    if (url is None) == (recording is None):
+        raise click.UsageError(_("Give either the broker, like mqtt://127.0.0.1:1883, or --from FILE."))
+    if recording is not None and (session is not None or seconds is not None):
+        raise click.UsageError(_("--session and --seconds are of a broker, not of a recording."))
+    checker = StreamChecker(_violations()) if check else None
+    messages: Iterator[Received | None]
+    if recording is not None:
+        messages = _of_recording(recording, gateway)
+    else:
+        messages = _of_broker(str(url), gateway, session, seconds)
+    console = Console(highlight=False)
+    faults = 0
+    with ExitStack() as stack:
+        show: Show = _print_json if as_json else _print_line
+        if console.is_terminal and not as_json:
+            show = stack.enter_context(_table(console))
+        try:
+            for message in messages:
+                show(message)
+                if checker is not None and message is not None:
+                    for finding in checker.feed(message.topic, message.payload, message.retained):
+                        faults += 1
+                        click.secho(str(finding), fg="red", err=True)
+        except KeyboardInterrupt:
+            pass
+    if checker is not None:
+        sys.exit(_verdict(checker.finish(), faults, as_json))
+
+
+def _violations() -> Violations:
+    try:
+        from edge.feed_schemas import Schemas
+    except ModuleNotFoundError as missing:
+        text = _("--check needs {module}, which is not installed: pip install jsonschema")
+        raise click.UsageError(text.format(module=missing.name)) from missing
+    return Schemas().violations
+
+
+# --- where messages come from ------------------------------------------------------
+
+
+def _of_broker(url: str, gateway: str | None, session: str | None, seconds: int | None) -> Iterator[Received | None]:
+    came: list[Received] = []
+    try:
+        receiver = Receiver(url, gateway or "+", came.append, session)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(_("Connecting to {url}").format(url=url), err=True)
+    until_s = time.monotonic() + PATIENCE_S
+    was_connected = False
+    problem = receiver.problem
+    try:
+        while time.monotonic() < until_s:
+            receiver.work(TICK_S)
+            if receiver.problem != problem:
+                problem = receiver.problem
+                click.echo(_("Connected") if problem is None else problem, err=True)
+            if problem is None and not was_connected:
+                was_connected = True
+                until_s = float("inf") if seconds is None else time.monotonic() + seconds
+            yield from came
+            came.clear()
+            yield None
+    finally:
+        receiver.close()
+    if not was_connected:
+        click.echo(_("No feed from {url}: {problem}. Is the broker there?").format(url=url, problem=problem), err=True)
+        sys.exit(UNREACHABLE)
+
+
+def _of_recording(recording: IO[str], gateway: str | None) -> Iterator[Received]:
+    for number, line in enumerate(recording, start=1):
+        match json_feed.read(line):
+            case {
+                "received_ms": int(received_ms),
+                "topic": str(topic),
+                "retained": bool(retained),
+                "payload": dict() | None as payload,
+                "duplicate": bool(duplicate),
+            }:
+                if gateway is None or topic.split("/")[2:3] == [gateway]:
+                    yield Received(received_ms, topic, retained, payload, duplicate)
+            case _other:
+                text = _("{file} line {number}: not a line that `tankgate listen --json` prints")
+                raise click.UsageError(text.format(file=recording.name, number=number))
+
+
+# --- where they go ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _table(console: Console) -> Iterator[Show]:
+    """A table that lives."""
+    screen = FeedScreen()
+    with Live(console=console, auto_refresh=False) as live:
+        drawn_s = 0.0
+
+        def show(message: Received | None) -> None:
+            nonlocal drawn_s
+            if message is not None:
+                screen.take(message)
+            if time.monotonic() - drawn_s >= TICK_S:
+                drawn_s = time.monotonic()
+                live.update(screen.draw(time.time_ns() // 1_000_000), refresh=True)
+
+        yield show
+
+
+def _print_json(message: Received | None) -> None:
+    if message is not None:
+        click.echo(json.dumps(asdict(message), ensure_ascii=False, separators=(",", ":")))
+
+
+def _print_line(message: Received | None) -> None:
+    if message is None:
+        return
+    words = [time.strftime("%H:%M:%S", time.localtime(message.received_ms / 1000))]
+    words += message.topic.split("/")[2:]
+    numbered = identity(message.topic, message.payload)
+    if numbered is not None:
+        words += [numbered[0].epoch, str(numbered[1])]
+    match message.payload:
+        case None:
+            words.append(_("(no JSON object)"))
+        case {"rows": list(rows)}:
+            words.append(ngettext("{n} reading", "{n} readings", len(rows)).format(n=len(rows)))
+    if message.retained:
+        words.append(_("(kept by the broker)"))
+    if message.duplicate:
+        words.append(_("(came again)"))
+    click.echo(" ".join(word for word in words if word.isprintable()))
+
+
+def _verdict(summary: Summary, faults: int, as_json: bool) -> int:
+    """Print the account; the exit code."""
+    for finding in summary.findings:
+        click.secho(str(finding), fg="red", err=True)
+    faults += len(summary.findings)
+    text = _(
+        "{messages} messages, {readings} readings. {duplicates} came again, unchanged; {coming} still to come; "
+        "{boots} boots without a clock yet; {unknown} of an unknown schema, passed over."
+    )
+    account = text.format(
+        messages=summary.messages,
+        readings=summary.readings,
+        duplicates=summary.duplicates,
+        coming=summary.coming,
+        boots=summary.boots_without_clock,
+        unknown=summary.unknown,
+    )
+    if summary.messages == 0:
+        verdict = _("Nothing came, so nothing was checked.")
+    elif faults:
+        verdict = ngettext("{n} fault.", "{n} faults.", faults).format(n=faults)
+    else:
+        verdict = _("The feed is in order.")
+    click.echo(f"{account}\n{verdict}", err=as_json)
+    return FOUND_A_FAULT if faults or summary.messages == 0 else 0

@@ -1,0 +1,147 @@
+"""What a terminal shows of the feed: one gateway's points, or a line for each of several gateways. Shell.
+
+Must never show a number for a reading without one, nor take what another's message says for a command to the
+terminal.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from gettext import gettext as _
+from typing import Any, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edge.receiver import Received
+from protocols.model import GOOD, has_value, quality, status_text
+
+_STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
+
+
+class _Point(NamedTuple):
+    name: str
+    unit: str
+    decimals: int
+
+
+class _Reading(NamedTuple):
+    t_ms: int | None
+    value: float | None
+    status: int
+
+
+@dataclass(slots=True)
+class _Gateway:
+    name: str = ""
+    mode: str = ""
+    is_online: bool = False
+    epoch: str = ""
+    messages: int = 0
+    readings: int = 0
+    duplicates: int = 0
+    strange: int = 0  # whose shape is not the feed's
+    points: dict[str, _Point] = field(default_factory=dict)
+    latest: dict[str, _Reading] = field(default_factory=dict)
+
+    def take(self, kind: str, payload: dict[str, Any]) -> None:
+        match kind:
+            case "birth":
+                self.name, self.mode = _text(payload["site"]["name"]), _text(payload["mode"])
+                self.points = {
+                    _text(row["point"]): _Point(_text(row["name"]), _text(row["unit_text"]), int(row["decimals"]))
+                    for row in payload["points"]
+                }
+            case "link":
+                self.is_online = payload["online"] is True
+                self.epoch = _text(payload["epoch"])
+            case "state":
+                self.mode = _text(payload["mode"])
+                for point, t_ms, value, *rest in payload["values"]["rows"]:
+                    self._reading(point, t_ms, value, rest)
+            case "data":
+                t0_ms = payload["t0_ms"]
+                for point, dt_ms, value, *rest in payload["rows"]:
+                    self.readings += 1
+                    self._reading(point, None if t0_ms is None else t0_ms + dt_ms, value, rest)
+
+    def _reading(self, point: str, t_ms: int | None, value: float | None, rest: list[int]) -> None:
+        """History must not cover what is newer."""
+        before = self.latest.get(point)
+        if before is None or t_ms is None or before.t_ms is None or t_ms >= before.t_ms:
+            status = int(rest[0]) if rest else GOOD
+            shown = None if value is None or not has_value(status) else float(value)
+            self.latest[_text(point)] = _Reading(None if t_ms is None else int(t_ms), shown, status)
+
+
+class FeedScreen:
+    """Give it all that comes; `draw` at any time."""
+
+    def __init__(self) -> None:
+        self._gateways: defaultdict[str, _Gateway] = defaultdict(_Gateway)
+
+    def take(self, message: Received) -> None:
+        """Count it and remember its values; of what came again only the count."""
+        _feed, _version, gateway_id, *level = message.topic.split("/")
+        gateway = self._gateways[_text(gateway_id)]
+        gateway.messages += 1
+        gateway.duplicates += message.duplicate
+        if message.duplicate:
+            return
+        try:
+            gateway.take("/".join(level), message.payload or {})
+        except (KeyError, IndexError, TypeError, ValueError):
+            gateway.strange += 1
+
+    def draw(self, now_ms: int) -> RenderableType:
+        """Points of the only gateway, or all gateways."""
+        if len(self._gateways) == 1:
+            [(gateway_id, gateway)] = self._gateways.items()
+            return Group(_heading(gateway_id, gateway), _points(gateway, now_ms))
+        if self._gateways:
+            return Group(*(_heading(gateway_id, gateway) for gateway_id, gateway in sorted(self._gateways.items())))
+        return Text(_("Nothing received yet"))
+
+
+def _heading(gateway_id: str, gateway: _Gateway) -> Text:
+    heading = Text(f"{gateway_id} {gateway.name}  ", style="bold")
+    heading.append(_("connected") if gateway.is_online else _("not connected"), "green" if gateway.is_online else "red")
+    if gateway.mode not in ("", "live"):
+        heading.append(f"  {gateway.mode}", "reverse")
+    text = _("  epoch {epoch}  {messages} messages, {readings} readings, {duplicates} came again")
+    counts = text.format(
+        epoch=gateway.epoch, messages=gateway.messages, readings=gateway.readings, duplicates=gateway.duplicates
+    )
+    heading.append(counts, "not bold")
+    if gateway.strange:
+        heading.append("  " + _("{n} of a strange shape: see --check").format(n=gateway.strange), "red")
+    return heading
+
+
+def _points(gateway: _Gateway, now_ms: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (
+        (_("tag"), "left"),
+        (_("name"), "left"),
+        (_("value"), "right"),
+        (_("unit"), "left"),
+        (_("age"), "right"),
+        (_("status"), "left"),
+    ):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for tag in gateway.points | gateway.latest:
+        name, unit, decimals = gateway.points.get(tag, _Point("", "", 3))
+        reading = gateway.latest.get(tag)
+        if reading is None:
+            table.add_row(Text(tag), Text(name), "-", Text(unit), "-", "-")
+            continue
+        value = "-" if reading.value is None else f"{reading.value:.{decimals}f}"
+        age = "-" if reading.t_ms is None else _("{n} s").format(n=f"{(now_ms - reading.t_ms) / 1000:.1f}")
+        status = Text(status_text(reading.status), _STYLES[quality(reading.status)])
+        table.add_row(Text(tag), Text(name), value, Text(unit), age, status)
+    return table
+
+
+def _text(words: object) -> str:
+    """Words from outside, without what a terminal would obey."""
+    return "".join(character for character in str(words) if character.isprintable())
