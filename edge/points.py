@@ -13,7 +13,7 @@ from gettext import gettext as _
 
 from edge.problem import Problem, did_you_mean, half_width, one_of
 from protocols.model import Point
-from protocols.profile import Profile
+from protocols.profile import Channel, Profile
 
 # A heading is "位号 point", or either half of it.
 COLUMNS = {
@@ -45,15 +45,15 @@ COLUMNS = {
 _REQUIRED = ("point", "name", "area", "bus", "unit_id", "profile", "channel", "unit")
 _HALVES = {half.casefold(): column for column, chinese in COLUMNS.items() for half in (column, chinese)}
 
-# UCUM codes and what people write for them. Full-width characters are the same here; capitals are not: mpa is a
-# slip, and a thousand million times apart is what m and M mean.
+# UCUM codes and what people write for them. Full-width characters are the same here, capitals are not: between
+# m and M lies a factor of a thousand million.
 UNITS = {
     "%{LEL}": ("%LEL", "LEL%"),
     "%{vol}": ("%VOL", "%Vol", "%vol", "VOL%"),
     "[ppm]": ("ppm", "PPM"),
     "[ppb]": ("ppb", "PPB"),
     "mg/m3": ("mg/m3",),
-    "Cel": ("℃", "°C", "C"),
+    "Cel": ("℃", "°C"),
     "MPa": ("MPa", "Mpa"),
     "kPa": ("kPa", "Kpa", "KPa"),
     "Pa": ("Pa",),
@@ -73,6 +73,8 @@ UNITS = {
     "V": ("V",),
 }
 _UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for written in all_written}
+
+_PLACES = {"mm": 0, "cm": 1, "m": 3}  # where the decimal point goes when a length is written in another unit
 
 LIMITS = ("LL", "L", "H", "HH", "CH")
 # The limits that make sense under each preset: a gas detector's low alarm is a high one in the wrong column.
@@ -128,7 +130,13 @@ def read_sheet(file: str, data: bytes) -> Sheet:
     text = _decode(data)
     if text is None:
         return refused("E-FIL-002", _("is neither UTF-8 nor GB18030 text. Save it as “CSV UTF-8”."))
-    table = [[cell.strip() for cell in cells] for cells in csv.reader(text.splitlines(keepends=True))]
+    table: list[list[str]] = []
+    try:
+        for cells in csv.reader(text.splitlines(keepends=True), strict=True):
+            table.append([cell.strip() for cell in cells])
+    except csv.Error:  # an open quote would swallow all the points below it
+        text = _("has a double quote that is not closed, or text right after a closed one.")
+        return refused("E-SHT-007", text, row=len(table) + 1)
     filled = [(number, cells) for number, cells in enumerate(table, start=1) if any(cells)]
     if not filled:
         return refused("E-SHT-001", _("is empty. Its first row must be the headings."))
@@ -154,7 +162,8 @@ def read_sheet(file: str, data: bytes) -> Sheet:
 
 
 def _decode(data: bytes) -> str | None:
-    for encoding in ("utf-8-sig", "gb18030"):
+    encodings = ["utf-8-sig"] if data.startswith(b"\xef\xbb\xbf") else ["utf-8", "gb18030"]
+    for encoding in encodings:
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
@@ -205,7 +214,7 @@ class _Reader:
         """A problem of one cell; it is not yet counted."""
         value = self._row.cells.get(column) or None
         field = self._sheet.headings.get(column, heading(column))
-        point = self._row.cells["point"]
+        point = self._row.cells.get("point", "")
         return Problem(code, self._sheet.file, field, value, text, row=self._row.number, point=point)
 
     def wrong(self, code: str, column: str, text: str) -> None:
@@ -278,12 +287,12 @@ def read_points(
     problems: list[Problem] = []
     warnings: list[Problem] = []
     points = []
-    seen: dict[tuple[object, ...], tuple[int, Point]] = {}
+    first: dict[tuple[object, ...], tuple[int, Point]] = {}
     for row in sheet.rows:
         reader = _Reader(sheet, row, problems)
         point = _point(reader, buses, profiles, profile_names, warnings)
         points.append(point)
-        _compare(reader, row.number, point, seen)
+        _compare(reader, row.number, point, first)
     return tuple(points), problems, warnings
 
 
@@ -306,16 +315,19 @@ def _point(
     unit_text = reader.text("unit")
     range_low, range_high = reader.number("range_low"), reader.number("range_high")
     if range_low is not None and range_high is not None and range_low >= range_high:
-        reader.wrong("E-RNG-001", "range_high", _("is not above range_low {low:g}.").format(low=range_low))
+        text = _("is not above range_low {low}.").format(low=reader.text("range_low"))
+        reader.wrong("E-RNG-001", "range_high", text)
         range_low = range_high = None
     for empty, other in (("range_low", "range_high"), ("range_high", "range_low")):
         if not reader.text(empty) and reader.text(other):
             reader.wrong("E-RNG-002", empty, _("is empty: a range needs both its ends."))
     unit = _UCUM.get(half_width(unit_text).replace(" ", ""), "")
     if unit_text and not unit:
-        text = _("is not a known unit. Known are: {allowed}.")
-        text = text.format(allowed=one_of(written[0] for written in UNITS.values()))
-        reader.wrong("E-UOM-001", "unit", text + did_you_mean(unit_text, _UCUM))
+        known = [written[0] for written in UNITS.values()]
+        text = _("is not a known unit. Known are: {allowed}.").format(allowed=one_of(known))
+        reader.wrong("E-UOM-001", "unit", text + did_you_mean(unit_text, known))
+    elif profile and channel:
+        _check_channel(reader, profile.channels[channel], unit)
     preset = reader.choice("E-LIM-005", "preset", PRESETS)
     quota_id = reader.text("quota_id")
     if _EXCEL_NUMBER.fullmatch(quota_id):
@@ -328,8 +340,8 @@ def _point(
         medium=reader.text("medium"),
         unit=unit,
         unit_text=unit_text,
-        type="f32",
-        decimals=0,
+        type=profile.channels[channel].value_type if profile and channel else "f32",
+        decimals=_decimals(profile.channels[channel], unit) if profile and channel else 0,
         range_low=range_low,
         range_high=range_high,
         period_ms=reader.tenths("period_s", 0.1, 3600, default=1),
@@ -348,6 +360,23 @@ def _point(
     )
 
 
+def _check_channel(reader: _Reader, channel: Channel, unit: str) -> None:
+    """Whether the profile's channel can give what the row asks of it."""
+    if unit and not channel.accepts(unit):
+        text = _("the profile's channel is in {units}, which does not convert. Write that unit, or another channel.")
+        units = (UNITS.get(own, (own,))[0] for own in channel.units.values())
+        reader.wrong("E-UOM-002", "unit", text.format(units=one_of(units)))
+    if channel.current and not (reader.text("range_low") or reader.text("range_high")):
+        text = _("is needed: a 4-20 mA input measures nothing without the values at 4 and 20 mA.")
+        reader.wrong("E-RNG-003", "range_high", text)
+
+
+def _decimals(channel: Channel, unit: str) -> int:
+    """What a person is shown after the decimal point; the profile says it of its first unit."""
+    own = next(iter(channel.units.values()), unit)
+    return max(0, channel.decimals + _PLACES.get(unit, 0) - _PLACES.get(own, 0))
+
+
 def _limits(
     reader: _Reader, preset: str, range_low: float | None, range_high: float | None, warnings: list[Problem]
 ) -> tuple[tuple[str, float], ...]:
@@ -361,16 +390,17 @@ def _limits(
             text = _("preset {preset} has no such alarm. Allowed are: {allowed}.")
             reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=one_of(PRESETS[preset])))
         elif limits and limit <= limits[-1][1]:
-            text = _("is not above {kind} = {value:g}: the limits must rise from LL to CH.")
-            reader.wrong("E-LIM-001", kind, text.format(kind=limits[-1][0], value=limits[-1][1]))
+            below = limits[-1][0]
+            text = _("is not above {kind} = {value}: the limits must rise from LL to CH.")
+            reader.wrong("E-LIM-001", kind, text.format(kind=below, value=reader.text(below)))
         elif range_low is not None and limit < range_low:
-            text = _("is below range_low {low:g}: {effect}. Raise {kind} or change the range.")
+            text = _("is below range_low {low}: {effect}. Raise {kind} or change the range.")
             effect = _("it can never alarm") if is_low else _("it would always alarm")
-            reader.wrong("E-LIM-002", kind, text.format(low=range_low, effect=effect, kind=kind))
+            reader.wrong("E-LIM-002", kind, text.format(low=reader.text("range_low"), effect=effect, kind=kind))
         elif range_high is not None and limit > range_high:
-            text = _("is above range_high {high:g}: {effect}. Lower {kind} or change the range.")
+            text = _("is above range_high {high}: {effect}. Lower {kind} or change the range.")
             effect = _("it would always alarm") if is_low else _("it can never alarm")
-            reader.wrong("E-LIM-003", kind, text.format(high=range_high, effect=effect, kind=kind))
+            reader.wrong("E-LIM-003", kind, text.format(high=reader.text("range_high"), effect=effect, kind=kind))
         else:
             limits.append((kind, limit))
             if limit == (range_low if is_low else range_high):
@@ -384,24 +414,22 @@ def _limits(
     return tuple(limits)
 
 
-def _compare(reader: _Reader, row: int, point: Point, seen: dict[tuple[object, ...], tuple[int, Point]]) -> None:
-    """What is wrong between this row and the rows above it; `seen` is the first row of each identity."""
-    first, _same = seen.setdefault(("point", point.point), (row, point))
-    if first != row:
-        reader.wrong("E-PNT-002", "point", _("stands in row {row} already.").format(row=first))
-    if point.quota_id:
-        first, _same = seen.setdefault(("quota_id", point.quota_id), (row, point))
-        if first != row:
-            reader.wrong("E-PNT-005", "quota_id", _("stands in row {row} already.").format(row=first))
-    if not (point.bus and point.unit_id and point.profile):
-        return  # a cell of them is wrong, and was reported
-    first, other = seen.setdefault(("unit", point.bus, point.unit_id), (row, point))
+def _compare(reader: _Reader, row: int, point: Point, first: dict[tuple[object, ...], tuple[int, Point]]) -> None:
+    """What is wrong between this row and the rows above it; `first` is the first row of each identity."""
+    for column, value, code in (("point", point.point, "E-PNT-002"), ("quota_id", point.quota_id, "E-PNT-005")):
+        other_row, _other = first.setdefault((column, value), (row, point))
+        if value and other_row != row:
+            reader.wrong(code, column, _("stands in row {row} already.").format(row=other_row))
+    if not (point.bus and point.unit_id and point.profile and point.channel):
+        return  # one of their cells is wrong, and was reported
+    unit = (point.bus, point.unit_id)
+    other_row, other = first.setdefault(unit, (row, point))
     if other.profile != point.profile:
         text = _("row {row} says that unit {unit_id} of bus {bus} is {profile}. One of the rows is wrong.")
-        text = text.format(row=first, unit_id=point.unit_id, bus=point.bus, profile=other.profile)
+        text = text.format(row=other_row, unit_id=point.unit_id, bus=point.bus, profile=other.profile)
         reader.wrong("E-UNT-001", "profile", text)
-    first, _same = seen.setdefault(("channel", point.bus, point.unit_id, point.channel), (row, point))
-    if first != row:
+    other_row, _other = first.setdefault((*unit, point.channel), (row, point))
+    if other_row != row:
         text = _("row {row} reads the same channel of unit {unit_id} of bus {bus}. Is the unit_id right?")
-        text = text.format(row=first, unit_id=point.unit_id, bus=point.bus)
+        text = text.format(row=other_row, unit_id=point.unit_id, bus=point.bus)
         reader.wrong("E-PNT-003", "channel", text)
