@@ -114,7 +114,7 @@ class Line:
             self.latest_s = max(self.latest_s, now_s - burst.due_s)
             data += burst.data
             if burst.ends is not None:
-                self.exchanges.append(replace(burst.ends, replied_s=now_s))
+                self.exchanges.append(replace(burst.ends, replied_s=now_s) if self.connected else _lost(burst.ends))
         return data if self.connected else b""
 
     def _keep_silence_book(self, now_s: float) -> None:
@@ -192,3 +192,9 @@ class Line:
             if chance < self.noise:
                 out[at] ^= 1 << int(chance / self.noise * 8)
         return bytes(out)
+
+
+def _lost(exchange: Exchange) -> Exchange:
+    """The same, where the cable was cut before the reply was through."""
+    measured = tuple(told.failed(model.NO_REPLY) for told in exchange.measured)
+    return replace(exchange, reply=b"", measured=measured, certain=False)

@@ -66,8 +66,8 @@ _RIPPLE_PERIOD_S = 7.0
 # --- gas ----------------------------------------------------------------------------------------------------
 
 LEL = "%{LEL}"
-AMMONIA = "ppm"
-OXYGEN = "%{VOL}"
+AMMONIA = "[ppm]"
+OXYGEN = "%{vol}"
 
 
 @dataclass(frozen=True, slots=True)

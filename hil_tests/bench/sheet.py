@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from protocols import model
 
+# Of the units that people write, those that are not their own UCUM code.
+_UCUM = {"%LEL": "%{LEL}", "%VOL": "%{vol}", "ppm": "[ppm]", "℃": "Cel"}
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One row of the sheet, as far as a sensor and the rule of reporting need it."""
+    """One row of the sheet, as far as a sensor and the rule of reporting need it; `unit` is a UCUM code."""
 
     point: str
     bus: str
@@ -73,7 +76,7 @@ def _point(row: dict[str, str]) -> Point:
         unit_id=int(row["unit_id"]),
         profile=row["profile"],
         channel=row["channel"],
-        unit=row["unit"],
+        unit=_UCUM.get(row["unit"], row["unit"]),
         range_low=_number(row["range_low"]),
         range_high=_number(row["range_high"]),
         period_ms=round(float(row["period_s"]) * 1000),
