@@ -1,0 +1,250 @@
+"""Samples -> readings -> messages, in virtual time, on the example site. Shell of the tests."""
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge.batch import Batch
+from edge.boards import Taken
+from edge.config import load_site
+from edge.pipeline import Pipeline
+from edge.planning import BoardPlan, compile_board
+from edge.timebase import UNSYNCED, Clock
+from protocols import link, modbus, model
+from protocols.feeds import json_feed
+from protocols.model import Site
+from protocols.profile import encode_registers
+
+SITE = load_site(Path(__file__).parents[2] / "hil_tests" / "site" / "gateway.toml")
+EPOCH = "01KAR8M2QQQQQQQQ"
+START_MS = 1_795_401_000_000
+SYNCED = Clock("synced", 3, START_MS, 0)
+BOOT = "9f3a60c2"
+
+
+class World:
+    """A pipeline with the plans of both boards, and samples made for it from the profiles."""
+
+    def __init__(self, site: Site = SITE) -> None:
+        self.site = site
+        content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
+        self.birth = json_feed.birth_id(content)
+        self.births = {self.birth: content}
+        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births)
+        self.plans: dict[str, BoardPlan] = {}
+        for board in site.boards:
+            plan = compile_board(site, board.name, self.birth, ())
+            assert plan is not None
+            self.plans[board.name] = plan
+            self.pipeline.add_plan(plan)
+        self.numbers = {board.name: 0 for board in site.boards}
+
+    def sample(
+        self, point: str, value: float | None, uptime_ms: int, outcome: int = modbus.OK, code: int = 0
+    ) -> tuple[str, tuple[int, int, bytes]]:
+        """(board, record) of one poll that reads this point."""
+        for board, plan in self.plans.items():
+            for index, planned in enumerate(plan.reads):
+                if any(use.point == point for use in planned.read.uses):
+                    body = bytes((index, outcome)) + struct.pack("<IH", uptime_ms // 1000, uptime_ms % 1000)
+                    if outcome == modbus.OK:
+                        body += self.registers(plan, index, point, value)
+                    elif outcome == modbus.EXCEPTION:
+                        body += bytes((code,))
+                    return board, (plan.generation, link.SAMPLE, body)
+        raise LookupError(point)
+
+    def registers(self, plan: BoardPlan, index: int, point: str, value: float | None) -> bytes:
+        planned = plan.reads[index]
+        read = planned.read
+        words: dict[tuple[int, int], int] = {}
+        for use in read.uses:
+            words |= encode_registers(
+                plan.profiles[planned.profile],
+                use.channel,
+                value if use.point == point else 20.0,
+                unit=use.unit,
+                range_low=use.range_low,
+                range_high=use.range_high,
+            )
+        return b"".join(
+            words.get((read.function_code, address), 0).to_bytes(2, "big")
+            for address in range(read.address, read.address + read.count)
+        )
+
+    def take(self, *samples: tuple[str, tuple[int, int, bytes]], clock: Clock = SYNCED, lost: int = 0) -> None:
+        for board, record in samples:
+            self.numbers[board] += 1 + lost
+            self.pipeline.take(Taken(board, BOOT, [record], self.numbers[board], lost), clock, 0.0)
+            lost = 0
+
+    def close(self) -> list[Batch]:
+        return self.pipeline.close(1.0)
+
+
+def data_rows(batches: list[Batch]) -> list[list[Any]]:
+    return [row for message in messages(batches, "data") for row in message["rows"]]
+
+
+def messages(batches: list[Batch], kind: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(message.payload)
+        for batch in batches
+        for message in batch.messages
+        if message.kind == kind and message.payload is not None
+    ]
+
+
+def test_a_reading_has_its_value_and_its_time() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 8.5, 4118))
+    batches = world.close()
+    (message,) = messages(batches, "data")
+    assert message["t0_ms"] == START_MS + 4118
+    assert message["rows"] == [["TK101.level", 0, 8.5]]
+    assert message["time"] == {"kind": "synced", "err_ms": 3}
+    assert [row.value for batch in batches for row in batch.rows] == [8.5]
+    assert batches[-1].taken == (("cab1", BOOT, 1),)
+
+
+def test_history_keeps_every_reading_and_the_message_those_beyond_the_deadband() -> None:
+    world = World()
+    values = [5.0, 5.005, 5.0, 5.02, 5.025, 5.0, 5.0]
+    world.take(*(world.sample("TK101.level", value, 1000 + 10 * i) for i, value in enumerate(values)))
+    batches = world.close()
+    assert len([row for batch in batches for row in batch.rows]) == 7
+    assert [row[2] for row in data_rows(batches)] == [5.0, 5.02, 5.0]
+
+
+def test_a_change_of_status_is_reported_and_carries_no_value() -> None:
+    world = World()
+    world.take(
+        world.sample("GD01.gas", 3.0, 1000),
+        world.sample("GD01.gas", None, 2000, modbus.TIMEOUT),
+        world.sample("GD01.gas", None, 3000, modbus.TIMEOUT),
+        world.sample("GD01.gas", None, 4000, modbus.EXCEPTION, 2),
+        world.sample("GD01.gas", None, 5000, modbus.EXCEPTION, 4),
+        world.sample("GD01.gas", 3.0, 6000),
+    )
+    assert [row[2:] for row in data_rows(world.close())] == [
+        [3.0],
+        [None, model.NO_REPLY],
+        [None, model.EXCEPTION, 2],
+        [None, model.EXCEPTION, 4],
+        [3.0],
+    ]
+
+
+def test_each_heartbeat_is_reported_once() -> None:
+    world = World()
+    second = json_feed.heartbeat_second("jt-0042")
+    start_s = START_MS // 1000 % 60
+    first_beat_ms = (second - start_s) % 60 * 1000
+    world.take(*(world.sample("TK101.level", 5.0, uptime_ms) for uptime_ms in range(0, 180_000, 2000)))
+    times = [row[1] for row in data_rows(world.close())]
+    beats = [next(t for t in range(0, 180_000, 2000) if t >= first_beat_ms + 60_000 * i) for i in range(3)]
+    assert times == sorted({0, *beats})
+
+
+def test_an_urgent_reading_closes_the_batch() -> None:
+    points = tuple(replace(point, urgent=point.point == "GD07.gas") for point in SITE.points)
+    world = World(replace(SITE, points=points))
+    world.take(world.sample("TK101.level", 5.0, 1000))
+    assert world.pipeline.due_s() == 1.0
+    world.take(world.sample("GD07.gas", 52.5, 1010))
+    assert world.pipeline.due_s() == 0.0
+    assert {row[0] for row in data_rows(world.close())} == {"TK101.level", "GD07.gas"}
+
+
+def test_without_a_clock_readings_go_out_with_their_uptime_and_apart_by_boot() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 5.0, 8120), clock=UNSYNCED)
+    world.take(world.sample("GD07.gas", 1.0, 9000), clock=UNSYNCED)
+    first, second = messages(world.close(), "data")
+    assert first["time"] == {"kind": "unsynced", "err_ms": None}
+    assert first["t0_ms"] is None and first["t0_uptime_ms"] == 8120 and first["boot"] == f"cab1/{BOOT}"
+    assert second["boot"] == f"cab2/{BOOT}"
+    world.pipeline.clock_changed("cab1", BOOT, 8000, Clock("synced", 15, START_MS, 3200), 0.0)
+    (clock,) = messages(world.close(), "clock")
+    assert (clock["boot"], clock["utc_at_uptime_0_ms"], clock["drift_ppm"], clock["err_ms"]) == (
+        f"cab1/{BOOT}",
+        START_MS,
+        3.2,
+        15,
+    )
+
+
+def test_a_sample_is_read_by_the_plan_it_was_taken_under() -> None:
+    world = World()
+    before = world.sample("TK101.level", 7.5, 1000)
+    swapped = {"TK101.level": 2, "TK102.level": 1}  # the technician had mixed up two station numbers
+    points = tuple(replace(point, unit_id=swapped.get(point.point, point.unit_id)) for point in SITE.points)
+    site = replace(SITE, points=points, config_hash="sha256:other")
+    content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
+    birth = json_feed.birth_id(content)
+    world.births[birth] = content
+    old = world.plans["cab1"]
+    plan = compile_board(site, "cab1", birth, {old.generation})
+    assert plan is not None and plan.generation != old.generation
+    world.pipeline.add_plan(plan)
+    world.plans = {"cab1": plan}
+    world.take(before, world.sample("TK101.level", 2.5, 2000))
+    first, second = messages(world.close(), "data")
+    assert (first["birth"], first["rows"][0][:3]) == (world.birth, ["TK101.level", 0, 7.5])
+    assert (second["birth"], second["rows"][0][:3]) == (birth, ["TK101.level", 0, 2.5])
+
+
+def test_samples_of_an_unknown_plan_become_a_gap_and_never_a_reading() -> None:
+    world = World()
+    board, (generation, kind, body) = world.sample("TK101.level", 7.5, 1000)
+    world.take((board, (generation ^ 1, kind, body)))
+    batches = world.close()
+    assert data_rows(batches) == [] and not any(batch.rows for batch in batches)
+    (gap,) = messages(batches, "gap")
+    assert (gap["cause"], gap["polls"], gap["polls_are"], gap["scope"]["board"]) == ("plan_unknown", 1, "exact", "cab1")
+    assert batches[-1].taken == (("cab1", BOOT, 1),)
+
+
+def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 7.5, 1000))
+    world.close()
+    world.take(world.sample("TK101.level", 7.5, 220_000), lost=1971)
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("ring_full", 1971, "exact")
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 220_000)
+
+
+def test_a_restarted_board_leaves_a_gap() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 7.5, 1000))
+    world.close()
+    world.pipeline.restarted("cab1", BOOT, 0.0)
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("board_restart", None, "unknown")
+
+
+def test_message_numbers_have_no_hole() -> None:
+    world = World()
+    seqs: dict[str, list[int]] = {"data": [], "event": []}
+    world.pipeline.begin(world.births[world.birth], 0.0)
+    for i in range(20):
+        world.take(world.sample("TK101.level", 5.0 + i % 3, 1000 * i))
+        if i % 4 == 0:
+            world.pipeline.clock_changed("cab1", BOOT, 1000 * i, SYNCED, 0.0)
+        for batch in world.close():
+            for message in batch.messages:
+                seqs[message.stream].append(message.seq)
+    assert seqs["data"] == list(range(1, len(seqs["data"]) + 1))
+    assert seqs["event"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_everything_of_one_second_is_committed_together() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 5.0, 100))
+    world.take(world.sample("GD07.gas", 1.0, 200))
+    batches = world.close()
+    assert {board for batch in batches for board, _boot, _number in batch.taken} == {"cab1", "cab2"}
+    assert world.close() == []
