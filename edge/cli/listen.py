@@ -35,7 +35,7 @@ Show = Callable[[Received | None], None]  # None: a tick without a message
 @click.option(
     "--from",
     "recording",
-    type=click.File(encoding="utf-8"),
+    type=click.File("rb"),
     help=_("Read what `listen --json` printed, from a file or from - (standard input), instead of a broker."),
 )
 @click.option("--gateway", metavar="ID", help=_("Only this gateway; otherwise all of the broker."))
@@ -45,7 +45,7 @@ Show = Callable[[Received | None], None]  # None: a tick without a message
 @click.option("--seconds", type=click.IntRange(min=1), help=_("Stop after so many seconds; or press Ctrl-C."))
 def command(
     url: str | None,
-    recording: IO[str] | None,
+    recording: IO[bytes] | None,
     gateway: str | None,
     session: str | None,
     as_json: bool,
@@ -90,7 +90,7 @@ def _violations() -> Violations:
     return Schemas().violations
 
 
-# --- where messages come from ------------------------------------------------------
+# --- where messages come from -------------------------------------------------------------------------------
 
 
 def _of_broker(url: str, gateway: str | None, session: str | None, seconds: int | None) -> Iterator[Received | None]:
@@ -122,7 +122,7 @@ def _of_broker(url: str, gateway: str | None, session: str | None, seconds: int 
         sys.exit(UNREACHABLE)
 
 
-def _of_recording(recording: IO[str], gateway: str | None) -> Iterator[Received]:
+def _of_recording(recording: IO[bytes], gateway: str | None) -> Iterator[Received]:
     for number, line in enumerate(recording, start=1):
         match json_feed.read(line):
             case {
@@ -139,7 +139,7 @@ def _of_recording(recording: IO[str], gateway: str | None) -> Iterator[Received]
                 raise click.UsageError(text.format(file=recording.name, number=number))
 
 
-# --- where they go ---------------------------------------------------------------------------------------------
+# --- where they go ------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -147,22 +147,27 @@ def _table(console: Console) -> Iterator[Show]:
     """A table that lives."""
     screen = FeedScreen()
     with Live(console=console, auto_refresh=False) as live:
+        now_ms = 0
         drawn_s = 0.0
 
         def show(message: Received | None) -> None:
-            nonlocal drawn_s
-            if message is not None:
+            nonlocal now_ms, drawn_s
+            if message is None:
+                now_ms = time.time_ns() // 1_000_000
+            else:
+                now_ms = message.received_ms  # of a recording, that of its making
                 screen.take(message)
             if time.monotonic() - drawn_s >= TICK_S:
                 drawn_s = time.monotonic()
-                live.update(screen.draw(time.time_ns() // 1_000_000), refresh=True)
+                live.update(screen.draw(now_ms), refresh=True)
 
         yield show
+        live.update(screen.draw(now_ms), refresh=True)
 
 
 def _print_json(message: Received | None) -> None:
     if message is not None:
-        click.echo(json.dumps(asdict(message), ensure_ascii=False, separators=(",", ":")))
+        click.echo(json.dumps(asdict(message), ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _print_line(message: Received | None) -> None:

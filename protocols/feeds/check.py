@@ -102,10 +102,12 @@ class StreamChecker:
         numbered: tuple[Stream, int] | None,
         where: str,
     ) -> list[str]:
-        schema = str(payload.get("schema"))
-        if re.fullmatch(rf"tankgate/{kind}/\d+", schema) and not schema.endswith("/1"):
+        schema, known = str(payload.get("schema")), f"tankgate/{kind}/1"
+        if schema != known and re.fullmatch(rf"tankgate/{kind}/\d+", schema):
             self._unknown += 1
             return []
+        if schema != known:
+            return [_("schema {schema}: on this topic {known} was expected").format(schema=schema, known=known)]
         texts = list(self._violations(kind, payload))
         if texts:
             return texts

@@ -92,7 +92,6 @@ def birth_content(site: Site, tankgate_version: str, firmware_version: str, mode
 
 def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
     profile = site.profiles[point.profile]
-    channel = profile.channels[point.channel]
     has_range = point.range_low is not None and point.range_high is not None
     codes = {"quotaId": point.quota_id, "hazardSource": point.hazard}
     return {
@@ -102,8 +101,8 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
         "medium": point.medium,
         "unit": point.unit,
         "unit_text": point.unit_text,
-        "type": channel.value_type,
-        "decimals": channel.decimals,
+        "type": point.type,
+        "decimals": point.decimals,
         "range": [_whole(point.range_low), _whole(point.range_high)] if has_range else None,
         "period_s": _whole(point.period_ms / 1000),
         "deadband": _whole(point.deadband),
@@ -114,7 +113,7 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
             "bus": point.bus,
             "unit_id": point.unit_id,
             "profile": f"{profile.name}@{profile.version}",
-            "channel": channel.name,
+            "channel": point.channel,
             "evidence": profile.evidence,
         },
         "codes": {name: code for name, code in codes.items() if code},
@@ -325,10 +324,10 @@ def _reading(row: tuple[str, int | None, float | int | None, int, int]) -> Seque
     return row[:3] if status == GOOD else row[:4]
 
 
-def read(payload: bytes | bytearray | str) -> dict[str, Any] | None:
+def read(payload: bytes | bytearray) -> dict[str, Any] | None:
     """A payload as it was written; None where it is no JSON object in UTF-8, or holds what cannot be written again."""
     try:
-        text = payload if isinstance(payload, str) else payload.decode()
+        text = payload.decode()
         document = json.loads(text, parse_float=_finite, parse_constant=_finite)
         if "\\u" in text:
             json.dumps(document, ensure_ascii=False).encode()  # half a character, "\ud800", has no UTF-8

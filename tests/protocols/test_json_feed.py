@@ -66,19 +66,18 @@ def test_asyncapi_names_files_that_are_there():
 # --- payloads, byte for byte --------------------------------------------------------------------------------
 
 
-def point(name: str, **settings) -> Point:
+def point(tag: str, **settings) -> Point:
     codes = {"TK101.level": "G0001YW001", "TK101.temp": "G0001WD001", "GD07.gas": "Q0007QT001"}
     given = {
-        "point": name,
+        "point": tag,
         "type": "f32",
-        "decimals": 0,
         "urgent": False,
         "heartbeat_s": 60,
         "limits": (("HH", 11.4),),
         "preset": "",
         "action": "",
         "hazard": "001",
-        "quota_id": f"E12345678001{codes[name]}",
+        "quota_id": f"E12345678001{codes[tag]}",
     }
     return Point(**given | settings)
 
@@ -107,17 +106,17 @@ def site() -> Site:
             point(
                 "TK101.level", name="甲醇罐液位", area="罐区A", medium="甲醇", unit="m", unit_text="m",
                 range_low=0.0, range_high=12.5, period_ms=2000, deadband=0.01, bus="level", unit_id=1,
-                profile="vegapuls-modbus", channel="level",
+                profile="vegapuls-modbus", channel="level", decimals=3,
             ),
             point(
                 "TK101.temp", name="甲醇罐温度", area="罐区A", medium="甲醇", unit="Cel", unit_text="℃",
                 range_low=-20.0, range_high=80.0, period_ms=5000, deadband=0.2, bus="gas-b", unit_id=20,
-                profile="adam-4017p", channel="ch0",
+                profile="adam-4017p", channel="ch0", decimals=1,
             ),
             point(
                 "GD07.gas", name="泵房可燃气", area="泵房", medium="混合", unit="%{LEL}", unit_text="%LEL",
                 range_low=0.0, range_high=100.0, period_ms=1000, deadband=1.0, bus="gas-b", unit_id=1,
-                profile="gas-module-6in1", channel="gas",
+                profile="gas-module-6in1", channel="gas", decimals=1,
             ),
         ),
         store=StoreSettings("/var/lib/tankgate", 8_000_000_000, 30, 365),
