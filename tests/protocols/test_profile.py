@@ -1,0 +1,512 @@
+"""Profiles: their files, the reads that they need, registers to readings and back.
+
+Register images are written by hand from the documents that each profile names; 123.456 and its bytes 42F6E979 are
+an IEEE 754 float.
+"""
+
+import math
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols import channel, modbus, model, profile
+from protocols.model import Reading
+from protocols.profile import ChannelUse, Decoder, ProfileError, Read, encode_registers, load, plan_reads
+
+WORD_ORDERS = ["ABCD", "CDAB", "BADC", "DCBA"]
+
+MINIMAL = """
+version = 1
+maker = "M"
+model = "N"
+source = "paper, p. 1"
+evidence = "manual"
+timeout_ms = 200
+address_base = 0
+[channels.a]
+function_code = 3
+address = 4
+type = "u16"
+decimals = 0
+unit = "m"
+"""
+
+
+def use(name, unit, low=None, high=None, point="p"):
+    return ChannelUse(point, name, unit, low, high)
+
+
+def whole(known, *uses):
+    """The one read of these uses and its decoder."""
+    (read,) = plan_reads(known, uses)
+    return read, Decoder(known, read)
+
+
+# --- the profiles that come along ---------------------------------------------------------------------------
+
+
+def test_what_comes_along_says_how_far_it_is_proven():
+    proven = {name: (profile.builtin(name).evidence, profile.builtin(name).proven) for name in profile.builtin_names()}
+    assert proven == {
+        "adam-4017p": ("manual", False),
+        "gas-module-6in1": ("code", True),
+        "sensepoint-xcd": ("manual", False),
+        "vegapuls-modbus": ("manual", False),
+    }
+    with pytest.raises(ValueError, match="vegapuls-modbus"):
+        profile.builtin("vegapuls")
+
+
+@pytest.mark.parametrize(
+    ("name", "uses", "request_text"),
+    [
+        ("vegapuls-modbus", [use("level", "m")], "04 00 64 00 08 (100 - 107)"),
+        ("sensepoint-xcd", [use("gas", "%{LEL}")], "03 00 02 00 09 (40003 - 40011)"),
+        ("gas-module-6in1", [use("gas", "[ppm]")], "03 00 00 00 0A (0 - 9)"),
+        ("gas-module-6in1", [use("humidity", "%{RH}"), use("gas", "[ppm]")], "03 00 00 00 0A (0 - 9)"),
+        ("adam-4017p", [use(f"ch{i}", "Cel", -20, 80) for i in range(8)], "03 00 00 00 08 (40001 - 40008)"),
+        ("adam-4017p", [use("ch2", "m", 0, 9)], "03 00 02 00 01 (40003 - 40003)"),
+    ],
+)
+def test_value_and_status_come_in_one_request(name, uses, request_text):
+    known = profile.builtin(name)
+    read, _ = whole(known, *uses)
+    assert profile.request_text(known, read) == request_text
+    assert len(read.uses) == len(uses)
+
+
+LEVEL = [0, 0, 0, 0, 45, 0, 0x0000, 0x4108]  # 8.5 m
+GAS = [0x4252, 0x0000, 0, 0, 1, 0, 0, 0, 5]  # 52.5 %LEL, normal
+MODULE = [0x2400, 525, 0, 0, 1000, 1, 0, 754, 0, 608]  # 52.5 %LEL, normal
+
+
+def changed(registers, **words):
+    """A copy with some registers changed, named r0, r1, …"""
+    registers = list(registers)
+    for name, word in words.items():
+        registers[int(name[1:])] = word
+    return registers
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "registers", "value", "status", "detail"),
+    [
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), LEVEL, 8.5, 0, 0),
+        ("vegapuls-modbus", use("level", "cm", 0, 1250), LEVEL, 850.0, 0, 0),
+        ("vegapuls-modbus", use("level", "m", 0, 8.25), LEVEL, 8.5, 100, 0),
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r4=49), 0.0085, 0, 0),
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r4=44), None, 203, 1044),  # feet
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r0=1), None, 204, 1),
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r1=1), None, 204, 0x10000),
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r0=0b1110), 8.5, 0, 0),  # SV, TV, QV invalid
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r7=0x7FC0), None, 206, 0),
+        ("vegapuls-modbus", use("level", "m", 0, 12.5), changed(LEVEL, r7=0xFF80), None, 206, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), GAS, 52.5, 0, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 50), GAS, 52.5, 100, 0),
+        ("sensepoint-xcd", use("gas", "[ppm]", 0, 100), GAS, None, 203, 1005),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r3=0b11), 52.5, 0, 0),  # its own alarms
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r2=1103, r3=0x20), None, 204, 1103),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r2=2, r3=0x10), 52.5, 1, 2),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 50), changed(GAS, r2=2, r3=0x10), 52.5, 100, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r4=2), None, 210, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r4=3), None, 212, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r4=12), None, 211, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r4=9), None, 204, 9),  # no such state
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r2=2, r3=0x10, r4=3), None, 212, 0),
+        ("sensepoint-xcd", use("gas", "%{LEL}", 0, 100), changed(GAS, r2=1101, r3=0x20, r4=12), None, 204, 1101),
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), MODULE, 52.5, 0, 0),
+        ("gas-module-6in1", use("gas", "[ppm]", 0, 100), MODULE, None, 203, 1002),
+        ("gas-module-6in1", use("gas", "[ppm]"), changed(MODULE, r0=0x0000), 525.0, 0, 0),
+        ("gas-module-6in1", use("gas", "%{vol}", 0, 30), changed(MODULE, r0=0x4800), 5.25, 0, 0),
+        ("gas-module-6in1", use("gas", "%{vol}", 0, 30), changed(MODULE, r0=0x4C00), 0.525, 0, 0),
+        ("gas-module-6in1", use("gas", "%{vol}", 0, 30), changed(MODULE, r0=0x4300), None, 203, 2003),
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=0x5500), None, 210, 0),  # low byte only
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=3), None, 204, 3),
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=6), 52.5, 0, 0),
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=8), 52.5, 100, 0),
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=9), 52.5, 1, 9),
+        ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=0x0D), None, 204, 13),  # reserved
+        ("gas-module-6in1", use("temperature", "Cel"), MODULE, 25.4, 0, 0),
+        ("gas-module-6in1", use("humidity", "%{RH}"), MODULE, 60.8, 0, 0),
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [6553], -20.002, 0, 0),
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [19660], 29.999, 0, 0),
+        ("adam-4017p", use("ch3", "Cel", 80, -20), [19660], 30.001, 0, 0),
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [32766], 79.996, 0, 0),
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [32767], 80.0, 100, 0),  # the end of the scale
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [6225], -21.253, 101, 0),  # 3.7996 mA
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [5899], -22.496, 101, 0),  # 3.6006 mA
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [5898], None, 205, 0),
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [0], None, 205, 0),
+        ("adam-4017p", use("ch3", "Cel", -20, 80), [0xFFFF], None, 205, 0),  # a little below 0 mA
+    ],
+)
+def test_registers_become_a_reading(name, wanted, registers, value, status, detail):
+    known = profile.builtin(name)
+    read, decoder = whole(known, wanted)
+    assert len(registers) == read.count
+    assert decoder.decode(registers) == [Reading("p", value, status, detail)]
+
+
+def test_a_zero_that_trembles_is_no_fault():
+    # 1.25 % of the span, as NE 43 has it for a current
+    known = profile.builtin("sensepoint-xcd")
+    _, decoder = whole(known, use("gas", "%{LEL}", 0, 100))
+    for value, status in ((-1.25, 0), (-1.5, 101), (100.0, 0), (100.5, 100)):
+        words = struct.unpack(">HH", struct.pack(">f", value))
+        assert decoder.decode([*words, *GAS[2:]]) == [Reading("p", value, status, 0)]
+
+
+def test_one_reply_serves_many_points_in_the_order_of_the_read():
+    known = profile.builtin("gas-module-6in1")
+    read, decoder = whole(known, use("humidity", "%{RH}", point="h"), use("gas", "%{LEL}", point="g"))
+    assert [use.point for use in read.uses] == [reading.point for reading in decoder.decode(MODULE)]
+    with pytest.raises(ValueError, match="10 are allowed, not 9"):
+        decoder.decode(MODULE[:9])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "detail"),
+    [
+        (modbus.TIMEOUT, model.NO_REPLY, 0),
+        (modbus.BAD_CRC, model.BAD_CRC, 0),
+        (modbus.SHORT, model.BAD_CRC, 0),
+        (modbus.WRONG_REPLY, model.WRONG_REPLY, 0),
+        (modbus.EXCEPTION, model.EXCEPTION, 6),
+    ],
+)
+def test_a_failed_read_makes_every_point_bad_without_a_value(outcome, status, detail):
+    known = profile.builtin("adam-4017p")
+    _, decoder = whole(known, use("ch0", "m", 0, 1, "a"), use("ch1", "m", 0, 1, "b"))
+    assert decoder.failed(outcome, 6) == [Reading("a", None, status, detail), Reading("b", None, status, detail)]
+
+
+# --- words, types, conversions ------------------------------------------------------------------------------
+
+
+def one(kind, word_order=None, *, function_code=3, **keys):
+    """A profile of one channel `a` at register 0."""
+    lines = {"function_code": function_code, "address": 0, "type": f'"{kind}"', "decimals": 0, "unit": '"m"'} | keys
+    if word_order:
+        lines["word_order"] = f'"{word_order}"'
+    head = MINIMAL[: MINIMAL.index("[channels.a]")]
+    return load("one", f"{head}[channels.a]\n" + "\n".join(f"{key} = {value}" for key, value in lines.items()))
+
+
+@pytest.mark.parametrize(
+    ("word_order", "registers"),
+    [
+        ("ABCD", [0x42F6, 0xE979]),
+        ("CDAB", [0xE979, 0x42F6]),
+        ("BADC", [0xF642, 0x79E9]),
+        ("DCBA", [0x79E9, 0xF642]),
+    ],
+)
+def test_four_word_orders(word_order, registers):
+    value = struct.unpack(">f", bytes.fromhex("42F6E979"))[0]
+    known = one("f32", word_order)
+    _, decoder = whole(known, use("a", "m"))
+    assert decoder.decode(registers) == [Reading("p", value, 0, 0)]
+    assert encode_registers(known, "a", value) == {(3, 0): registers[0], (3, 1): registers[1]}
+    whole_number = one("i32", word_order)
+    _, decoder = whole(whole_number, use("a", "m"))
+    assert decoder.decode(registers)[0].value == 0x42F6E979
+
+
+@pytest.mark.parametrize(
+    ("kind", "registers", "value"),
+    [
+        ("u16", [0xFFFE], 65534),
+        ("i16", [0xFFFE], -2),
+        ("i16", [0x7FFF], 32767),
+        ("u32", [0xFFFF, 0xFFFE], 4294967294),
+        ("i32", [0xFFFF, 0xFFFE], -2),
+    ],
+)
+def test_whole_numbers_stay_whole(kind, registers, value):
+    _, decoder = whole(one(kind, "ABCD" if len(registers) == 2 else None), use("a", "m"))
+    (reading,) = decoder.decode(registers)
+    assert reading.value == value
+    assert isinstance(reading.value, int)
+
+
+def test_a_divisor_divides():
+    _, decoder = whole(one("u16", divisor=10), use("a", "m"))
+    assert decoder.decode([234])[0].value == 23.4  # 234 * 0.1 is another number
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "value"), [("mm", "m", 1.234), ("mm", "cm", 123.4), ("m", "mm", 1234000), ("cm", "mm", 12340)]
+)
+def test_lengths_are_converted(own, wanted, value):
+    _, decoder = whole(one("u16", unit=f'"{own}"'), use("a", wanted))
+    assert decoder.decode([1234])[0].value == value
+
+
+@pytest.mark.parametrize(("own", "wanted"), [("m", "Cel"), ("[ppm]", "mg/m3"), ("[ppm]", "%{vol}"), ("m", "")])
+def test_other_units_are_refused(own, wanted):
+    known = one("u16", unit=f'"{own}"')
+    assert not known.channels["a"].accepts(wanted)
+    with pytest.raises(ValueError, match="unit = "):
+        plan_reads(known, [use("a", wanted)])
+    with pytest.raises(ValueError, match="unit = "):
+        Decoder(known, Read(3, 0, 1, (use("a", wanted),)))
+
+
+def test_the_type_of_what_comes_out():
+    assert one("u16", unit='"1"').channels["a"].value_type == "u16"
+    assert one("u16", unit='"1"', divisor=10).channels["a"].value_type == "f32"
+    assert one("u16", unit='"1"', subtract=5).channels["a"].value_type == "f32"
+    assert one("u16", unit='"mm"').channels["a"].value_type == "f32"
+    assert one("bool", unit='"1"', function_code=2).channels["a"].value_type == "bool"
+
+
+def test_bits_are_zero_and_one():
+    known = one("bool", unit='"1"', function_code=2)
+    read, decoder = whole(known, use("a", "1"))
+    assert (read.function_code, read.count) == (2, 1)
+    assert [decoder.decode([bit])[0].value for bit in (0, 1)] == [0, 1]
+    assert encode_registers(known, "a", 1) == {(2, 0): 1}
+
+
+WHOLE = {"u16": (0, 2**16 - 1), "i16": (-(2**15), 2**15 - 1), "u32": (0, 2**32 - 1), "i32": (-(2**31), 2**31 - 1)}
+
+
+@given(st.data(), st.sampled_from(sorted(WHOLE)), st.sampled_from(WORD_ORDERS), st.sampled_from([1, 10, 1000]))
+def test_whole_numbers_come_back(data, kind, word_order, divisor):
+    known = one(kind, word_order if kind.endswith("32") else None, divisor=divisor)
+    raw = data.draw(st.integers(*WHOLE[kind]))
+    read, decoder = whole(known, use("a", "m"))
+    words = encode_registers(known, "a", raw / divisor if divisor > 1 else raw)
+    assert decoder.decode([words[3, i] for i in range(read.count)])[0].value == raw / divisor
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.sampled_from(WORD_ORDERS))
+def test_floats_come_back(value, word_order):
+    known = one("f32", word_order)
+    _, decoder = whole(known, use("a", "m"))
+    words = encode_registers(known, "a", value)
+    assert decoder.decode([words[3, 0], words[3, 1]])[0].value == value
+
+
+@given(st.floats(0, 100), st.sampled_from(["%{LEL}", "[ppm]", "%{vol}", "mg/m3", "[ppb]"]))
+def test_the_simulated_module_names_its_unit_and_decimals(value, unit):
+    known = profile.builtin("gas-module-6in1")
+    read, decoder = whole(known, use("gas", unit, 0, 100))
+    words = encode_registers(known, "gas", value, unit=unit)
+    (reading,) = decoder.decode([words.get((3, i), 0) for i in range(read.count)])
+    assert reading.status == model.GOOD
+    assert math.isclose(reading.value, value, abs_tol=0.0501)
+
+
+@given(st.floats(-20, 79.99))
+def test_the_simulated_current_is_within_one_step(value):
+    known = profile.builtin("adam-4017p")
+    _, decoder = whole(known, use("ch0", "Cel", -20, 80))
+    words = encode_registers(known, "ch0", value, unit="Cel", range_low=-20, range_high=80)
+    (reading,) = decoder.decode([words[3, 0]])
+    assert reading.status == model.GOOD
+    assert math.isclose(reading.value, value, abs_tol=0.003)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "states"),
+    [
+        ("vegapuls-modbus", use("level", "m"), ["sensor_fault", "not_a_number"]),
+        (
+            "sensepoint-xcd",
+            use("gas", "%{LEL}"),
+            ["sensor_fault", "maintenance_due", "warm_up", "inhibited", "calibration", "not_a_number"],
+        ),
+        ("gas-module-6in1", use("gas", "%{LEL}"), ["warm_up", "sensor_fault", "over_range", "maintenance_due"]),
+        ("adam-4017p", use("ch5", "Cel", 0, 50), ["wire_break"]),
+    ],
+)
+def test_a_simulated_sensor_tells_its_state_and_no_other(name, wanted, states):
+    known = profile.builtin(name)
+    read, decoder = whole(known, wanted)
+    sheet = {"unit": wanted.unit, "range_low": wanted.range_low, "range_high": wanted.range_high}
+    for state in ["normal", *states]:
+        words = encode_registers(known, wanted.channel, 7.5, state=state, detail=42, **sheet)
+        (reading,) = decoder.decode([words.get((read.function_code, read.address + i), 0) for i in range(read.count)])
+        assert reading.status == channel.STATUSES.get(state, model.GOOD)
+        assert (reading.value is None) is not model.has_value(reading.status)
+    for state in set(channel.STATUSES) - {"good", *states}:
+        with pytest.raises(ValueError, match=state):
+            encode_registers(known, wanted.channel, 7.5, state=state, **sheet)
+    with pytest.raises(ValueError, match="asleep"):
+        encode_registers(known, wanted.channel, 7.5, state="asleep", **sheet)
+
+
+# --- requests -----------------------------------------------------------------------------------------------
+
+
+def spread(*addresses, head=""):
+    """A profile with one u16 channel at each address, named by it."""
+    channel_a = MINIMAL[MINIMAL.index("[channels.a]") :]
+    tables = [channel_a.replace("channels.a", f"channels.a{at}").replace("= 4", f"= {at}") for at in addresses]
+    return load("spread", head + MINIMAL[: MINIMAL.index("[channels.a]")] + "".join(tables))
+
+
+@pytest.mark.parametrize(
+    ("head", "addresses", "reads"),
+    [
+        ("", [7, 5, 6], [(5, 3)]),
+        ("", [5, 7], [(5, 1), (7, 1)]),
+        ("bridge_gaps = true\n", [5, 7], [(5, 3)]),
+        ("bridge_gaps = true\n", [0, 89, 90], [(0, 90), (90, 1)]),
+        ("bridge_gaps = true\nmax_registers = 8\n", [0, 7, 8, 15, 16], [(0, 8), (8, 8), (16, 1)]),
+        ("block = '4-9'\n", [5, 7, 10], [(4, 7)]),
+        ("block = '4-9'\n", [5, 11], [(4, 6), (11, 1)]),
+    ],
+)
+def test_neighbours_share_a_request(head, addresses, reads):
+    known = spread(*addresses, head=head)
+    planned = plan_reads(known, [use(f"a{at}", "m", point=str(at)) for at in addresses])
+    assert [(read.address, read.count) for read in planned] == reads
+    assert sorted(int(use.point) for read in planned for use in read.uses) == sorted(addresses)
+
+
+def test_functions_do_not_share_a_request():
+    text = MINIMAL + MINIMAL[MINIMAL.index("[channels.a]") :].replace("channels.a", "channels.b").replace("= 3", "= 4")
+    planned = plan_reads(load("two", text), [use("b", "m"), use("a", "m")])
+    assert [(read.function_code, read.address) for read in planned] == [(3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (use("level", "m"), "channel = 'level': allowed are ch0"),
+        (use("ch0", "Cel"), "needs the values at 4 and 20 mA"),
+        (use("ch0", "Cel", 5, 5), "needs the values at 4 and 20 mA"),
+    ],
+)
+def test_a_use_that_does_not_fit_is_refused(wanted, told):
+    with pytest.raises(ValueError, match=told):
+        plan_reads(profile.builtin("adam-4017p"), [wanted])
+
+
+# --- the file -----------------------------------------------------------------------------------------------
+
+
+def problems(text):
+    with pytest.raises(ProfileError) as raised:
+        load("mine", text)
+    assert str(raised.value) == "\n".join(raised.value.problems)
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("address_base", "function_code", "printed"),
+    [(0, 3, 4), (1, 4, 5), (40001, 3, 40005), (400001, 3, 400005), (30001, 4, 30005), (10001, 2, 10005)],
+)
+def test_addresses_stand_as_the_document_prints_them(address_base, function_code, printed):
+    text = MINIMAL.replace("address = 4", f"address = {printed}")
+    text = text.replace("address_base = 0", f"address_base = {address_base}")
+    text = text.replace("function_code = 3", f"function_code = {function_code}")
+    known = load("mine", text.replace("u16", "bool") if function_code == 2 else text)
+    (read,) = plan_reads(known, [use("a", "m")])
+    assert (read.function_code, read.address) == (function_code, 4)
+    assert profile.request_text(known, read).endswith(f"({printed} - {printed})")
+
+
+def test_everything_wrong_is_told_at_once():
+    text = MINIMAL.replace('maker = "M"\n', "").replace("timeout_ms = 200", "timeout_ms = 1").replace('"u16"', '"u17"')
+    found = problems('colour = "red"\n' + text + "scale = 0.1\n")
+    assert len(found) == 5
+    for part in ("colour", "maker is missing", "timeout_ms = 1 ", "[channels.a]: type = u17", "[channels.a]: there is"):
+        assert sum(part in problem for problem in found) == 1, part
+    assert all(problem.startswith("profile mine") for problem in found)
+    assert any("u16, i16" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("version = 1", "version = ", "is no TOML"),
+        ("version = 1", "version = true", "version = True"),
+        ('evidence = "manual"', 'evidence = "hearsay"', "manual, code, bench, field"),
+        ("address_base = 0", "address_base = 2", "address_base = 2"),
+        ("address_base = 0", "address_base = false", "address_base = False"),
+        ("address_base = 0", "address_base = 40001", "4 is no register where address_base is 40001"),
+        ("address_base = 0", "address_base = 30001", "address_base 30001 means 4"),
+        ("address_base = 0", 'address_base = 0\nline = "9600"', "9600 8N1"),
+        ("address_base = 0", 'address_base = 0\nblock = "all"', '"0-9"'),
+        ("address_base = 0", "address_base = 0\nbridge_gaps = 1", "true, false"),
+        ("[channels.a]", "[channel.a]", "channels is missing"),
+        ("[channels.a]", "[channels]\nb = 1\n[channels.a]", "[channels.b]: must be a table"),
+        ("function_code = 3", "function_code = 2", "bool goes with"),
+        ("function_code = 3", "function_code = 6", "1, 2, 3, 4"),
+        ("address = 4", "address = -1", "0 - 465536"),
+        ('type = "u16"', 'type = "f32"', "word_order: is for types of two registers"),
+        ('type = "u16"', 'type = "u16"\nword_order = "ABCD"', "word_order: is for types of two registers"),
+        ('unit = "m"', "", "one of unit, unit_address and raw_4ma"),
+        ('unit = "m"', 'unit = "m"\nraw_4ma = 0.0', "goes with all of raw_20ma, wire_break_below_ma"),
+        ('unit = "m"', 'unit = "m"\nstatus_address = 5', "status_flags: goes with status_address"),
+        ('unit = "m"', 'unit = "m"\nstate_codes = { 1 = "good" }', "state_codes: goes with state_address"),
+        ('unit = "m"', 'unit = "m"\nstate_address = 5\nstate_codes = { 1 = "fine" }', '"warm_up"'),
+        ('unit = "m"', 'unit = "m"\nstatus_address = 5\nstatus_flags = { 32 = "frozen" }', "0 - 31"),
+        ('unit = "m"', 'unit = "m"\ndetail_address = 5\ndetail_bits = "0-7"', "from the highest bit"),
+        ('unit = "m"', 'unit = "m"\ndetail_address = 5\ndetail_bits = "16-0"', "at most 15-0"),
+        ('unit = "m"', 'unit = "m"\ndetail_address = 94', "span 91 registers; one request has 90"),
+        ('unit = "m"', 'unit = "m"\nsame_as = "b"', "same_as = b"),
+        ('unit = "m"', 'unit_address = 5\nunit_codes = { m = "m" }', "unit_codes"),
+    ],
+)
+def test_a_mistake_in_a_file(old, new, part):
+    assert old in MINIMAL
+    found = problems(MINIMAL.replace(old, new))
+    assert any(part in problem for problem in found), found
+
+
+EXAMPLE = """
+[[example]]
+source = "paper, p. 2"
+channel = "a"
+address = 4
+registers = [0x00D1]
+value = 209
+unit = "m"
+"""
+
+
+def test_an_example_proves():
+    assert not load("mine", MINIMAL).proven
+    assert load("mine", MINIMAL + EXAMPLE).proven
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("209", "208", "printed is 208 good, but it reads as 209 with status 0"),
+        ("value = 209\n", "", "printed is None good"),
+        ('unit = "m"', 'unit = "m"\nstatus = "over_range"', "printed is 209 over_range"),
+        ('unit = "m"', 'unit = "Cel"', "unit = 'Cel'"),
+        ('channel = "a"', 'channel = "b"', "channel b does not exist"),
+        ("address = 4", "address = 5", "do not hold the whole channel"),
+        ("[0x00D1]", "[]", "do not hold the whole channel"),
+        ("[0x00D1]", "[65536]", "[0x0000 - 0xFFFF, …]"),
+        ('source = "paper, p. 2"\n', "", "source is missing"),
+    ],
+)
+def test_an_example_that_is_read_otherwise_refuses_the_profile(old, new, part):
+    assert old in EXAMPLE
+    (found,) = problems(MINIMAL + EXAMPLE.replace(old, new))
+    assert part in found
+    assert "[[example]]" in found
+
+
+def test_each_printed_value_of_a_built_in_profile_matters():
+    text = profile.builtin("gas-module-6in1").text
+    for printed, other in (("value = 0\n", "value = 1\n"), ("-24.6", "-24.5"), ("60.8\n", "60.7\n")):
+        assert text.count(printed) == 1
+        (found,) = problems(text.replace(printed, other))
+        assert "PROTOCOL.md" in found
+
+
+def test_the_file_stays_with_the_profile():
+    known = load("mine", MINIMAL)
+    assert (known.text, known.line, known.default_unit_id) == (MINIMAL, None, None)
+    assert (known.spacing_ms, known.late_ms, known.max_registers) == (0, 1000, 125)
+    assert profile.builtin("gas-module-6in1").spacing_ms == 500
