@@ -19,6 +19,7 @@ from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from edge.timebase import Clock
 from protocols.feeds import json_feed
 
 FORMAT = 1
@@ -34,20 +35,11 @@ _F32_MAX = 2**128 - 2**104
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One boot of one board under one clock; kind "unsynced" has neither error nor UTC."""
+    """One boot of one board, read by one clock."""
 
     board: str
     boot: str
-    kind: str
-    err_ms: int | None
-    utc_at_uptime_0_ms: int | None
-    drift_ppb: int
-
-    def utc_ms(self, uptime_ms: int) -> int | None:
-        """UTC of a moment of that boot, in integer arithmetic: the same on every machine."""
-        if self.utc_at_uptime_0_ms is None:
-            return None
-        return self.utc_at_uptime_0_ms + uptime_ms + uptime_ms * self.drift_ppb // 1_000_000_000
+    clock: Clock
 
 
 class Row(NamedTuple):
@@ -151,16 +143,16 @@ def data_payload(
 
 def _time_ms(sections: Sequence[Section], row: Row) -> int:
     """UTC, or the board's uptime where no clock is known."""
-    utc_ms = sections[row.section].utc_ms(row.uptime_ms)
+    utc_ms = sections[row.section].clock.utc_ms(row.uptime_ms)
     return row.uptime_ms if utc_ms is None else utc_ms
 
 
 def _quality(sections: Collection[Section]) -> json_feed.TimeQuality:
-    kinds = sorted({section.kind for section in sections})
+    kinds = sorted({section.clock.kind for section in sections})
     if len(kinds) != 1:
         raise ValueError(f"reported: rows of one kind of time, not of {', '.join(kinds)}")
     if kinds != ["unsynced"]:
-        return json_feed.TimeQuality(kinds[0], max(section.err_ms or 0 for section in sections), None)
+        return json_feed.TimeQuality(kinds[0], max(section.clock.err_ms or 0 for section in sections), None)
     boots = sorted({f"{section.board}/{section.boot}" for section in sections})
     if len(boots) != 1:
         raise ValueError(f"reported: rows of one boot while no clock is known, not of {', '.join(boots)}")
@@ -177,10 +169,10 @@ def pack(sections: Sequence[Section], rows: Sequence[Row]) -> bytes:
     for section in sections:
         _put_text(out, section.board)
         _put_text(out, section.boot)
-        _put(out, _KINDS.index(section.kind))
-        _put_optional(out, section.err_ms)
-        _put_optional(out, section.utc_at_uptime_0_ms)
-        _put(out, section.drift_ppb)
+        _put(out, _KINDS.index(section.clock.kind))
+        _put_optional(out, section.clock.err_ms)
+        _put_optional(out, section.clock.utc_at_uptime_0_ms)
+        _put(out, section.clock.drift_ppb)
 
     samples = [(*sample, len(list(same))) for sample, same in groupby(rows, key=itemgetter(0, 1))]
     _put(out, len(samples))
@@ -223,10 +215,12 @@ def unpack(packed: bytes) -> tuple[tuple[Section, ...], tuple[Row, ...]]:
         Section(
             board=source.text(),
             boot=source.text(),
-            kind=_KINDS[source.whole()],
-            err_ms=source.optional(),
-            utc_at_uptime_0_ms=source.optional(),
-            drift_ppb=source.whole(),
+            clock=Clock(
+                kind=_KINDS[source.whole()],
+                err_ms=source.optional(),
+                utc_at_uptime_0_ms=source.optional(),
+                drift_ppb=source.whole(),
+            ),
         )
         for _ in range(source.whole())
     )

@@ -486,7 +486,7 @@ class _Uplink:
             chosen = self.forward.next(now_s)
             if chosen is None:
                 break
-            self._send(chosen, now_s)
+            self._send(chosen)
         if now_s >= self._state_s:
             self._publish_state(now_s)
 
@@ -547,9 +547,13 @@ class _Uplink:
             if key is not None:
                 self.forward.acknowledged(key, event[2], now_s)
 
-    def _send(self, chosen: tuple[str, str, int, bool], now_s: float) -> None:
+    def _send(self, chosen: tuple[str, str, int, bool]) -> None:
         epoch, stream, seq, late = chosen
-        found = self._daemon.payload((epoch, stream, seq))
+        try:
+            found = self._daemon.payload((epoch, stream, seq))
+        except StoreFault as fault:
+            log.error(_("store: {fault}; this message is left out").format(fault=fault))
+            found = None
         if found is None:
             self.forward.gone((epoch, stream, seq))
             return

@@ -305,9 +305,7 @@ class Pipeline:
         place = filled.places.get((board, boot, clock))
         if place is None:
             place = filled.places[board, boot, clock] = len(filled.sections)
-            filled.sections.append(
-                Section(board, boot, clock.kind, clock.err_ms, clock.utc_at_uptime_0_ms, clock.drift_ppb)
-            )
+            filled.sections.append(Section(board, boot, clock))
         return filled, place
 
     def _data_message(self, filled: _Open) -> Message:

@@ -208,7 +208,7 @@ class Store:
     def _insert(self, batch: Batch) -> None:
         batch_id = None
         if batch.rows:
-            times = [batch.sections[row.section].utc_ms(row.uptime_ms) for row in batch.rows]
+            times = [batch.sections[row.section].clock.utc_ms(row.uptime_ms) for row in batch.rows]
             known = [utc_ms for utc_ms in times if utc_ms is not None]
             self._writer.execute(
                 "INSERT INTO batch (birth, from_ms, to_ms, readings) VALUES (?, ?, ?, ?)",

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.batch import Row, Section, bitmap, data_payload, indices, message_order, pack, unpack
+from edge.timebase import Clock
 
-CAB1 = Section("cab1", "4be01d77", "synced", 7, 1_795_400_000_000, 0)
-CAB2 = Section("cab2", "c2905a3e", "synced", 15, 1_795_400_000_500, -3200)
-ANEW = Section("cab1", "9f3a60c2", "unsynced", None, None, 0)
+CAB1 = Section("cab1", "4be01d77", Clock("synced", 7, 1_795_400_000_000, 0))
+CAB2 = Section("cab2", "c2905a3e", Clock("synced", 15, 1_795_400_000_500, -3200))
+ANEW = Section("cab1", "9f3a60c2", Clock("unsynced", None, None, 0))
 POINTS = [
     {"point": "TK101.level", "type": "f32"},
     {"point": "GD03.gas", "type": "f32"},
@@ -35,10 +36,13 @@ sections = st.builds(
     Section,
     board=st.text(min_size=1, max_size=12),
     boot=st.from_regex("[0-9a-f]{8}", fullmatch=True),
-    kind=st.sampled_from(["synced", "holdover", "resolved", "unsynced"]),
-    err_ms=st.none() | st.integers(0, 10**7),
-    utc_at_uptime_0_ms=st.none() | st.integers(-(10**13), 10**13),
-    drift_ppb=st.integers(-(10**6), 10**6),
+    clock=st.builds(
+        Clock,
+        kind=st.sampled_from(["synced", "holdover", "resolved", "unsynced"]),
+        err_ms=st.none() | st.integers(0, 10**7),
+        utc_at_uptime_0_ms=st.none() | st.integers(-(10**13), 10**13),
+        drift_ppb=st.integers(-(10**6), 10**6),
+    ),
 )
 values = st.one_of(
     st.none(),
@@ -160,7 +164,7 @@ def test_rows_of_two_kinds_of_time_are_refused() -> None:
 
 
 def test_rows_of_two_boots_without_a_clock_are_refused() -> None:
-    other = Section("cab2", "00000001", "unsynced", None, None, 0)
+    other = Section("cab2", "00000001", Clock("unsynced", None, None, 0))
     with pytest.raises(ValueError, match="cab1/9f3a60c2, cab2/00000001"):
         data_payload("jt-0042", "01KAR8M2", 9, "d1c1a179", POINTS, [ANEW, other], ROWS, [0, 4])
 

@@ -17,12 +17,13 @@ import pytest
 from edge import store as store_module
 from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
 from edge.store import SCHEMA, Store, StoreFault
+from edge.timebase import Clock
 
 NOW_MS = 1_795_400_000_000
 BIRTH = "d1c1a179"
 CONTENT = {"site": {"name": "示例"}, "points": [{"point": f"GD{i:02}.gas", "type": "f32"} for i in range(20)]}
-CAB1 = Section("cab1", "4be01d77", "synced", 7, NOW_MS, 0)
-NO_CLOCK = Section("cab1", "4be01d77", "unsynced", None, None, 0)
+CAB1 = Section("cab1", "4be01d77", Clock("synced", 7, NOW_MS, 0))
+NO_CLOCK = Section("cab1", "4be01d77", Clock("unsynced", None, None, 0))
 
 
 def open_store(directory: Path, now_ms: int = NOW_MS) -> Store:
