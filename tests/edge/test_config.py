@@ -259,6 +259,7 @@ SHEET_MISTAKES = [
     ("E-UOM-001", 14, "unit", "%LE", "Did you mean “%LEL”?", "是不是“%LEL”？"),
     ("E-UOM-002", 2, "unit", "ppm", "is in m, cm, mm, which does not convert", "以 m、cm、mm 为单位，不能换算"),
     ("E-RNG-001", 2, "range_high", "-1", "not above range_low 0", "不大于量程下限 0"),
+    ("E-RNG-001", 2, "range_high", "0", "not above range_low 0", "不大于量程下限 0"),
     ("E-RNG-002", 2, "range_low", "", "needs both its ends", "上下限都要填"),
     ("E-LIM-001", 2, "HH", "10.8", "not above H = 10.8", "不大于 H = 10.8"),
     ("E-LIM-002", 2, "LL", "-1", "below range_low 0: it can never alarm. Raise LL",
@@ -395,6 +396,7 @@ def test_the_sentence_that_the_technician_reads(site: Path, speak: Callable[[str
 def test_all_problems_of_all_files_at_once(site: Path) -> None:
     replace(site / "gateway.toml", "timezone =", "timezon =")
     replace(site / "gateway.toml", "uart  = 2", "uart  = 3")
+    replace(site / "gateway.toml", "esp32-a0b765112233", "esp32s3-7cdfa1e40c11")
     change_cell(site / "points.csv", 2, "unit_id", "0")
     change_cell(site / "points.csv", 2, "HH", "hoch")
     change_cell(site / "points.csv", 23, "bus", "gas-c")
@@ -404,9 +406,16 @@ def test_all_problems_of_all_files_at_once(site: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_site(site / "gateway.toml")
     assert codes(caught.value.problems) == [
-        "E-KEY-001", "E-VAL-003", "E-CEL-003", "E-CEL-002", "E-BUS-001", "E-PRF-003"
+        "E-KEY-001", "E-BRD-001", "E-VAL-003", "E-CEL-003", "E-CEL-002", "E-BUS-001", "E-PRF-003"
     ]  # fmt: skip
     assert all(str(problem) in str(caught.value) for problem in caught.value.problems)
+
+
+def test_empty_cells_are_not_the_same_twice(site: Path) -> None:
+    for row in (2, 3):
+        change_cell(site / "points.csv", row, "quota_id", "")
+        change_cell(site / "points.csv", row, "point", "")
+    assert codes(examine(site / "gateway.toml").problems) == ["E-CEL-001", "E-CEL-001"]
 
 
 def test_a_current_input_needs_its_range(site: Path) -> None:
@@ -429,12 +438,13 @@ def test_reminders_do_not_refuse(site: Path) -> None:
     for column in ("H", "HH"):
         change_cell(site / "points.csv", 14, column, "")
     change_cell(site / "points.csv", 15, "HH", "100")
+    change_cell(site / "points.csv", 2, "LL", "0")
     replace(site / "gateway.toml", "[buses.level]", '[boards.cab3]\nid = "esp32-000000000003"\n[buses.level]')
     text = (site / "gateway.toml").read_text(encoding="utf-8")
     (site / "gateway.toml").write_text(text[: text.index("[destinations")], encoding="utf-8")
     examined = examine(site / "gateway.toml")
     assert examined.site is not None
-    assert sorted(codes(examined.warnings)) == ["W-BRD-001", "W-DST-001", "W-LIM-001", "W-LIM-002"]
+    assert sorted(codes(examined.warnings)) == ["W-BRD-001", "W-DST-001", "W-LIM-001", "W-LIM-002", "W-LIM-002"]
 
 
 def test_files_that_cannot_be_read(site: Path) -> None:

@@ -74,8 +74,7 @@ def test_six_temperatures_of_one_unit_are_one_request(site: Site) -> None:
 
 
 def test_a_slower_point_rides_on_a_faster_read_of_the_same_registers(site: Site) -> None:
-    channel = {"channel": "ch0", "unit_id": 20}
-    changed = with_points(site, {"TK101.temp": {"period_ms": 5000}, "TK102.temp": {"period_ms": 1000, **channel}})
+    changed = with_points(site, {"TK101.temp": {}, "TK102.temp": {"period_ms": 1000, "channel": "ch0"}})
     (planned,) = plan_of(changed, "cab2").reads
     assert planned.period_ms == 1000
     assert [use.point for use in planned.read.uses] == ["TK102.temp", "TK101.temp"]
@@ -95,6 +94,14 @@ def test_an_urgent_point_makes_its_read_urgent_and_no_other(site: Site) -> None:
     plan = plan_of(changed, "cab1")
     assert [planned.urgent for planned in plan.reads] == [True, False]
     assert [plan.plan[at] for at in (-10, -1)] == [1, 0]  # the flags of the two reads
+
+
+@pytest.mark.parametrize("urgent", ["TK101.temp", "TK102.temp"])
+def test_a_shared_read_is_urgent_for_either_point(site: Site, urgent: str) -> None:
+    fast: dict[str, object] = {"channel": "ch0", "period_ms": 1000, "urgent": urgent == "TK102.temp"}
+    changed = with_points(site, {"TK101.temp": {"urgent": urgent == "TK101.temp"}, "TK102.temp": fast})
+    (planned,) = plan_of(changed, "cab2").reads
+    assert planned.urgent and planned.period_ms == 1000
 
 
 def test_another_master_that_is_allowed(site: Site) -> None:
@@ -139,6 +146,6 @@ def test_more_than_a_plan_can_hold_is_refused(site: Site) -> None:
     )
     too_many = dataclasses.replace(site, points=points)
     too_long = dataclasses.replace(site, points=points[:200])  # 200 units with a read each: 3421 bytes
-    for large, english in ((too_many, "494 reads"), (too_long, "3421 bytes")):
+    for large, english in ((too_many, "494 reads, allowed are 255"), (too_long, "3421 bytes, allowed are 3072")):
         with pytest.raises(ValueError, match=english):
             compile_board(large, "cab1", "d1c1a179", ())
