@@ -157,7 +157,10 @@ class Receiver:
 
 def _address(url: str) -> tuple[str, int, bool]:
     """Host, port, and whether it is TLS."""
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(_("{url}: allowed is mqtt://host:port or mqtts://host:port").format(url=url))
-    return parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts"
+    try:
+        parts = urlsplit(url)
+        if parts.hostname and parts.scheme in _DEFAULT_PORTS:
+            return parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts"
+    except ValueError:  # what is between the brackets or after the colon
+        pass
+    raise ValueError(_("{url}: allowed is mqtt://host:port or mqtts://host:port").format(url=url))
