@@ -1,7 +1,7 @@
 # What to run. Every target sets up what it needs in .venv; set-up speaks on stderr, so that stdout is the program's alone.
 #   make demo  ARGS='--lang en'      the whole chain on this machine: no hardware, no root
 #   make test  ONLY=poller ARGS=-x   every test (ONLY: pytest -k)
-#   make bench                       only the tests that run on the bench
+#   make bench ONLY=edge_rss_mib     the project's figures, beside its peers; writes bench.json
 #   make check                       ruff and mypy
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
 # WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
@@ -10,7 +10,6 @@
 SHELL     := /bin/bash
 MAKEFLAGS += --no-print-directory
 PYTHON    ?= python3
-PYTEST     = .venv/bin/python -m pytest $(if $(ONLY),-k '$(ONLY)') $(ARGS)
 INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check \
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
@@ -21,10 +20,10 @@ demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
 
 test: .venv/.dev tools tests/interpreters/node_modules
-	@$(PYTEST) tests hil_tests
+	@.venv/bin/python -m pytest $(if $(ONLY),-k '$(ONLY)') $(ARGS)
 
-bench: .venv/.dev tools
-	@$(PYTEST) hil_tests
+bench: .venv/.dev tools tests/interpreters/node_modules
+	@.venv/bin/python -m tests.figures $(if $(ONLY),--only '$(ONLY)') $(ARGS)
 
 check: .venv/.dev
 	@.venv/bin/ruff check .
