@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from gettext import gettext as _
 from struct import Struct
 from typing import NamedTuple
 
@@ -178,7 +179,7 @@ def _field_reader(field: Field, word_order: str, start: int) -> Callable[[Sequen
 
 
 def reader(channel: Channel, use: ChannelUse, start: int) -> Callable[[Sequence[int]], Reading]:
-    """What makes one use's reading of a reply whose first register is `start`; it runs 10,000 times a second.
+    """What makes one use's reading of a reply whose first register is `start`: prepared here, so that it is quick.
 
     Of several statuses the worst counts (bad, uncertain, good), of equally bad ones the first: flags in the file's
     order, then the state, then unit, number and range. ValueError for a use that does not fit the channel.
@@ -280,9 +281,12 @@ def _value_reader(
 def unfit(channel: Channel, use: ChannelUse) -> str | None:
     """Why a channel cannot give what a use wants."""
     if not channel.accepts(use.unit):
-        return f"{use.point}: unit = {use.unit!r}: {channel.name} is in {', '.join(channel.units.values())}"
+        told = _("{point}: {unit} does not fit: {channel} is in {units}")
+        units = ", ".join(channel.units.values())
+        return told.format(point=use.point, unit=use.unit, channel=channel.name, units=units)
     if channel.current and (use.range_low is None or use.range_high is None or use.range_low == use.range_high):
-        return f"{use.point}: range_low, range_high: {channel.name} needs the values at 4 and 20 mA"
+        told = _("{point}: {channel} needs range_low and range_high, the values at 4 and 20 mA")
+        return told.format(point=use.point, channel=channel.name)
     return None
 
 

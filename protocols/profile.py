@@ -286,7 +286,10 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, where: str, problems
     limits = [keys[limit] for limit in Current._fields]
     is_current = any(limit is not None for limit in limits)
     if is_current and (None in limits or limits[0] == limits[1]):
-        wrong(Current._fields[0], _("goes with all of {keys}").format(keys=", ".join(Current._fields[1:])))
+        wrong(
+            Current._fields[0],
+            _("goes with all of {keys}, and differs from raw_20ma").format(keys=", ".join(Current._fields[1:])),
+        )
     fields = {}
     for each, codes in zip(_FIELDS, ("unit_codes", "decimals_codes", "status_flags", "state_codes", None), strict=True):
         has_address = keys[f"{each}_address"] is not None

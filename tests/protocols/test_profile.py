@@ -126,6 +126,7 @@ def changed(registers, **words):
         ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=3), None, 204, 3),
         ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=6), 52.5, 0, 0),
         ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=8), 52.5, 100, 0),
+        ("gas-module-6in1", use("gas", "%{LEL}", 60, 100), changed(MODULE, r5=8), 52.5, 100, 0),  # the first counts
         ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=9), 52.5, 1, 9),
         ("gas-module-6in1", use("gas", "%{LEL}", 0, 100), changed(MODULE, r5=0x0D), None, 204, 13),  # reserved
         ("gas-module-6in1", use("temperature", "Cel"), MODULE, 25.4, 0, 0),
@@ -133,6 +134,7 @@ def changed(registers, **words):
         ("adam-4017p", use("ch3", "Cel", -20, 80), [6553], -20.002, 0, 0),
         ("adam-4017p", use("ch3", "Cel", -20, 80), [19660], 29.999, 0, 0),
         ("adam-4017p", use("ch3", "Cel", 80, -20), [19660], 30.001, 0, 0),
+        ("adam-4017p", use("ch3", "m", 0, 1000), [19660], 499.99, 0, 0),  # one step is 0.04: two digits
         ("adam-4017p", use("ch3", "Cel", -20, 80), [32766], 79.996, 0, 0),
         ("adam-4017p", use("ch3", "Cel", -20, 80), [32767], 80.0, 100, 0),  # the end of the scale
         ("adam-4017p", use("ch3", "Cel", -20, 80), [6225], -21.253, 101, 0),  # 3.7996 mA
@@ -147,6 +149,59 @@ def test_registers_become_a_reading(name, wanted, registers, value, status, deta
     read, decoder = whole(known, wanted)
     assert len(registers) == read.count
     assert decoder.decode(registers) == [Reading("p", value, status, detail)]
+
+
+@pytest.mark.parametrize(
+    ("registers", "value", "status", "detail"),
+    [
+        ([209, 0b000], 209, 0, 0),
+        ([209, 0b001], 209, 100, 0),
+        ([209, 0b010], 209, 101, 0),
+        ([209, 0b011], 209, 100, 0),
+        ([209, 0b111], None, 204, 0b111),
+        ([209, 0b1111], None, 204, 0b1111),
+    ],
+)
+def test_the_worst_flag_counts_and_of_equals_the_first(registers, value, status, detail):
+    flags = '{ 0 = "over_range", 1 = "under_range", 2 = "sensor_fault", 3 = "inhibited" }'
+    known = one("u16", unit='"1"', status_address=1, status_flags=flags)
+    _, decoder = whole(known, use("a", "1"))
+    assert decoder.decode(registers) == [Reading("p", value, status, detail)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "value", "status"),
+    [
+        (3599, None, 205),
+        (3600, -4.0, 101),
+        (3799, -2.01, 101),
+        (3800, -2.0, 0),
+        (12000, 80.0, 0),
+        (12003, 80.03, 0),
+        (20500, 165.0, 0),
+        (20501, 165.01, 100),
+        (21000, 170.0, 100),
+        (21001, None, 204),
+    ],
+)
+def test_a_current_in_microamperes(raw, value, status):
+    head = MINIMAL[: MINIMAL.index("[channels.a]")]
+    known = load(
+        "loop",
+        f"""{head}[channels.a]
+        function_code = 4
+        address = 0
+        type = "u16"
+        decimals = 2
+        raw_4ma = 4000
+        raw_20ma = 20000
+        wire_break_below_ma = 3.6
+        under_range_below_ma = 3.8
+        over_range_above_ma = 20.5
+        sensor_fault_above_ma = 21.0""",
+    )
+    _, decoder = whole(known, use("a", "kPa", 0, 160))
+    assert decoder.decode([raw]) == [Reading("p", value, status, 0)]
 
 
 def test_a_zero_that_trembles_is_no_fault():
@@ -248,9 +303,9 @@ def test_lengths_are_converted(own, wanted, value):
 def test_other_units_are_refused(own, wanted):
     known = one("u16", unit=f'"{own}"')
     assert not known.channels["a"].accepts(wanted)
-    with pytest.raises(ValueError, match="unit = "):
+    with pytest.raises(ValueError, match="does not fit"):
         plan_reads(known, [use("a", wanted)])
-    with pytest.raises(ValueError, match="unit = "):
+    with pytest.raises(ValueError, match="does not fit"):
         Decoder(known, Read(3, 0, 1, (use("a", wanted),)))
 
 
@@ -298,6 +353,20 @@ def test_the_simulated_module_names_its_unit_and_decimals(value, unit):
     (reading,) = decoder.decode([words.get((3, i), 0) for i in range(read.count)])
     assert reading.status == model.GOOD
     assert math.isclose(reading.value, value, abs_tol=0.0501)
+
+
+@pytest.mark.parametrize(("unit", "code", "value"), [("m", 45, 8.5), ("cm", 48, 850), ("mm", 49, 8500)])
+def test_the_simulated_level_speaks_the_unit_of_the_sheet(unit, code, value):
+    words = encode_registers(profile.builtin("vegapuls-modbus"), "level", value, unit=unit)
+    assert words[4, 104] == code
+    assert (words[4, 107] << 16 | words[4, 106]) == {"m": 0x41080000, "cm": 0x44548000, "mm": 0x4604D000}[unit]
+
+
+def test_a_simulated_value_stays_in_its_register():
+    known = one("u16")
+    assert encode_registers(known, "a", -3) == {(3, 0): 0}
+    assert encode_registers(known, "a", 70000) == {(3, 0): 0xFFFF}
+    assert encode_registers(known, "a", None) == {(3, 0): 0}
 
 
 @given(st.floats(-20, 79.99))
@@ -368,6 +437,15 @@ def test_neighbours_share_a_request(head, addresses, reads):
     assert sorted(int(use.point) for read in planned for use in read.uses) == sorted(addresses)
 
 
+def test_bits_share_a_request_of_sixteen_times_as_many():
+    text = MINIMAL.replace("u16", "bool").replace("= 3", "= 2").replace("timeout_ms", "bridge_gaps = true\ntimeout_ms")
+    table = text[text.index("[channels.a]") :]
+    text += table.replace("channels.a", "channels.b").replace("= 4", "= 1443")
+    text += table.replace("channels.a", "channels.c").replace("= 4", "= 1444")
+    planned = plan_reads(load("bits", text), [use(name, "m") for name in "abc"])
+    assert [(read.address, read.count) for read in planned] == [(4, 1440), (1444, 1)]
+
+
 def test_functions_do_not_share_a_request():
     text = MINIMAL + MINIMAL[MINIMAL.index("[channels.a]") :].replace("channels.a", "channels.b").replace("= 3", "= 4")
     planned = plan_reads(load("two", text), [use("b", "m"), use("a", "m")])
@@ -378,8 +456,8 @@ def test_functions_do_not_share_a_request():
     ("wanted", "told"),
     [
         (use("level", "m"), "channel = 'level': allowed are ch0"),
-        (use("ch0", "Cel"), "needs the values at 4 and 20 mA"),
-        (use("ch0", "Cel", 5, 5), "needs the values at 4 and 20 mA"),
+        (use("ch0", "Cel"), "needs range_low and range_high"),
+        (use("ch0", "Cel", 5, 5), "needs range_low and range_high"),
     ],
 )
 def test_a_use_that_does_not_fit_is_refused(wanted, told):
@@ -442,6 +520,7 @@ def test_everything_wrong_is_told_at_once():
         ('type = "u16"', 'type = "f32"', "word_order: is for types of two registers"),
         ('type = "u16"', 'type = "u16"\nword_order = "ABCD"', "word_order: is for types of two registers"),
         ('unit = "m"', "", "one of unit, unit_address and raw_4ma"),
+        ('unit = "m"', "\n".join(f"{key} = 4" for key in channel.Current._fields), "raw_4ma: goes with"),
         ('unit = "m"', 'unit = "m"\nraw_4ma = 0.0', "goes with all of raw_20ma, wire_break_below_ma"),
         ('unit = "m"', 'unit = "m"\nstatus_address = 5', "status_flags: goes with status_address"),
         ('unit = "m"', 'unit = "m"\nstate_codes = { 1 = "good" }', "state_codes: goes with state_address"),
@@ -482,7 +561,7 @@ def test_an_example_proves():
         ("209", "208", "printed is 208 good, but it reads as 209 with status 0"),
         ("value = 209\n", "", "printed is None good"),
         ('unit = "m"', 'unit = "m"\nstatus = "over_range"', "printed is 209 over_range"),
-        ('unit = "m"', 'unit = "Cel"', "unit = 'Cel'"),
+        ('unit = "m"', 'unit = "Cel"', "Cel does not fit: a is in m"),
         ('channel = "a"', 'channel = "b"', "channel b does not exist"),
         ("address = 4", "address = 5", "do not hold the whole channel"),
         ("[0x00D1]", "[]", "do not hold the whole channel"),
