@@ -12,6 +12,7 @@ from gettext import gettext as _
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from hil_tests.bench.ledger import Figures
 from protocols.model import quality, status_text
 
 WIDE = 98
@@ -32,24 +33,6 @@ class Hop:
     name: str
     engine: str
     count: str
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The bench's ledger: what the plant's truth says the district should have, against what it has."""
-
-    due: int
-    received: int
-    in_flight: int
-    lost: int
-    duplicated: int
-    wrong: int
-    p99_ms: float | None
-
-    @property
-    def clean(self) -> bool:
-        """Nothing lost, duplicated or wrong."""
-        return not (self.lost or self.duplicated or self.wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +95,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Widths in cells, left to right; a width of 0 is a column left out."""
+    """Widths in cells, left to right, without what stands between them; a width of 0 is a column left out."""
 
     hop: tuple[int, ...]
     arrow: str
@@ -125,8 +108,8 @@ class _Columns:
     state: int
 
 
-WIDE_COLUMNS = _Columns((19, 20, 14, 14, 14, 16), " ──▶", 15, 10, 12, 7, 26, 8, 16)
-NARROW_COLUMNS = _Columns((14, 17, 12, 12, 12, 12), "▶", 15, 0, 12, 7, 18, 8, 16)
+WIDE_COLUMNS = _Columns((18, 19, 13, 13, 13, 16), " ──▶", 14, 11, 12, 7, 26, 7, 16)
+NARROW_COLUMNS = _Columns((13, 16, 11, 11, 11, 12), "▶", 14, 0, 13, 7, 18, 7, 16)
 
 
 def lines(view: View, width: int, height: int) -> list[Text]:
@@ -143,7 +126,10 @@ def lines(view: View, width: int, height: int) -> list[Text]:
     room = max(0, height - taken - rules)
     events = [line for text in view.events for line in wrapped(text, width - 2)]
     blocks += [[Text(f" {line}") for line in events[:room]] + [Text()] * (room - len(events)), [keys]]
-    return _ruled(blocks, rules, width)[:height]
+    drawn = _ruled(blocks, rules, width)[:height]
+    for line in drawn:
+        line.no_wrap, line.overflow = True, "crop"
+    return drawn
 
 
 def plain(view: View) -> str:
@@ -178,11 +164,11 @@ def _ruled(blocks: Sequence[Sequence[Text]], rules: int, width: int) -> list[Tex
 
 
 def _header(view: View, width: int) -> Text:
-    left = f" tankgate {_('demo')} · {view.site} ({view.gateway})"
-    right = f"{_('simulated site, real programs')}   {_elapsed(view.elapsed_s)}"
+    left = _(" tankgate demo · {site} ({gateway})").format(site=view.site, gateway=view.gateway)
+    right = _("simulated site, real programs") + f"   {_elapsed(view.elapsed_s)}"
     gap = width - cell_len(left) - cell_len(right)
     if gap < 2:
-        left, gap = _left(left, cell_len(left) + gap), 0
+        left, gap = _left(left, cell_len(left) + gap - 1), 1
     return Text(left + " " * gap + right, style="bold")
 
 
@@ -196,28 +182,35 @@ def _chain(hops: Sequence[Hop], columns: _Columns) -> list[Text]:
     result = []
     for row, style in zip(rows, ("bold", "dim", ""), strict=True):
         cells = (_left(cell, width) for cell, width in zip(row, columns.hop, strict=True))
-        result.append(Text(" " + "".join(cells), style=style))
+        result.append(Text(" " + " ".join(cells), style=style))
     return result
+
+
+def balanced(figures: Figures) -> bool:
+    """Nothing lost, duplicated or wrong. What a Gap record admits is not lost: the district knows of it."""
+    return not (figures.lost or figures.duplicated or figures.wrong_values)
 
 
 def _figures(figures: Figures) -> list[tuple[str, bool]]:
     """Each count and whether it is to be red."""
     p99 = "—" if figures.p99_ms is None else f"{figures.p99_ms / 1000:.2f} s"
-    return [
+    counts = [
         (_("due {n}").format(n=figures.due), False),
         (_("received {n}").format(n=figures.received), False),
         (_("in flight {n}").format(n=figures.in_flight), False),
+        (_("in gaps {n}").format(n=figures.admitted), False),
         (_("lost {n}").format(n=figures.lost), figures.lost > 0),
         (_("duplicated {n}").format(n=figures.duplicated), figures.duplicated > 0),
-        (_("wrong {n}").format(n=figures.wrong), figures.wrong > 0),
+        (_("wrong {n}").format(n=figures.wrong_values), figures.wrong_values > 0),
         (f"p99 {p99}", False),
     ]
+    return counts if figures.admitted else counts[:3] + counts[4:]
 
 
 def _ledger(figures: Figures, width: int) -> Text:
     counts = _figures(figures)
-    text = _fitted(_("By the plant's truth"), [count for count, _is_red in counts], width)
-    text.stylize("green" if figures.clean else "")
+    text = _fitted(_("By the truth"), [count for count, _is_red in counts], width)
+    text.stylize("green" if balanced(figures) else "")
     for count, is_red in counts:
         if is_red:
             text.highlight_words([count], "bold white on red")
@@ -237,7 +230,7 @@ def _grid(columns: _Columns, name: str, truth: str, received: str, age: str, bar
     """One line of a table up to its last column."""
     text = Text(" " + _left(name, columns.name)).append(_right(truth, columns.truth), style="dim")
     text.append(_right(received, columns.received) + _right(age, columns.age) + "  ").append_text(bar)
-    return text.append(" " + _left(time, columns.time))
+    return text.append(" " + _left(time, columns.time) + " ")
 
 
 def _heading(title: str, bar: str, time: str, columns: _Columns) -> Text:
@@ -248,12 +241,14 @@ def _heading(title: str, bar: str, time: str, columns: _Columns) -> Text:
 
 
 def _tank_heading(columns: _Columns) -> Text:
-    return _heading(_("Tank"), _("level (│: H HH overflow)"), _("to HH"), columns)
+    level, marks = _("level"), _("│: H HH overflow")
+    full = f"{level}  ({marks})"
+    return _heading(_("Tank"), full if cell_len(full) <= columns.bar else marks, _("to HH"), columns)
 
 
 def _gas_block(view: View, columns: _Columns) -> list[Text]:
     shown = view.gases if view.expanded else _chosen(view.gases, GASES_SHOWN)
-    block = [_heading(_("Gas"), _("(│: limits)"), "", columns), *(_row(row, columns, None) for row in shown)]
+    block = [_heading(_("Gas"), _("│: limits"), "", columns), *(_row(row, columns, None) for row in shown)]
     hidden = [row for row in view.gases if row not in shown]
     if view.expanded:
         rest = _("↑ brings the tanks back")
@@ -338,9 +333,9 @@ def _keys(paused: bool, width: int) -> Text:
 
 
 def _left(text: str, width: int) -> str:
-    """Padded to `width` cells, cut with a mark and a space where it is longer."""
-    if width and cell_len(text) >= width:
-        return set_cell_size(text, width - 2).rstrip() + "…" + " "
+    """Padded to `width` cells; cut, with a mark, where it is longer."""
+    if cell_len(text) > width:
+        return set_cell_size(text, width - 1) + "…"
     return set_cell_size(text, width)
 
 
