@@ -221,10 +221,9 @@ class StreamChecker:
                 where = f"tankgate/v1/{stream.gateway}/{stream.name} {stream.epoch}"
                 findings.append(Finding(where, text.format(first=first, last=last)))
         for (gateway, birth), (stream_, where) in self._awaited.items():
-            # Of an epoch whose beginning was not heard a birth may have gone before: not so the present one,
-            # which is retained.
-            events = self._streams.get(Stream(gateway, stream_.epoch, "event")) if stream_ else None
-            joined_late = events is not None and events.since != 1
+            # Where this listener did not hear an epoch from its beginning, its birth may have gone before. Not so
+            # the present one, which is retained, and which every state names.
+            joined_late = stream_ is not None and self._streams[stream_._replace(name="event")].since != 1
             if not joined_late or gateway not in {known for known, _birth in self._births}:
                 findings.append(Finding(where, _("birth {birth} did not come").format(birth=birth)))
         return Summary(

@@ -195,6 +195,11 @@ def test_births_may_come_after_what_names_them():
     assert_in_order(data(1), birth(retained=True))
 
 
+def test_the_birth_of_old_history_may_have_gone_before_a_listener_joined():
+    """The configuration was changed meanwhile: the retained birth is another."""
+    assert_in_order(birth(retained=True), data(7, birth="00000000"))
+
+
 # --- what is wrong ------------------------------------------------------------------------------------------
 
 
@@ -228,8 +233,14 @@ def test_a_birth_that_is_not_the_digest_of_its_content():
     assert_found("not the digest", (topic, payload, retained))
 
 
+def test_a_hole_after_a_state():
+    assert_found("numbers 5 to 6 did not come", birth(), state(5, []), data(7))
+
+
 def test_a_birth_that_never_comes():
     assert_found(f"birth {BIRTH} did not come", data(1), data(2))
+    assert_found("birth 00000000 did not come", birth(), birth_event(), data(1, birth="00000000"))
+    assert_found(f"birth {BIRTH} did not come", state(1, [], retained=True))
 
 
 @pytest.mark.parametrize(
