@@ -166,14 +166,14 @@ class Ledger:
     def received(self, message: Mapping[str, Any]) -> None:
         """One object that `tankgate listen --json` printed."""
         payload = message["payload"]
-        if message["retained"] or "stream" not in payload:
+        kind = payload["schema"].split("/")[1]
+        if message["retained"] or kind not in ("data", "gap", "clock"):
             return
         identity = (payload["epoch"], payload["stream"], payload["seq"])
         if identity in self._messages:
             self._resent += 1
             return
         self._messages.add(identity)
-        kind = payload["schema"].split("/")[1]
         if kind == "data":
             self._data(payload, message["received_ms"])
         elif kind == "gap" and payload["from_ms"] is not None:

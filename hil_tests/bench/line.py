@@ -46,6 +46,7 @@ class _Burst:
     due_s: float
     data: bytes
     ends: Exchange | None = None  # the exchange that these bytes complete
+    is_belated: bool = False  # it was given up before
 
 
 class Line:
@@ -87,6 +88,7 @@ class Line:
         self._heard_s = -math.inf
         self._active_s = -math.inf  # the last end of anything on the line
         self._bursts: list[_Burst] = []
+        self._belated_s: dict[int, float] = {}  # unit id -> when a belated reply of it came last
 
     def heard(self, data: bytes, now_s: float) -> None:
         """Bytes from the master, seen at once: on the wire they take their time from `now_s` on."""
@@ -114,8 +116,20 @@ class Line:
             self.latest_s = max(self.latest_s, now_s - burst.due_s)
             data += burst.data
             if burst.ends is not None:
-                self.exchanges.append(replace(burst.ends, replied_s=now_s) if self.connected else _lost(burst.ends))
+                self._end(burst.ends, burst.is_belated, now_s)
         return data if self.connected else b""
+
+    def _end(self, exchange: Exchange, is_belated: bool, now_s: float) -> None:
+        if not self.connected:
+            exchange = _lost(exchange)
+        elif is_belated:
+            self._belated_s[exchange.unit_id] = now_s
+            exchange = replace(exchange, replied_s=now_s)
+        else:
+            # Who asks the same again may take the belated reply for this one, and rightly so.
+            is_certain = exchange.certain and self._belated_s.get(exchange.unit_id, -math.inf) < exchange.asked_s
+            exchange = replace(exchange, replied_s=now_s, certain=is_certain)
+        self.exchanges.append(exchange)
 
     def _keep_silence_book(self, now_s: float) -> None:
         silence_s = now_s - self._active_s
@@ -139,7 +153,7 @@ class Line:
     def _ask(self, request: bytes, now_s: float) -> None:
         ended_s = now_s + len(request) * self.char_s
         if self.echoes:
-            self._schedule(request, now_s, None)
+            self._schedule(request, now_s)
         unit = self.units.get(request[0])
         if unit is None:
             return  # nobody is there, so no point depends on it
@@ -157,11 +171,11 @@ class Line:
             self.exchanges.append(replace(exchange, reply=b""))
             exchange = replace(exchange, measured=answer.belated, certain=False)
         if data:
-            self._schedule(data, ended_s + answer.after_s, exchange)
+            self._schedule(data, ended_s + answer.after_s, exchange, is_belated=bool(answer.belated))
         else:
             self.exchanges.append(exchange)
 
-    def _schedule(self, data: bytes, start_s: float, ends: Exchange | None) -> None:
+    def _schedule(self, data: bytes, start_s: float, ends: Exchange | None = None, is_belated: bool = False) -> None:
         """Put bytes on the line from `start_s` on, or as soon after as nobody talks."""
         start_s = self._free_from(start_s, len(data) * self.char_s)
         split, pause_s = self.pause or (len(data), 0.0)
@@ -170,7 +184,7 @@ class Line:
         begin = 0
         for end in sorted(edges):
             due_s = start_s + end * self.char_s + (pause_s if end > split else 0.0)
-            self._bursts.append(_Burst(due_s, data[begin:end], ends if end == len(data) else None))
+            self._bursts.append(_Burst(due_s, data[begin:end], ends if end == len(data) else None, is_belated))
             begin = end
         self._bursts.sort(key=lambda burst: burst.due_s)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from hil_tests.bench.chance import draw
 from hil_tests.bench.sheet import Point
-from protocols import modbus, model
+from protocols import modbus, modbus_edge, model
 from protocols.channel import NORMAL, STATUSES
 from protocols.profile import Profile, encode_registers
 
@@ -140,7 +140,7 @@ class Unit:
         if function_code > modbus.READ_INPUT_REGISTERS:
             self.writes += function_code != modbus.ENCAPSULATED
             return self._refuse(request, ILLEGAL_FUNCTION, ())
-        address, count = modbus.unpack_registers(request[2:6])
+        address, count = modbus_edge.unpack_registers(request[2:6])
         wanted = {(function_code, address + offset) for offset in range(count)}
         registers: dict[tuple[int, int], int] = {}
         told = []
@@ -157,8 +157,8 @@ class Unit:
         if not 1 <= count <= (modbus.MAX_BITS if is_bits else self.profile.max_registers):
             return self._refuse(request, ILLEGAL_VALUE, told)
         words = [registers.get(place, 0) for place in sorted(wanted)]
-        data = modbus.pack_bits(words) if is_bits else struct.pack(f">{count}H", *words)
-        return Answer(modbus.read_reply(self.unit_id, function_code, data), self.first_byte_s, tuple(told))
+        data = modbus_edge.pack_bits(words) if is_bits else struct.pack(f">{count}H", *words)
+        return Answer(modbus_edge.read_reply(self.unit_id, function_code, data), self.first_byte_s, tuple(told))
 
     def _measure(self, point: Point, value: float) -> tuple[dict[tuple[int, int], int], Measured]:
         """The registers of one point's channel, and what they tell."""
@@ -178,7 +178,7 @@ class Unit:
 
     def _refuse(self, request: bytes, code: int, told: Sequence[Measured]) -> Answer:
         measured = tuple(Measured(each.point, None, model.EXCEPTION, code) for each in told)
-        reply = modbus.exception_reply(self.unit_id, request[1], code)
+        reply = modbus_edge.exception_reply(self.unit_id, request[1], code)
         return Answer(reply, self.first_byte_s, measured)
 
     def _spoil(self, fault: str, request: bytes, good: Answer) -> Answer:
@@ -202,4 +202,4 @@ class Unit:
         if fault == BABBLE:
             return good.damaged(_BANNER)
         neighbour = self.unit_id % 247 + 1
-        return good.failed(modbus.frame(bytes((neighbour,)) + data[1:-2]), model.WRONG_REPLY)
+        return good.failed(modbus_edge.frame(bytes((neighbour,)) + data[1:-2]), model.WRONG_REPLY)

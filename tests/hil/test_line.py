@@ -8,10 +8,10 @@ from hil_tests.bench import units
 from hil_tests.bench.line import Line
 from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import Unit
-from protocols import modbus, model, profile
+from protocols import modbus, modbus_edge, model, profile
 
 CHAR_S = 10 / 9600
-REQUEST = modbus.read_request(1, 4, 100, 8)
+REQUEST = modbus_edge.read_request(1, 4, 100, 8)
 REPLY_BYTES = 5 + 16
 
 
@@ -120,7 +120,7 @@ def test_a_silent_unit_ends_the_exchange_at_once_and_an_absent_one_has_none():
     [exchange] = wire.exchanges
     assert (exchange.reply, exchange.replied_s, exchange.certain) == (b"", None, False)
     assert exchange.measured[0].status == model.NO_REPLY
-    wire.heard(modbus.read_request(9, 4, 100, 8), 1.0)
+    wire.heard(modbus_edge.read_request(9, 4, 100, 8), 1.0)
     assert len(wire.exchanges) == 1 and wire.due_s() is None
 
 
@@ -132,12 +132,25 @@ def test_a_late_reply_is_two_exchanges_and_waits_until_the_line_is_free():
     assert [exchange.measured[0].status for exchange in wire.exchanges] == [model.NO_REPLY]
     late_s = wire.due_s()
     # Another unit's reply would lie across it.
-    wire.heard(modbus.read_request(2, 4, 100, 8), late_s - 0.045)
+    wire.heard(modbus_edge.read_request(2, 4, 100, 8), late_s - 0.045)
     pieces = all_bytes(wire)
     assert [data[0] for _, data in pieces] == [1, 2]
     assert pieces[1][0] - pieces[0][0] >= REPLY_BYTES * CHAR_S - 1e-9
     assert [(e.unit_id, e.certain) for e in wire.exchanges] == [(1, False), (1, False), (2, True)]
     assert wire.exchanges[1].measured[0].status == model.GOOD
+
+
+def test_a_reply_after_a_belated_one_is_not_certain():
+    wire = line()
+    wire.units[1].late_s = 0.5
+    wire.units[1].break_down(units.LATE, replies=1)
+    wire.heard(REQUEST, 0.0)
+    belated_s = wire.due_s()
+    wire.heard(REQUEST, belated_s - 0.03)  # asked again just before the belated reply comes: which one will it take?
+    all_bytes(wire)
+    wire.heard(REQUEST, 2.0)
+    all_bytes(wire)
+    assert [exchange.certain for exchange in wire.exchanges] == [False, False, False, True]
 
 
 def test_a_cut_cable_lets_nothing_through():
