@@ -115,6 +115,7 @@ class Daemon:
         self._stopping = False
         self._clock_step_ms = 0  # of the simulated site's clock
         self._started_s = time.monotonic()
+        self._session_ms = int(self._wall_ms())
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -311,7 +312,7 @@ class Daemon:
 
     def link_document(self, online: bool) -> bytes:
         """Online or not; the broker publishes the second on loss."""
-        return json_feed.link(self._site.gateway, self._store.epoch, online, int(self._wall_ms()))
+        return json_feed.link(self._site.gateway, self._store.epoch, online, self._session_ms)
 
     def state_document(self, uplink: "_Uplink", now_s: float) -> bytes:
         """Everything that a wall of sites shows, in one retained document."""

@@ -15,7 +15,7 @@ from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
 from edge.boards import Taken
 from edge.planning import BoardPlan
 from edge.timebase import Clock
-from protocols import link, modbus
+from protocols import link, modbus, modbus_edge
 from protocols.feeds import json_feed
 from protocols.model import Site
 from protocols.profile import Decoder
@@ -224,9 +224,12 @@ class Pipeline:
         return batches
 
     def latest(self) -> Iterable[tuple[str, tuple[int | None, float | int | None, int, int] | None]]:
-        """Each point of the birth in force with its latest reading (utc_ms, value, status, detail)."""
+        """Each point of the birth in force with its latest reading (utc_ms, value as in the feed, status, detail)."""
         for row in self._births[self.birth]["points"]:
-            yield row["point"], self._point(row).latest
+            latest = self._point(row).latest
+            if latest is not None and latest[1] is not None:
+                latest = (latest[0], json_feed.number(latest[1], row["type"]), *latest[2:])
+            yield row["point"], latest
 
     def _point(self, row: dict[str, Any]) -> _Point:
         point = self._points.get(row["point"])
@@ -330,5 +333,5 @@ def _moment_ms(clock: Clock, uptime_ms: int) -> int:
 def _registers(body: bytes, bits: int) -> Sequence[int]:
     """The registers of an intact sample, or its coils."""
     if bits:
-        return modbus.unpack_bits(body[link.SAMPLE_HEAD_BYTES :], bits)
+        return modbus_edge.unpack_bits(body[link.SAMPLE_HEAD_BYTES :], bits)
     return struct.unpack_from(f">{(len(body) - link.SAMPLE_HEAD_BYTES) // 2}H", body, link.SAMPLE_HEAD_BYTES)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from gettext import gettext as _
 from typing import Any
 
-from protocols import readplan
+from protocols import readplan, readplan_edge
 from protocols.model import Point, Site
 from protocols.profile import ChannelUse, Profile, Read, load, plan_reads
 
@@ -102,17 +102,17 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
     if len(reads) > _READS_MAX:
         raise ValueError(_("{count} reads, allowed are {most}").format(count=len(reads), most=_READS_MAX))
     bus_rows = [
-        readplan.encode_bus(
+        readplan_edge.encode_bus(
             bus.uart, bus.line.baud, bus.line.data_bits, bus.line.parity, bus.line.stop_bits, bus.other_master
         )
         for bus in buses
     ]
     unit_rows = [
-        readplan.encode_unit(index, unit_id, profile.timeout_ms, profile.spacing_ms, profile.late_ms)
+        readplan_edge.encode_unit(index, unit_id, profile.timeout_ms, profile.spacing_ms, profile.late_ms)
         for index, unit_id, profile, _points in units
     ]
     read_rows = [
-        readplan.encode_read(
+        readplan_edge.encode_read(
             unit,
             planned.read.function_code,
             planned.read.address,
@@ -128,7 +128,7 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
     profiles = {profile.name: profile for _index, _unit_id, profile, _points in units}
     meaning = tuple(planned for _unit, planned in reads)
     for salt in range(256):
-        plan = readplan.encode(bus_rows, unit_rows, read_rows, bytes.fromhex(birth_id), salt)
+        plan = readplan_edge.encode(bus_rows, unit_rows, read_rows, bytes.fromhex(birth_id), salt)
         digest = hashlib.sha256(plan).digest()
         generation = readplan.generation(digest)
         if generation != 0 and generation not in taken_generations:

@@ -22,7 +22,6 @@ WATCHDOG_MS = 8000
 # tx, rx, direction: on the ESP32 and the ESP32-S3 alike neither flash nor strapping pins.
 PINS = {1: (17, 18, 21), 2: (16, 13, 14)}
 
-gc.threshold(2048)  # collect early while modules are compiled: the ring needs a whole piece of the heap
 heap_lock = micropython.heap_lock
 heap_unlock = micropython.heap_unlock
 free_heap_bytes = gc.mem_free

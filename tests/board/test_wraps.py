@@ -6,7 +6,7 @@ Shell of the tests: runs on every interpreter.
 from array import array
 
 from poller import Poller
-from protocols import link, modbus, readplan
+from protocols import link, modbus, readplan_edge
 from protocols.ticks import MASK, Uptime, add, diff
 from recorder import Recorder
 
@@ -18,13 +18,13 @@ EDGE_AWAY_MS = (6000, 14000)
 
 def _plan():
     """Three reads of two units on one bus; the second unit never answers."""
-    return readplan.encode(
-        [readplan.encode_bus(1, 9600, 8, "N", 1)],
-        [readplan.encode_unit(0, 1, 50, 0, 1000), readplan.encode_unit(0, 2, 50, 10, 1000)],
+    return readplan_edge.encode(
+        [readplan_edge.encode_bus(1, 9600, 8, "N", 1)],
+        [readplan_edge.encode_unit(0, 1, 50, 0, 1000), readplan_edge.encode_unit(0, 2, 50, 10, 1000)],
         [
-            readplan.encode_read(0, 3, 0, 2, 500),
-            readplan.encode_read(0, 4, 8, 1, 700, urgent=True),
-            readplan.encode_read(1, 3, 0, 2, 1000),
+            readplan_edge.encode_read(0, 3, 0, 2, 500),
+            readplan_edge.encode_read(0, 4, 8, 1, 700, urgent=True),
+            readplan_edge.encode_read(1, 3, 0, 2, 1000),
         ],
         b"\1\2\3\4",
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from edge.config import load_site
 from edge.planning import compile_board
-from hil_tests.bench.board import fill_flash
+from hil_tests.bench.board import compile_flash, fill_flash
 from hil_tests.bench.pty_port import PtyPort
 from protocols import link
 from tests.figures.figure import Figure
@@ -125,7 +125,9 @@ def _flash(flash: Path) -> Path:
     """A board's flash with what measures it."""
     flash.mkdir()
     fill_flash(flash)
-    shutil.copy(ROOT / "protocols" / "link_edge.py", flash / "protocols")
+    for source in (ROOT / "protocols").glob("*_edge.py"):
+        shutil.copy(source, flash / "protocols")
+    compile_flash(flash)
     for source in ON_BOARD.glob("*.py"):
         shutil.copy(source, flash)
     return flash

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hil_tests.bench.board import Cable, fill_flash, interpreter
+from hil_tests.bench.board import Cable, compile_flash, fill_flash, interpreter
 from tests.figures.broker import HOST
 from tests.figures.load import Load
 from tests.figures.virtual_board import BOARD_ID, power_on
@@ -83,6 +83,7 @@ class Tankgate:
         flash = directory / "flash"
         flash.mkdir()
         fill_flash(flash)
+        compile_flash(flash)
         self._board = power_on(
             [*interpreter(), "main.py"], flash, [str(port)], self._cable.board_end.path, directory / "board.log"
         )

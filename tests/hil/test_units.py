@@ -7,9 +7,9 @@ import pytest
 from hil_tests.bench import units
 from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import Measured, Unit
-from protocols import modbus, model, profile
+from protocols import modbus, modbus_edge, model, profile
 
-RADAR_REQUEST = modbus.read_request(1, 4, 100, 8)
+RADAR_REQUEST = modbus_edge.read_request(1, 4, 100, 8)
 
 
 def point(name: str, profile_name: str, channel: str, unit: str, low: float, high: float) -> Point:
@@ -44,36 +44,36 @@ def test_a_radar_answers_as_its_manual_says():
 def test_a_4_to_20_ma_module_answers_all_its_channels():
     channels = [point(f"T{i}", "adam-4017p", f"ch{i}", "Cel", -20, 80) for i in range(2)]
     module = Unit(20, profile.builtin("adam-4017p"), channels)
-    answer = module.answer(modbus.read_request(20, 3, 0, 8), measure)
+    answer = module.answer(modbus_edge.read_request(20, 3, 0, 8), measure)
     # 4 mA is a fifth of 7FFF; 24.6 of -20 to 80 is 11.136 mA.
     assert struct.unpack(">8H", answer.data[3:-2]) == (round(32767 * 11.136 / 20), 6553, 0, 0, 0, 0, 0, 0)
     assert [each.point for each in answer.measured] == ["T0", "T1"]
     assert module.step(channels[0]) == pytest.approx(100 / 26213.6)
-    assert [m.point for m in module.answer(modbus.read_request(20, 3, 1, 1), measure).measured] == ["T1"]
+    assert [m.point for m in module.answer(modbus_edge.read_request(20, 3, 1, 1), measure).measured] == ["T1"]
 
 
 def test_what_a_sensor_says_of_itself_is_told():
     sensor = gas(states={"GD01.gas": ("sensor_fault", 1103)})
-    answer = sensor.answer(modbus.read_request(1, 3, 2, 9), measure)
+    answer = sensor.answer(modbus_edge.read_request(1, 3, 2, 9), measure)
     assert struct.unpack(">9H", answer.data[3:-2])[2:5] == (1103, 1 << 5, 1)
     assert answer.measured == (Measured("GD01.gas", None, model.SENSOR_FAULT, 1103),)
     sensor.states["GD01.gas"] = ("warm_up", 0)
-    assert sensor.answer(modbus.read_request(1, 3, 2, 9), measure).measured[0].status == model.WARM_UP
+    assert sensor.answer(modbus_edge.read_request(1, 3, 2, 9), measure).measured[0].status == model.WARM_UP
 
 
 @pytest.mark.parametrize(
     ("request_bytes", "code"),
     [
-        (modbus.read_request(1, 3, 100, 8), units.ILLEGAL_FUNCTION),
-        (modbus.read_request(1, 4, 200, 2), units.ILLEGAL_ADDRESS),
-        (modbus.write_request(1, 6, 100, 7), units.ILLEGAL_FUNCTION),
-        (modbus.device_id_request(1), units.ILLEGAL_FUNCTION),
+        (modbus_edge.read_request(1, 3, 100, 8), units.ILLEGAL_FUNCTION),
+        (modbus_edge.read_request(1, 4, 200, 2), units.ILLEGAL_ADDRESS),
+        (modbus_edge.write_request(1, 6, 100, 7), units.ILLEGAL_FUNCTION),
+        (modbus_edge.device_id_request(1), units.ILLEGAL_FUNCTION),
     ],
 )
 def test_what_a_sensor_refuses(request_bytes, code):
     unit = radar()
     answer = unit.answer(request_bytes, measure)
-    assert answer.data == modbus.exception_reply(1, request_bytes[1], code)
+    assert answer.data == modbus_edge.exception_reply(1, request_bytes[1], code)
     assert unit.writes == (request_bytes[1] == 6)
     assert answer.measured == ()
 
@@ -81,8 +81,8 @@ def test_what_a_sensor_refuses(request_bytes, code):
 def test_a_sensor_refuses_more_registers_than_its_profile_allows():
     module = point("GD07.gas", "gas-module-6in1", "gas", "%{LEL}", 0, 100)
     unit = Unit(1, profile.builtin("gas-module-6in1"), [module])
-    answer = unit.answer(modbus.read_request(1, 3, 0, 11), lambda _point: 3.0)
-    assert answer.data == modbus.exception_reply(1, 3, units.ILLEGAL_VALUE)
+    answer = unit.answer(modbus_edge.read_request(1, 3, 0, 11), lambda _point: 3.0)
+    assert answer.data == modbus_edge.exception_reply(1, 3, units.ILLEGAL_VALUE)
     assert answer.measured == (Measured("GD07.gas", None, model.EXCEPTION, units.ILLEGAL_VALUE),)
 
 

@@ -27,7 +27,8 @@ def board(tmp_path_factory):
     """A folder as a board's flash, with the tests beside it, and the other end of what they test."""
     folder = tmp_path_factory.mktemp("flash")
     fill_flash(folder)
-    shutil.copy(ROOT / "protocols" / "link_edge.py", folder / "protocols")
+    for source in (ROOT / "protocols").glob("*_edge.py"):
+        shutil.copy(source, folder / "protocols")
     for source in [*MODULES.values(), HERE / "run.py"]:
         shutil.copy(source, folder)
     return folder

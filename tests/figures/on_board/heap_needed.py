@@ -3,15 +3,5 @@
 
 import main
 
-_allocate_ring = main.allocate_ring
-
-
-def allocate_ring():
-    """The ring, told."""
-    ring = _allocate_ring()
-    print("ring", len(ring))
-    return ring
-
-
-main.allocate_ring = allocate_ring
+print("ring", len(main.RING))
 main.main()

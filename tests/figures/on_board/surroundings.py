@@ -4,7 +4,7 @@ Owns which request stays without a good answer, and the edge's half of the link.
 pseudo-terminals carry the bytes, and inside a MicroPython that has none. Must never look at a clock.
 """
 
-from protocols import link, modbus, readplan
+from protocols import link, modbus, modbus_edge, readplan_edge
 from protocols.link_edge import Answer, EdgeEnd, Hello, Records
 
 POLLS = 10000
@@ -24,15 +24,15 @@ _PING_MS = 1000
 
 def plan():
     """A read plan of 64 reads on two buses."""
-    return readplan.encode(
-        [readplan.encode_bus(uart + 1, 115200, 8, "N", 1) for uart in range(BUSES)],
+    return readplan_edge.encode(
+        [readplan_edge.encode_bus(uart + 1, 115200, 8, "N", 1) for uart in range(BUSES)],
         [
-            readplan.encode_unit(bus, unit_id, 10, 0, 100)
+            readplan_edge.encode_unit(bus, unit_id, 10, 0, 100)
             for bus in range(BUSES)
             for unit_id in range(1, UNITS + 1)
         ],
         [
-            readplan.encode_read(unit, modbus.READ_HOLDING_REGISTERS, read * REGISTERS, REGISTERS, PERIOD_MS)
+            readplan_edge.encode_read(unit, modbus.READ_HOLDING_REGISTERS, read * REGISTERS, REGISTERS, PERIOD_MS)
             for unit in range(BUSES * UNITS)
             for read in range(READS)
         ],
@@ -52,7 +52,7 @@ class Line:
         count = self._requests
         if request[0] == DEAD_UNIT_ID or count % _SILENT_EVERY == 0:
             return b""
-        reply = modbus.read_reply(request[0], request[1], bytes((count + i) & 0xFF for i in range(2 * request[5])))
+        reply = modbus_edge.read_reply(request[0], request[1], bytes((count + i) & 0xFF for i in range(2 * request[5])))
         if count % _DAMAGED_EVERY == 0:
             return reply[:4] + bytes((reply[4] ^ 0x10,)) + reply[5:]
         return reply[:7] if count % _CUT_EVERY == 0 else reply
