@@ -46,6 +46,7 @@ LINE_S = 1.0
 START_S = 60.0  # for the first readings to be at the district
 SETTLE_S = 10.0  # how long the end waits for what is due
 UNREACHABLE = 3
+INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
 # When --script presses what; it ends when every story has ended.
 SCRIPT = ((2, "1"), (6, "1"), (9, "2"), (16, "3"), (30, "4"), (40, "5"), (46, "5"), (48, "6"), (58, "7"))
@@ -160,7 +161,7 @@ class Demo:
         status, figures = self._chain.status, self._chain.figures()
         boards = status.get("boards", [])
         ring = max((each["ring_used_pct"] or 0 for each in boards), default=0)
-        in_flight = sum(each["in_flight"] for each in status.get("destinations", []))
+        unacknowledged = sum(each["backlog_messages"] for each in status.get("destinations", []))
         names = " ".join(self._chain.bench.boards)
         received = figures.received + figures.extra
         return (
@@ -172,7 +173,7 @@ class Demo:
             Hop(_("board {names}").format(names=names), self._interpreter, _("in ring {n} %").format(n=ring)),
             Hop(_("gateway"), _("to readings"), _("to commit {n}").format(n=status.get("to_commit", "—"))),
             Hop(_("disk"), "SQLite", _("stored {n}").format(n=self._chain.stored)),
-            Hop("MQTT 5", "iotcore", _("in flight {n}").format(n=in_flight)),
+            Hop("MQTT 5", "iotcore", _("in flight {n}").format(n=unacknowledged)),
             Hop(_("district"), _("dedup"), _("received {n}").format(n=received)),
         )
 
@@ -360,10 +361,10 @@ def main(seconds: int | None, wants_json: bool, wants_script: bool) -> None:
         click.echo(str(fault), err=True)
         code = UNREACHABLE
     except KeyboardInterrupt:
-        code = 0 if seconds is None and not wants_script else 1
+        code = 0 if seconds is None and not wants_script else INTERRUPTED
     finally:
         chain.close()
-        if code:
+        if code not in (0, INTERRUPTED):
             click.echo(_("logs: {directory}").format(directory=directory), err=True)
         else:
             shutil.rmtree(directory)

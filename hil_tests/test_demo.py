@@ -89,7 +89,7 @@ def test_a_signal_stops_every_process():
     started = children(running.pid)
     assert started
     running.send_signal(signal.SIGTERM)
-    running.wait(30)
+    assert running.wait(30) == 130
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
