@@ -15,6 +15,7 @@ from tests.figures.sensors import Sensors
 
 _FIRST_S = 60.0
 _BATCH_S = 10.0
+_LAST_WORDS = 600  # characters of each log
 
 
 class Gateway(Protocol):
@@ -43,9 +44,10 @@ class Chain:
         self.gateway = self._start(directory / "gateway", self._broker.port, self.sensors.port)
         try:
             self.next_message_ns(_FIRST_S)
-        except TimeoutError:
+        except TimeoutError as fault:
+            said = "\n".join(log.read_text()[-_LAST_WORDS:] for log in sorted(directory.rglob("*.log")))
             self.__exit__(None, None, None)
-            raise
+            raise TimeoutError(f"{fault}:\n{said}") from None
         return self
 
     def __exit__(

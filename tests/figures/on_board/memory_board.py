@@ -15,7 +15,6 @@ _STEP_US = 20  # what one turn of the loop takes
 _EDGE_LOOKS_MS = 50
 _NEVER_MS = 0x0FFFFFFF
 
-_files = {}
 _ports = []
 
 
@@ -139,14 +138,3 @@ def reset_cause():
 
 def feed_watchdog():
     """There is none."""
-
-
-def load(name):
-    """The content of a file in flash, or None."""
-    return _files.get(name)
-
-
-def save(name, data):
-    """Write a file in flash."""
-    _files[name] = data
-    return True
