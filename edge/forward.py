@@ -10,9 +10,10 @@ has one topic, so a refusal holds back all data meanwhile; events have one topic
 holds back no alarm. Must never send, wait or look at a clock.
 """
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+
+from protocols.feeds.sequence import Ranges
 
 WINDOW = 20  # messages on their way, also where the broker would take more
 RETRY_S = 60.0
@@ -35,7 +36,7 @@ class Forward:
         self.acknowledged_count = 0  # since the start of this process
         self.dirty = False  # whether `positions` has something new
         self._known: dict[Stream, int] = {}
-        self._acknowledged: dict[Stream, _Ranges] = {}
+        self._acknowledged: dict[Stream, Ranges] = {}
         self._changed: set[Stream] = set()
         self._live = {stream: _Lane() for stream in STREAMS}
         self._late = {stream: _Lane() for stream in STREAMS}
@@ -46,7 +47,7 @@ class Forward:
         self._window = 0  # 0: not connected
         for epoch, streams in known.items():
             for stream, last in streams.items():
-                done = self._acknowledged[epoch, stream] = _Ranges()
+                done = self._acknowledged[epoch, stream] = Ranges()
                 for span in acknowledged.get((epoch, stream), ()):
                     done.add(*span)
                 self._known[epoch, stream] = last
@@ -58,7 +59,7 @@ class Forward:
     def committed(self, epoch: str, stream: str, first: int, last: int) -> None:
         """These messages are on disk and may be sent."""
         self._known[epoch, stream] = last
-        self._acknowledged.setdefault((epoch, stream), _Ranges())
+        self._acknowledged.setdefault((epoch, stream), Ranges())
         lane = self._live if self._window else self._late
         lane[stream].add(epoch, first, last)
 
@@ -154,57 +155,17 @@ class Forward:
         return dict(self._refusals)
 
 
-class _Ranges:
-    """A set of numbers as ascending (first, last) ranges that do not touch."""
-
-    def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._ranges)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self._ranges)
-
-    def count(self) -> int:
-        return sum(last - first + 1 for first, last in self._ranges)
-
-    def add(self, first: int, last: int) -> None:
-        begin = end = bisect_left(self._ranges, first - 1, key=lambda each: each[1])
-        while end < len(self._ranges) and self._ranges[end][0] <= last + 1:
-            first = min(first, self._ranges[end][0])
-            last = max(last, self._ranges[end][1])
-            end += 1
-        self._ranges[begin:end] = [(first, last)]
-
-    def take(self) -> int:
-        """Remove the lowest number."""
-        first, last = self._ranges[0]
-        self._ranges[:1] = [(first + 1, last)] if first < last else []
-        return first
-
-    def missing(self, last: int) -> Iterator[tuple[int, int]]:
-        """The ranges of 1..last that are not in the set."""
-        begin = 1
-        for first, end in self._ranges:
-            if begin < first:
-                yield begin, first - 1
-            begin = end + 1
-        if begin <= last:
-            yield begin, last
-
-
 class _Lane:
     """Messages of one stream that wait: epoch by epoch, each from its lowest number."""
 
     def __init__(self) -> None:
-        self._epochs: dict[str, _Ranges] = {}
+        self._epochs: dict[str, Ranges] = {}
 
     def __bool__(self) -> bool:
         return bool(self._epochs)
 
     def add(self, epoch: str, first: int, last: int) -> None:
-        self._epochs.setdefault(epoch, _Ranges()).add(first, last)
+        self._epochs.setdefault(epoch, Ranges()).add(first, last)
 
     def take(self) -> tuple[str, int]:
         epoch, ranges = next(iter(self._epochs.items()))

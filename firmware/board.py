@@ -1,4 +1,4 @@
-"""The ESP32's UARTs, RS-485 direction, clock, watchdog and flash. Shell. The only file that imports machine.
+"""The ESP32's UARTs, RS-485 direction, clock and watchdog. Shell. The only file that imports machine.
 
 Owns the pins. `board_host.py` has the same names over pseudo-terminals. Must never decide anything.
 Not yet run on hardware: written from MicroPython's documentation and source (ports/esp32, 1.28), see README.md.
@@ -14,6 +14,8 @@ from select import POLLIN, poll
 
 import machine
 import micropython
+
+import flash
 
 LINK_BAUD = 460800
 RX_BYTES = 1024
@@ -141,7 +143,7 @@ def open_bus(uart, baud, line):
 
 def open_link():
     """The port towards the edge: UART2 when it is not a bus by the file `two_buses` in flash."""
-    _ports[0] = ConsolePort() if load("two_buses") is not None else UartPort(2, LINK_BAUD, 3, False)
+    _ports[0] = ConsolePort() if flash.load("two_buses") is not None else UartPort(2, LINK_BAUD, 3, False)
     return _ports[0]
 
 
@@ -164,26 +166,6 @@ def feed_watchdog():
     if _watchdog is None:
         _watchdog = machine.WDT(timeout=WATCHDOG_MS)
     _watchdog.feed()
-
-
-def load(name):
-    """The content of a file in flash, or None."""
-    try:
-        with open(name, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
-def save(name, data):
-    """Write a file in flash: new beside old, then rename. False when the flash does not take it."""
-    try:
-        with open(name + ".new", "wb") as file:
-            file.write(data)
-        os.rename(name + ".new", name)
-    except OSError:
-        return False
-    return True
 
 
 def crashed(fault):

@@ -1,7 +1,7 @@
 """The names of board.py over pseudo-terminals: a board without the hardware. Shell.
 
-Owns the file descriptors, the host's clock and the flash directory (the working directory). On a virtual board this
-file lies in flash as board.py. Runs under MicroPython's unix port and under CPython. Must never decide anything.
+Owns the file descriptors and the host's clock. On a virtual board this file lies in flash as board.py. Runs under
+MicroPython's unix port and under CPython. Must never decide anything.
 
 Environment: TANKGATE_BOARD_ID, TANKGATE_UART1, TANKGATE_UART2 (absent: no such bus), TANKGATE_LINK.
 """
@@ -183,26 +183,6 @@ def reset_cause():
 
 def feed_watchdog():
     """A host has none."""
-
-
-def load(name):
-    """The content of a file in flash, or None."""
-    try:
-        with open(name, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
-def save(name, data):
-    """Write a file in flash: new beside old, then rename. False when the flash does not take it."""
-    try:
-        with open(name + ".new", "wb") as file:
-            file.write(data)
-        os.rename(name + ".new", name)
-    except OSError:
-        return False
-    return True
 
 
 def crashed(fault):

@@ -26,6 +26,7 @@ RING = allocate_ring()
 
 import hashlib  # noqa: E402
 
+import flash  # noqa: E402
 from poller import Poller  # noqa: E402
 from protocols import link, readplan  # noqa: E402
 from protocols.ticks import Uptime  # noqa: E402
@@ -83,7 +84,7 @@ class Plan:
         self.digest = b""
         self._arriving = None
         self._arriving_digest = b""
-        stored = board.load(PLAN_FILE)
+        stored = flash.load(PLAN_FILE)
         if stored is not None and hashlib.sha256(stored[32:]).digest() == stored[:32]:
             if readplan.check(stored[32:], len(stored) - 32) == readplan.GOOD:
                 self.digest = stored[:32]
@@ -122,7 +123,7 @@ class Plan:
             return link.WRONG_DIGEST
         if readplan.check(plan, len(plan)) != readplan.GOOD:
             return link.WRONG_PLAN
-        if not board.save(PLAN_FILE, self._arriving_digest + plan):
+        if not flash.save(PLAN_FILE, self._arriving_digest + plan):
             return link.NOT_STORED
         self.digest = self._arriving_digest
         self.bytes = plan

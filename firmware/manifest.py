@@ -3,6 +3,7 @@
 module("boot.py")
 module("main.py")
 module("board.py")
+module("flash.py")
 module("poller.py")
 module("recorder.py")
 module("protocols/ticks.py", base_path="..")

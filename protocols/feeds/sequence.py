@@ -72,6 +72,22 @@ class Ranges:
             rest.add(first, last)
         return rest
 
+    def missing(self, last: int) -> Iterator[tuple[int, int]]:
+        """The ranges of 1 to `last` that are not in the set."""
+        begin = 1
+        for first, end in self._ranges:
+            if begin < first:
+                yield begin, first - 1
+            begin = end + 1
+        if begin <= last:
+            yield begin, last
+
+    def take(self) -> int:
+        """Remove the lowest number; it."""
+        first, last = self._ranges[0]
+        self._ranges[:1] = [(first + 1, last)] if first < last else []
+        return first
+
     def count(self) -> int:
         """How many numbers."""
         return sum(last - first + 1 for first, last in self)
