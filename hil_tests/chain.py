@@ -6,12 +6,14 @@ but through its own door (`status`, and `step_clock` of a simulated site). Every
 """
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,6 +32,7 @@ SITE = Path(__file__).parent / "site"
 PATIENCE_MS = 30_000  # after an outage the gateway's own back-off passes before anything can arrive
 STATUS_S = 1.0
 STOP_S = 10.0
+SUBSCRIBED_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Chain:
         self.path = CuttablePath(self.broker.port)
 
     def start_district(self) -> None:
-        """The receiver, straight at the broker."""
+        """The receiver, straight at the broker; OSError where it has not subscribed in SUBSCRIBED_S."""
         url = f"mqtt://{HOST}:{self.broker.port}"
         with self.log("district").open("ab") as log:
             district = subprocess.Popen(
@@ -78,10 +81,17 @@ class Chain:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env=os.environ | {"LANGUAGE": "en"},  # what it says goes to the log only, and is read below
             )
         self._processes["district"] = district
         self._to_stop.callback(self._stop, "district")
         threading.Thread(target=self._listen, args=(district,), daemon=True).start()
+        until_s = time.monotonic() + SUBSCRIBED_S
+        while "Connected" not in (said := self.log("district").read_text(encoding="utf-8")):
+            # What is published before somebody has subscribed, the broker throws away.
+            if district.poll() is not None or time.monotonic() > until_s:
+                raise OSError(f"district: {said}")
+            time.sleep(0.05)
 
     def start_boards(self) -> None:
         """The plant, its lines and its boards."""
