@@ -4,10 +4,10 @@ Owns the truth of every poll and the answer to "lost, duplicated, wrong?". The r
 rule 8) is worked out here again, from its text, so that the gateway is not checked by its own code. Must never ask
 the gateway anything: its inputs are the wires and the messages that `tankgate listen --json` prints.
 
-What the bench cannot know it does not claim. A reading is *due*, *may* be reported or *need not*: it may when two
-right gateways could differ (a value exactly at the deadband, a reading at the very heartbeat second, a request whose
-failure the board may still retry, the seconds in which a clock was stepped). It may also be reported because it
-changed an alarm, which is counted as `extra`. Whatever was in fact received is what the next reading is compared to.
+What the bench cannot know it does not claim: a reading is due only where no right gateway could leave it out, so not
+for a value exactly at the deadband, at the very heartbeat second, for a request whose failure the board may still
+retry, nor because of a clock that was just stepped. A true reading beyond what is due is `extra`: these, and those
+that changed an alarm. Whatever was in fact received is what the next reading is compared to.
 """
 
 import math
@@ -16,8 +16,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-_NEED_NOT, _MAY, _DUE = range(3)
 
 _SLACK_MS = 60  # beside the message's err_ms: how far the bench's own times may be off on a busy machine
 _STALL_MS = 2000  # how long after a period a board may stamp the last poll that the bench has seen
@@ -91,7 +89,7 @@ _NOTHING = _Memory()
 @dataclass(slots=True)
 class _Entry:
     poll: Poll
-    wanted: int = _NEED_NOT
+    is_due: bool = False
     reading_ms: int | None = None  # the received reading's own time, in the gateway's clock
     epoch: str = ""  # of the message that brought it
     refused: bool = False  # the board said that it did not get it
@@ -242,7 +240,7 @@ class Ledger:
     def _accept(self, track: _Track, at: int, reading_ms: int, epoch: str, received_ms: int) -> None:
         entry = track.entries[at]
         entry.reading_ms, entry.epoch = reading_ms, epoch
-        if entry.wanted == _DUE:
+        if entry.is_due:
             self._received += 1
             track.open.discard(at)
         else:
@@ -290,76 +288,62 @@ class Ledger:
         for index in range(at, len(track.entries)):
             entry = track.entries[index]
             before = track.entries[index - 1].memory if index else _NOTHING
-            wanted = self._wanted(track, entry, before)
-            missed = wanted == _DUE and not self._must_come(entry, before)
-            if missed:
-                wanted = _MAY
-            self._mark(track, index, wanted)
-            if entry.reading_ms is not None or wanted == _DUE:
+            is_wanted = self._is_wanted(track, entry, before)
+            is_due = is_wanted and self._must_come(entry, before)
+            self._mark(track, index, is_due)
+            if entry.reading_ms is not None or is_due:
                 memory = _Memory(index, entry.epoch, max(self._slots(track.rule, entry)))
             else:
-                memory = before._replace(missed=missed)
+                memory = before._replace(missed=is_wanted)
             unchanged = memory == entry.memory
             entry.memory = memory
             if unchanged and not whole:
                 return
 
-    def _mark(self, track: _Track, index: int, wanted: int) -> None:
+    def _mark(self, track: _Track, index: int, is_due: bool) -> None:
         entry = track.entries[index]
-        was_due, is_due = entry.wanted == _DUE, wanted == _DUE
-        entry.wanted = wanted
-        if was_due != is_due:
-            change = 1 if is_due else -1
-            self._due += change
-            if entry.reading_ms is not None:
-                self._received += change
-                self._extra -= change
-            elif is_due:
-                track.open.add(index)
-            else:
-                track.open.discard(index)
+        if entry.is_due == is_due:
+            return
+        entry.is_due = is_due
+        change = 1 if is_due else -1
+        self._due += change
+        if entry.reading_ms is not None:
+            self._received += change
+            self._extra -= change
+        elif is_due:
+            track.open.add(index)
+        else:
+            track.open.discard(index)
 
-    def _wanted(self, track: _Track, entry: _Entry, before: _Memory) -> int:
-        """What the rule says of an entry whose poll ends for certain."""
+    def _is_wanted(self, track: _Track, entry: _Entry, before: _Memory) -> bool:
+        """What the rule says of an entry, if its poll ended for certain."""
         if entry.refused:
-            return _NEED_NOT
+            return False
         last = track.entries[before.last] if before.last >= 0 else None
-        return max(
-            self._is_first(track.rule, entry, last),
-            self._is_change(track.rule, entry, last),
-            self._is_heartbeat(track.rule, entry, before),
+        return (
+            last is None
+            or self._is_first_of_epoch(track.rule, entry, last)
+            or self._is_change(track.rule, entry.poll, last.poll)
+            or before.slot not in self._slots(track.rule, entry)
         )
 
     def _must_come(self, entry: _Entry, before: _Memory) -> bool:
         """One failure may be retried; two in a row that went unreported are one too many."""
         return entry.poll.certain or entry.poll.value is None and before.missed
 
-    def _is_first(self, rule: Rule, entry: _Entry, last: _Entry | None) -> int:
-        """The point's first of an epoch."""
-        if last is None:
-            return _DUE
-        begun = [e for e in self._epochs[rule.board] if e[0] - _TWO_BUSES_MS <= entry.poll.utc_ms]
+    def _is_first_of_epoch(self, rule: Rule, entry: _Entry, last: _Entry) -> bool:
+        begun = [e for e in self._epochs[rule.board] if e[0] <= entry.poll.utc_ms - _TWO_BUSES_MS]
         if not begun:
-            return _NEED_NOT
-        first_ms, epoch = begun[-1]
-        if epoch == (last.epoch or next((e for t, e in reversed(begun) if t <= last.poll.utc_ms), "")):
-            return _NEED_NOT
-        return _DUE if entry.poll.utc_ms > first_ms + _TWO_BUSES_MS else _MAY
+            return False
+        return begun[-1][1] != (last.epoch or next((e for t, e in reversed(begun) if t <= last.poll.utc_ms), ""))
 
-    def _is_change(self, rule: Rule, entry: _Entry, last: _Entry | None) -> int:
-        if last is None or (entry.poll.status, entry.poll.detail) != (last.poll.status, last.poll.detail):
-            return _DUE
-        if entry.poll.value is None or last.poll.value is None:
-            return _NEED_NOT
-        beyond = abs(entry.poll.value - last.poll.value) - rule.deadband
-        doubt = rule.tolerance + 1e-6 * max(abs(entry.poll.value), rule.deadband)
-        return _DUE if beyond > doubt else _MAY if beyond > -doubt else _NEED_NOT
-
-    def _is_heartbeat(self, rule: Rule, entry: _Entry, before: _Memory) -> int:
-        slots = self._slots(rule, entry)
-        if before.slot not in slots:
-            return _DUE
-        return _MAY if len(slots) > 1 else _NEED_NOT
+    def _is_change(self, rule: Rule, poll: Poll, last: Poll) -> bool:
+        if (poll.status, poll.detail) != (last.status, last.detail):
+            return True
+        if poll.value is None or last.value is None:
+            return False
+        doubt = rule.tolerance + 1e-6 * max(abs(poll.value), rule.deadband)
+        return abs(poll.value - last.value) > rule.deadband + doubt
 
     def _slots(self, rule: Rule, entry: _Entry) -> set[int]:
         """The heartbeat slots that a right gateway could see this reading in: one, but for doubts about time."""

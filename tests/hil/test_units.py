@@ -86,6 +86,14 @@ def test_a_sensor_refuses_more_registers_than_its_profile_allows():
     assert answer.measured == (Measured("GD07.gas", None, model.EXCEPTION, units.ILLEGAL_VALUE),)
 
 
+@pytest.mark.parametrize(("unit", "head"), [("[ppm]", 0x0400), ("%{LEL}", 0x2400), ("%{vol}", 0x4400)])
+def test_a_gas_module_names_its_unit_and_its_one_decimal(unit, head):
+    module = Unit(1, profile.builtin("gas-module-6in1"), [point("GD07.gas", "gas-module-6in1", "gas", unit, 0, 100)])
+    answer = module.answer(modbus_edge.read_request(1, 3, 0, 10), lambda _point: 20.9)
+    # PROTOCOL.md 1.5: bits 15-12 the unit, 11-8 the decimals; 1.6: state 1 is normal.
+    assert struct.unpack(">10H", answer.data[3:-2]) == (head, 209, 0, 0, 0, 1, 0, 0, 0, 0)
+
+
 EXPECTED = {
     units.SILENT: (modbus.TIMEOUT, model.NO_REPLY),
     units.FLIPPED: (None, model.BAD_CRC),  # BAD_CRC or SHORT, by where the byte was
