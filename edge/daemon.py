@@ -572,7 +572,6 @@ class _Uplink:
 
 def run(site: Site, *, simulated: bool) -> int:
     """Run until told to stop; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     return Daemon(site, simulated).run()
 
 

@@ -3,6 +3,8 @@
 Must never start a daemon on files with a problem, nor let simulated readings leave this machine.
 """
 
+import json
+import logging
 import sys
 from gettext import gettext as _
 from ipaddress import ip_address
@@ -25,6 +27,21 @@ def _is_on_this_machine(destination: Destination) -> bool:
         return host == "localhost"
 
 
+class _JsonLines(logging.Formatter):
+    """One JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = {"t_ms": int(record.created * 1000), "level": record.levelname, "text": record.getMessage()}
+        return json.dumps(told, ensure_ascii=False)
+
+
+def log_to_stderr(as_json: bool) -> None:
+    """What the daemon says, for people or for programs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 @click.command(help=_("The daemon: read the boards, decide alarms, keep and forward every reading."))
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
 @click.option(
@@ -32,12 +49,14 @@ def _is_on_this_machine(destination: Destination) -> bool:
     is_flag=True,
     help=_("The sensors are simulated: everything sent says so, and brokers must be on this machine."),
 )
-def command(gateway_toml: Path, simulated: bool) -> None:
-    site = load_or_exit(gateway_toml)
+@click.option("--json", "as_json", is_flag=True, help=_("The log as one JSON object a line."))
+def command(gateway_toml: Path, simulated: bool, as_json: bool) -> None:
+    site = load_or_exit(gateway_toml, as_json=as_json)
     for destination in site.destinations:
         if simulated and not _is_on_this_machine(destination):
             text = _("--simulated: {host} of destination {name} is not this machine. Use 127.0.0.1.")
             host = urlsplit(destination.url).hostname
             click.echo(text.format(host=host, name=destination.name), err=True)
             sys.exit(USAGE)
+    log_to_stderr(as_json)
     sys.exit(run(site, simulated=simulated))

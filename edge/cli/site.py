@@ -3,7 +3,9 @@
 Must never let a traceback stand for a mistake in a file.
 """
 
+import json
 import sys
+from dataclasses import asdict
 from gettext import gettext as _
 from gettext import ngettext
 from pathlib import Path
@@ -15,9 +17,18 @@ from edge.config import examine
 from protocols.model import Site
 
 
-def load_or_exit(gateway_toml: Path) -> Site:
-    """The site; reminders are printed. With problems, all of them are printed and the program ends: USAGE."""
+def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
+    """The site; reminders are printed. With problems, all of them are printed and the program ends: USAGE.
+
+    As JSON the problems are one object on stdout, and reminders are not printed with a site that is in order.
+    """
     examined = examine(gateway_toml)
+    if as_json:
+        if examined.site is None:
+            told = {"problems": [asdict(problem) for problem in examined.problems]}
+            click.echo(json.dumps(told, ensure_ascii=False))
+            sys.exit(USAGE)
+        return examined.site
     for warning in examined.warnings:
         click.echo(_("Reminder: {warning}").format(warning=warning), err=True)
     for problem in examined.problems:

@@ -105,7 +105,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of tables."))
 def command(gateway_toml: Path, as_json: bool) -> None:
-    site = load_or_exit(gateway_toml)
+    site = load_or_exit(gateway_toml, as_json=as_json)
     door = Path(site.store.path, NAME)
     try:
         status = ask(door, {"do": "status"})

@@ -90,3 +90,24 @@ def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subp
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(timeout=20) == 0
     assert tankgate("status", gateway_toml).returncode == UNREACHABLE
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_problems_are_one_object_for_programs(gateway_toml: Path, command: str) -> None:
+    text = gateway_toml.read_text(encoding="utf-8").replace("schema = 1", "schema = 7")
+    gateway_toml.write_text(text, encoding="utf-8")
+    ended = tankgate(command, "--json", gateway_toml)
+    assert ended.returncode == USAGE
+    (problem,) = json.loads(ended.stdout)["problems"]
+    assert (problem["code"], problem["line"], problem["field"], problem["value"]) == ("E-VAL-003", 2, "schema", "7")
+
+
+def test_the_log_is_json_lines_for_programs(gateway_toml: Path) -> None:
+    command = [sys.executable, "-m", "edge", "run", "--simulated", "--json", str(gateway_toml)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = json.loads(process.stderr.readline())
+        process.send_signal(signal.SIGTERM)
+        last = [json.loads(line) for line in process.stderr][-1]
+    assert first["level"] in ("INFO", "WARNING") and "jt-0042" in last["text"]
+    assert process.returncode == 0
