@@ -42,7 +42,7 @@ def log_to_stderr(as_json: bool) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-@click.command(help=_("The daemon: read the boards, decide alarms, keep and forward every reading."))
+@click.command(help=_("The daemon: read the boards, keep and forward every reading."))
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
 @click.option(
     "--simulated",

@@ -101,7 +101,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
     yield _table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age")], rows)
 
 
-@click.command(help=_("What the running daemon knows about boards, units, alarms and store."))
+@click.command(help=_("What the running daemon knows about boards, units and destinations."))
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of tables."))
 def command(gateway_toml: Path, as_json: bool) -> None:
