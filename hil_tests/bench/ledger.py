@@ -27,7 +27,7 @@ _LATENCIES = 2000  # how many of the newest make the percentiles
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What decides when a point's reading is due. `tolerance`: half a step of its sensor, in the sheet's unit."""
+    """What decides when a point's reading is due. `tolerance`: one step of its sensor, in the sheet's unit."""
 
     board: str
     bus: str
