@@ -9,7 +9,7 @@ import pytest
 
 from hil_tests.bench.bench import Bench
 from hil_tests.bench.line import Exchange
-from protocols import model, modbus_edge
+from protocols import modbus_edge, model
 
 SITE = Path(__file__).parent / "site"
 WAIT_S = 5.0
