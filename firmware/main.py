@@ -55,7 +55,7 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
                 return PORT_LOST
             count = ports[i].read(rx)
             if count:
-                pollers[i].received(rx, count, now_us)
+                pollers[i].received(rx, count, board.now_us())
             if pollers[i].step(now_ms, now_us, uptime):
                 ports[i].write(pollers[i].request, pollers[i].request_bytes)
             i += 1

@@ -19,6 +19,7 @@ DEAD_AFTER = 3  # failed polls in a row
 _PROBE_AT_LEAST_EVERY_MS = 9000
 _PROBE_LOOK_MS = 20  # how often a waiting probe looks for room on the bus
 _OWED_LOOK_MS = 5
+_BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
 _LONG_AGO_MS = 0x07000000
 
 
@@ -39,17 +40,17 @@ class Poller:
         self._char_us = char_us
         self._silence_us = 7 * char_us // 2 if readplan.baud(plan, bus) <= 19200 else 1750
         self._quiet_us = now_us  # the line is quiet from then on
+        self._busy_since_us = now_us  # and was not, since then
         self._waiting = False
         self._deadline_us = now_us
         self._read = 0  # the read that is on the wire
         self._outcome = modbus.PENDING
-        self._retried = False
-        self._retry_wanted = False
         reads = readplan.reads(plan)
         units = readplan.units(plan)
         mine = [i for i in range(reads) if plan[readplan.unit_at(plan, plan[readplan.read_at(plan, i)])] == bus]
         self._reads = array("B", mine)
         self._due_ms = array("I", [now_ms] * reads)
+        self._failed_once = bytearray(reads)  # 1: asked, failed, and due once more
         self._owed = bytearray(reads)  # 1: a reply to this read may still come
         self._owed_until_ms = array("I", [0] * reads)
         self._owing = 0  # how many of `_owed` are set
@@ -58,6 +59,8 @@ class Poller:
 
     def received(self, buf, count, now_us):
         """Bytes from the line."""
+        if diff(self._quiet_us, now_us) <= 0:
+            self._busy_since_us = now_us
         self._quiet_us = now_us + self._silence_us & 0x0FFFFFFF
         if self._waiting:
             outcome = self.transaction.feed(buf, count)
@@ -75,15 +78,15 @@ class Poller:
                     return False
                 outcome = self.transaction.finish()
             self._end(outcome, now_ms, uptime)
-        if diff(self._quiet_us, now_us) > 0:
+        if diff(self._quiet_us, now_us) <= 0:
+            self._quiet_us = now_us  # stays within reach of a counter that wraps
+        elif diff(now_us, self._busy_since_us) < _BABBLE_US:
             return False
-        if self._retry_due(now_ms):
-            return self._ask(self._read, now_ms, now_us)
         read = self._choose(now_ms)
         if read < 0:
             return False
-        self._retried = False
-        return self._ask(read, now_ms, now_us)
+        self._ask(read, now_ms, now_us)
+        return True
 
     def due_us(self, now_ms, now_us):
         """Microseconds until `step` wants to be asked again, if nothing is received before: 0 to a second."""
@@ -104,13 +107,8 @@ class Poller:
                 due = _OWED_LOOK_MS
             if due < wait:
                 wait = due
-        return max(wait * 1000, diff(self._quiet_us, now_us), 0)
-
-    def _retry_due(self, now_ms):
-        return self._retried and self._retry_wanted and self._not_before(self._unit(), now_ms) <= 0
-
-    def _unit(self):
-        return self.plan[readplan.read_at(self.plan, self._read)]
+        quiet = min(diff(self._quiet_us, now_us), _BABBLE_US - diff(now_us, self._busy_since_us))
+        return max(wait * 1000, quiet, 0)
 
     def _not_before(self, unit, now_ms):
         """Milliseconds that this unit's minimum spacing still asks for."""
@@ -187,7 +185,6 @@ class Poller:
         self._read = read
         self._waiting = True
         self._outcome = modbus.PENDING
-        self._retry_wanted = False
         self._asked_ms[unit] = now_ms
         self._deadline_us = now_us + self._transaction_us(read) & 0x0FFFFFFF
         self.polls = self.polls + 1 & 0x0FFFFFFF
@@ -195,7 +192,6 @@ class Poller:
             self.request, unit_id, plan[at + 1], readplan.u16(plan, at + 2), readplan.u16(plan, at + 4)
         )
         self.transaction.begin(self.request_bytes)
-        return True
 
     def _end(self, outcome, now_ms, uptime):
         plan = self.plan
@@ -209,12 +205,11 @@ class Poller:
             self._owed[self._read] = 1
             late_ms = readplan.u16(plan, readplan.unit_at(plan, unit) + 6)
             self._owed_until_ms[self._read] = now_ms + late_ms & 0x0FFFFFFF
-            if self._fails[unit] < DEAD_AFTER and not self._retried:
-                self._retried = True
-                self._retry_wanted = True
+            if self._fails[unit] < DEAD_AFTER and not self._failed_once[self._read]:
+                self._failed_once[self._read] = 1  # it stays due, and so comes first
                 return
             self._fails[unit] = min(self._fails[unit] + 1, 200)
-        self._retry_wanted = False
+        self._failed_once[self._read] = 0
         self._record(self._read, outcome, now_ms, uptime)
         self._reschedule(self._read, now_ms)
         if self._fails[unit] >= DEAD_AFTER:

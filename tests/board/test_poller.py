@@ -200,6 +200,25 @@ def test_minimum_spacing_of_a_unit_is_kept():
     assert len([1 for _, unit_id, _ in bus.requests if unit_id == 2]) >= 99
 
 
+def test_a_failure_that_waits_for_its_units_spacing_is_recorded_although_others_are_asked_meanwhile():
+    bus = Bus(plan_of([(1, 100, 500), (2, 100, 0)], [(0, 0, 2, 2000), (1, 0, 2, 200)]))
+    bus.dead.add(1)
+    bus.run(6000)
+    samples = bus.samples()
+    assert [outcome for read, outcome, _, _ in samples if read == 0] == [modbus.TIMEOUT] * 3
+    assert len([1 for read, _, _, _ in samples if read == 1]) >= 28
+
+
+def test_a_line_that_is_never_quiet_gives_bad_samples_and_not_silence():
+    bus = Bus(plan_of([(1, 100, 0)], [(0, 0, 2, 1000)]))
+    bus.dead.add(1)
+    bus.coming = [(at_us, b"\x55") for at_us in range(0, 10000000, 2000)]
+    bus.run(10000)
+    outcomes = [outcome for _, outcome, _, _ in bus.samples()]
+    assert len(outcomes) >= 4
+    assert modbus.OK not in outcomes and modbus.BAD_CRC in outcomes
+
+
 def test_overruns_are_counted_and_never_caught_up():
     bus = Bus(plan_of([(1, 200, 0)], [(0, 0, 60, 100)]))
     bus.run(10000)
@@ -216,6 +235,12 @@ def test_it_polls_on_across_every_wrap():
         assert [outcome for _, outcome, _, _ in samples] == [modbus.OK] * 12
         times = [uptime_ms for _, _, uptime_ms, _ in samples]
         assert all(490 <= later - earlier <= 510 for earlier, later in zip(times, times[1:]))
+
+
+def test_a_period_longer_than_half_the_microsecond_counter_is_kept():
+    bus = Bus(plan_of([(1, 200, 0)], [(0, 7, 2, 200000)]))
+    bus.run(1001000)
+    assert [at_us // 1000000 for at_us, _, _ in bus.requests] == [0, 200, 400, 600, 800, 1000]
 
 
 def test_garbage_between_polls_is_counted_and_ignored():
