@@ -20,7 +20,7 @@ import termios
 import time
 import tty
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from gettext import gettext as _
@@ -74,6 +74,9 @@ class Demo:
         self._interpreter = interpreter_name()
         self._start_s = time.monotonic()
         self._told: deque[Told] = deque(maxlen=20)
+        if unproven := unproven_profiles(chain.birth or {}):
+            text = _("unproven profiles: {profiles} (no source prints an example to check them by)")
+            self._told.append(Told("", now_text(), text.format(profiles=", ".join(unproven)), None))
         self.unseen = 0  # stories that did not show what they should
         self.paused = False
         self.expanded = False
@@ -93,8 +96,7 @@ class Demo:
         if key in self._keys.stories:
             if any(told.key == key and told.story is not None for told in self._told):
                 return
-            at = f"{datetime.now().astimezone():%H:%M:%S}"
-            self._told.appendleft(Told(key, at, "", self._keys.stories[key]()))
+            self._told.appendleft(Told(key, now_text(), "", self._keys.stories[key]()))
         elif key == " ":
             self.paused = not self.paused
         elif key in ("up", "down"):
@@ -176,6 +178,17 @@ class Demo:
             Hop("MQTT 5", "iotcore", _("in flight {n}").format(n=unacknowledged)),
             Hop(_("district"), _("dedup"), _("received {n}").format(n=received)),
         )
+
+
+def now_text() -> str:
+    """The time of day, as it stands before a line of the log."""
+    return f"{datetime.now().astimezone():%H:%M:%S}"
+
+
+def unproven_profiles(birth: Mapping[str, Any]) -> list[str]:
+    """The profiles that the gateway itself calls unproven."""
+    sources = [point["source"] for point in birth.get("points", [])]
+    return sorted({source["profile"].partition("@")[0] for source in sources if not source["proven"]})
 
 
 def limits(points_csv: str) -> dict[str, tuple[tuple[str, float], ...]]:

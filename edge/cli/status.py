@@ -97,8 +97,11 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
         if point is not None and value is not None and has_value(code):
             shown = f"{value:.{point.decimals}f} {point.unit_text}"
         state = Text(status_text(code), style=_STYLES[quality(code)])
-        rows.append([reading["point"], point and point.name, shown, state, _age(reading["t_ms"], now_ms)])
-    yield _table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age")], rows)
+        profile = Text(point.profile if point else "")
+        if profile.plain in status["unproven_profiles"]:
+            profile.append(_(" (unproven)"), style="yellow")
+        rows.append([reading["point"], point and point.name, shown, state, _age(reading["t_ms"], now_ms), profile])
+    yield _table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age"), _("profile")], rows)
 
 
 @click.command(help=_("What the running daemon knows about boards, units and destinations."))

@@ -115,6 +115,7 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
             "profile": f"{profile.name}@{profile.version}",
             "channel": point.channel,
             "evidence": profile.evidence,
+            "proven": profile.proven,
         },
         "codes": {name: code for name, code in codes.items() if code},
     }

@@ -29,7 +29,7 @@ BIRTH = ("birth", (GOLDEN / "birth.json").read_bytes().strip())
 def data(seq: int, value: float | None = 8.412) -> tuple[str, bytes]:
     rows = [("TK101.level", 118, value, 0 if value is not None else 200, 0)]
     quality = TimeQuality("synced", 7, None)
-    return "data", json_feed.data(GATEWAY, "01KAR8M2", seq, "dcbbd13a", quality, 1795401004000, rows)
+    return "data", json_feed.data(GATEWAY, "01KAR8M2", seq, "e681bf57", quality, 1795401004000, rows)
 
 
 def lines(*messages: tuple[str, bytes]) -> str:

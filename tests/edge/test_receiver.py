@@ -57,7 +57,7 @@ class District:
 
 def data(seq: int, gateway: str = GATEWAY, epoch: str = "01KAR8M2") -> tuple[str, bytes, bool]:
     quality = TimeQuality("synced", 7, None)
-    payload = json_feed.data(gateway, epoch, seq, "dcbbd13a", quality, 1795401004000, [("GD01.gas", 0, 0.4, 0, 0)])
+    payload = json_feed.data(gateway, epoch, seq, "e681bf57", quality, 1795401004000, [("GD01.gas", 0, 0.4, 0, 0)])
     return json_feed.topic(gateway, "data"), payload, False
 
 

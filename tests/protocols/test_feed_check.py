@@ -46,6 +46,7 @@ CONTENT = {
                 "profile": "vegapuls-modbus@1",
                 "channel": "level",
                 "evidence": "manual",
+                "proven": False,
             },
             "codes": {},
         }

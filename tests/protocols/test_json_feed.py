@@ -26,7 +26,7 @@ REGISTRY: Registry = Registry().with_resources(
 VALID = sorted((FEEDS / "golden" / "valid").iterdir())
 INVALID = sorted((FEEDS / "golden" / "invalid").iterdir())
 
-BIRTH = "dcbbd13a"
+BIRTH = "e681bf57"
 NOW = ("jt-0042", "01KAR8M2")
 AFTER_RESTART = ("jt-0042", "01KAS2QX")
 SYNCED = TimeQuality("synced", 7, None)
