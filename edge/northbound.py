@@ -20,7 +20,6 @@ from contextlib import suppress
 from gettext import gettext as _
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -28,6 +27,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.broker_url import address
 from edge.forward import WINDOW
 from protocols.model import Destination
 
@@ -41,7 +41,6 @@ CEILING_S = 1.0
 CEILING_MAX_S = 60.0
 GOOD_S = 30.0
 STOP_S = 5.0
-_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _CREDENTIAL = "credential:"
 
 Event = tuple[Any, ...]
@@ -64,7 +63,11 @@ class Northbound:
     ) -> None:
         self._wake_fd = wake_fd
         self._subscriptions = [(topic, 1) for topic in subscriptions]
-        self._host, self._port, is_tls = _address(destination)
+        try:
+            self._host, self._port, is_tls = address(destination.url)
+        except ValueError as fault:
+            told = _("destination {destination}: {fault}").format(destination=destination.name, fault=fault)
+            raise ValueError(told) from fault
         self._client = client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=gateway,
@@ -229,18 +232,6 @@ class Northbound:
 
     def _on_message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
         self._tell(("message", message.topic, message.payload))
-
-
-def _address(destination: Destination) -> tuple[str, int, bool]:
-    """Host, port, and whether it is TLS."""
-    url = urlsplit(destination.url)
-    if url.scheme not in _DEFAULT_PORTS or not url.hostname:
-        raise ValueError(
-            _("destination {destination}: url = {url}: allowed is mqtt://host:port or mqtts://host:port").format(
-                destination=destination.name, url=destination.url
-            )
-        )
-    return url.hostname, url.port or _DEFAULT_PORTS[url.scheme], url.scheme == "mqtts"
 
 
 def _tls(destination: Destination) -> ssl.SSLContext:

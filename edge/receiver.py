@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from gettext import gettext as _
 from typing import Any
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -22,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.broker_url import address
 from protocols.feeds import json_feed
 from protocols.feeds.sequence import Ranges, Stream, identity
 
@@ -31,7 +31,6 @@ RETRY_S = 1.0
 # How long the broker keeps what comes while this end is away: for a named session, and for one of this run only.
 NAMED_EXPIRY_S = 7 * 86_400
 UNNAMED_EXPIRY_S = 600
-_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Receiver:
         self, url: str, gateway: str, on_message: Callable[[Received], None], session: str | None = None
     ) -> None:
         self.problem: str | None = _("not connected yet")  # why nothing can come now; None: connected and subscribed
-        self._host, self._port, is_tls = _address(url)
+        self._host, self._port, is_tls = address(url)
         self._on_message = on_message
         self._topics = [(json_feed.topic(gateway, kind), 1) for kind in KINDS]
         self._seen: defaultdict[Stream, Ranges] = defaultdict(Ranges)
@@ -153,14 +152,3 @@ class Receiver:
             self._seen[stream].add(seq, seq)
         received_ms = time.time_ns() // 1_000_000
         self._on_message(Received(received_ms, message.topic, message.retain, payload, is_duplicate))
-
-
-def _address(url: str) -> tuple[str, int, bool]:
-    """Host, port, and whether it is TLS."""
-    try:
-        parts = urlsplit(url)
-        if parts.hostname and parts.scheme in _DEFAULT_PORTS:
-            return parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts"
-    except ValueError:  # what is between the brackets or after the colon
-        pass
-    raise ValueError(_("{url}: allowed is mqtt://host:port or mqtts://host:port").format(url=url))

@@ -25,7 +25,7 @@ PURE_IMPORTS = {
     "__future__", "array", "bisect", "binascii", "collections", "csv", "dataclasses", "datetime", "decimal", "difflib",
     "enum", "fractions", "functools", "gettext", "hashlib", "heapq", "importlib.resources", "itertools",
     "json", "math", "operator", "re", "statistics", "string", "struct", "tomllib", "types", "typing",
-    "unicodedata", "zlib", "zoneinfo", "rich.cells", "rich.text",
+    "unicodedata", "urllib.parse", "zlib", "zoneinfo", "rich.cells", "rich.text",
 }
 # fmt: on
 BOARD_IMPORTS = {"array", "binascii", "struct"}

@@ -37,7 +37,7 @@ class Mosquitto:
         assert self._process.poll() is None, "mosquitto ended"
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()
 
     def _is_listening(self) -> bool:

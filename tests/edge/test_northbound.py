@@ -1,6 +1,5 @@
 """The client against a real broker: restarted, refusing, slow, with few places, taking the session away."""
 
-import getpass
 import json
 import os
 import select
@@ -18,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge import northbound as northbound_module
 from edge.northbound import Northbound
 from protocols.model import Destination
+from tests.edge.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -26,38 +26,6 @@ LINK = f"tankgate/v1/{GATEWAY}/link"
 DATA = f"tankgate/v1/{GATEWAY}/data"
 DEADLINE_S = 20.0
 NOT_AUTHORISED = 0x87
-
-
-class Mosquitto:
-    """A broker on a port of its own that can be stopped and started again."""
-
-    def __init__(self, directory: Path, settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._config = directory / "mosquitto.conf"
-        # Started by root, mosquitto would become a user that cannot read the test's files.
-        self._config.write_text(f"user {getpass.getuser()}\nlistener {self.port} 127.0.0.1\n{settings}\n")
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(["mosquitto", "-c", self._config], stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline_s:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except ConnectionRefusedError:
-                assert self._process.poll() is None, "mosquitto ended"
-                time.sleep(0.01)
-        raise TimeoutError("mosquitto does not listen")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 class District:
