@@ -24,7 +24,7 @@ from edge.planning import compile_board
 from hil_tests.bench.board import compile_flash, fill_flash
 from hil_tests.bench.pty_port import PtyPort
 from protocols import link
-from tests.figures.figure import Figure
+from tests.figures.figure import Measured
 from tests.figures.virtual_board import power_on
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ sys.path.append(str(ON_BOARD))  # as it lies in flash
 import surroundings  # noqa: E402
 
 
-def per_poll() -> Figure:
+def per_poll() -> Measured:
     """board_heap_per_poll."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -64,16 +64,16 @@ def per_poll() -> Figure:
     in_memory = re.search(r"allocated (-?\d+) polls (\d+)\noutcomes (.+)", short_said)
     if in_terminals is None or in_memory is None:
         ends = f"it did not run to its end; 64 bits: {long_said[-300:]} 32 bits: {short_said[-300:]}"
-        return Figure("board_heap_per_poll", None, "bytes", 0, ends)
+        return Measured(None, ends)
     short_outcomes = [int(word) for word in in_memory[3].split()]
     beside = (
         f"64 bits {in_terminals[1]} in {in_terminals[2]} polls ({_told(outcomes)}); "
         f"32 bits {in_memory[1]} in {in_memory[2]} ({_told(short_outcomes)})"
     )
-    return Figure("board_heap_per_poll", max(int(in_terminals[1]), int(in_memory[1])), "bytes", 0, beside)
+    return Measured(max(int(in_terminals[1]), int(in_memory[1])), beside)
 
 
-def needed() -> Figure:
+def needed() -> Measured:
     """board_heap_needed."""
     ring_bytes = round(RING_S * max(_record_bytes_per_s()))
     low, high = _LOW_KIB, _HIGH_KIB
@@ -85,9 +85,8 @@ def needed() -> Figure:
             high, ring = middle, found
         else:
             low = middle
-    value = None if not ring else high * 1024
     beside = f"ring {ring} bytes, {RING_S} s of the busier board are {ring_bytes}; 64 reads, two buses, link up"
-    return Figure("board_heap_needed", value, "bytes", 131072, beside)
+    return Measured(high * 1024 if ring else None, beside)
 
 
 def _told(outcomes: list[int]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tests.figures import thingsboard
 from tests.figures.chain import Chain, ours, theirs
 from tests.figures.cost import cpu_ns
-from tests.figures.figure import Figure
+from tests.figures.figure import Measured
 from tests.figures.load import Load
 
 ROUNDS = 3
@@ -34,17 +34,17 @@ class _Run:
     twice: int
 
 
-def at_50() -> Figure:
+def at_50() -> Measured:
     """cpu_vs_thingsboard_50."""
-    return _compare("cpu_vs_thingsboard_50", 0.056, Load(units=10, registers=5, period_ms=1000))
+    return _compare(Load(units=10, registers=5, period_ms=1000))
 
 
-def at_4000() -> Figure:
+def at_4000() -> Measured:
     """cpu_vs_thingsboard_4000."""
-    return _compare("cpu_vs_thingsboard_4000", 0.1, Load(units=20, registers=20, period_ms=100))
+    return _compare(Load(units=20, registers=20, period_ms=100))
 
 
-def _compare(name: str, bound: float, load: Load) -> Figure:
+def _compare(load: Load) -> Measured:
     thingsboard.install()
     rounds = [(_measure(ours(load)), _measure(theirs(load))) for _ in range(ROUNDS)]
     ratio = statistics.median(our.gateway_us / their.gateway_us for our, their in rounds)
@@ -53,7 +53,7 @@ def _compare(name: str, bound: float, load: Load) -> Figure:
         f"with the virtual board {with_board:.4f}; us a reading, ours: {_each(rounds, 0)}; "
         f"theirs: {_each(rounds, 1)}"
     )
-    return Figure(name, round(ratio, 4), "ours/theirs", bound, beside)
+    return Measured(round(ratio, 4), beside)
 
 
 def _each(rounds: list[tuple[_Run, _Run]], side: int) -> str:

@@ -1,19 +1,26 @@
-"""One figure: what was measured, and what it may be at most. Policy."""
+"""One figure: what it is at most, how it is measured, and what came out. Policy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Measured:
     """`value` is None where nothing could be measured; `beside` tells what the number alone does not."""
 
-    id: str
     value: float | None
-    unit: str
-    bound: float
     beside: str
 
-    @property
-    def ok(self) -> bool:
-        """Whether it was measured and is at most the bound."""
-        return self.value is not None and self.value <= self.bound
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A promise: `measure` gives at most `bound`."""
+
+    id: str
+    unit: str
+    bound: float
+    measure: Callable[[], Measured]
+
+    def is_kept(self, measured: Measured) -> bool:
+        """Whether it was measured, and is at most the bound."""
+        return measured.value is not None and measured.value <= self.bound

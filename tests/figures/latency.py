@@ -11,7 +11,7 @@ import statistics
 import time
 
 from tests.figures.chain import Chain, ours
-from tests.figures.figure import Figure
+from tests.figures.figure import Measured
 from tests.figures.load import Load
 from tests.figures.receiver import unit_and_register
 
@@ -20,17 +20,17 @@ _SETTLE_S = 5.0
 _WINDOW_S = 25.0
 
 
-def urgent() -> Figure:
+def urgent() -> Measured:
     """latency_urgent_p99_ms."""
-    return _measure("latency_urgent_p99_ms", 25, True)
+    return _measure(is_urgent=True)
 
 
-def ordinary() -> Figure:
+def ordinary() -> Measured:
     """latency_p99_ms."""
-    return _measure("latency_p99_ms", 1200, False)
+    return _measure(is_urgent=False)
 
 
-def _measure(name: str, bound: float, is_urgent: bool) -> Figure:
+def _measure(is_urgent: bool) -> Measured:
     with ours(Load(units=10, registers=5, period_ms=1000), is_urgent) as chain:
         time.sleep(_SETTLE_S)
         windows = [_window(chain) for _ in range(WINDOWS)]
@@ -39,7 +39,7 @@ def _measure(name: str, bound: float, is_urgent: bool) -> Figure:
         f"{len(took_ms)} readings: half within {took_ms[len(took_ms) // 2]:.1f}, 99 % {p99:.1f}, all {took_ms[-1]:.1f}"
         for took_ms, p99 in zip(windows, p99s, strict=True)
     )
-    return Figure(name, round(statistics.median(p99s), 1), "ms", bound, beside)
+    return Measured(round(statistics.median(p99s), 1), beside)
 
 
 def _window(chain: Chain) -> list[float]:

@@ -8,13 +8,13 @@ import time
 
 from tests.figures.chain import ours
 from tests.figures.cost import resident_kib
-from tests.figures.figure import Figure
+from tests.figures.figure import Measured
 from tests.figures.load import Load
 
 _MINUTES = 5
 
 
-def resident() -> Figure:
+def resident() -> Measured:
     """edge_rss_mib."""
     with ours(Load(units=20, registers=20, period_ms=1000)) as chain:
         daemon = chain.gateway.pids[0]
@@ -25,4 +25,4 @@ def resident() -> Figure:
         f"{start['VmRSS'] / 1024:.1f} at the first reading, {end['VmHWM'] / 1024:.1f} at most; of the figure "
         f"{end['RssAnon'] / 1024:.1f} its own and {end['RssFile'] / 1024:.1f} files"
     )
-    return Figure("edge_rss_mib", round(end["VmRSS"] / 1024, 1), "MiB", 45, beside)
+    return Measured(round(end["VmRSS"] / 1024, 1), beside)

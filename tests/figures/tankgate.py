@@ -116,7 +116,7 @@ class Tankgate:
 
     def _carry(self) -> None:
         """The link's cable: bytes from one terminal to the other, both ways."""
-        board_end, edge_end = self._cable.board_end, self._cable.edge_end
+        board_end, edge_end = self._cable.board_end.fileno(), self._cable.edge_end.fileno()
         while not self._stopping.is_set():
             readable, _writable, _broken = select.select([board_end, edge_end], [], [], 0.2)
             if board_end in readable:
