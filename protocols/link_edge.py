@@ -49,7 +49,8 @@ class Hello:
         self.firmware = "{}.{}.{}".format(body[22], body[23], body[24])
         self.reset_cause = body[25]
         self.ring_used_percent = body[26]
-        self.identity = bytes(body[28 : 28 + body[27]]).decode()
+        # A foreign board may say anything: its id is shown to a person, so it is text in any case.
+        self.identity = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in body[28 : 28 + body[27]])
 
 
 class Records:
@@ -121,11 +122,11 @@ class EdgeEnd:
 
         Every Records, and every frame that brought nothing new, is to be acknowledged at once (`ack`).
         """
-        events = []
+        events = []  # type: list[object]
         pieces = (bytes(self._in) + bytes(data)).split(b"\0")
         rest = pieces.pop()
         if len(rest) > CONSOLE_MAX_BYTES:
-            events.append(Console(_printable(rest)))
+            pieces.append(rest)  # no frame is that long
             rest = b""
         self._in = bytearray(rest)
         for piece in pieces:

@@ -247,6 +247,26 @@ def test_console_text_costs_no_frame():
     ]
 
 
+def test_a_flood_that_is_no_text_says_nothing_and_costs_no_frame():
+    pair = Pair()
+    pair.run(1100)
+    noise = Noise(3)
+    for _ in range(40):
+        pair.up.send(bytes([128 + noise.below(128) for _ in range(100)]), pair.now_ms)
+    pair.sample(0)
+    pair.run(3000)
+    assert pair.numbers() == [0]
+    assert not [event for event in pair.others if isinstance(event, Console)]
+    assert pair.edge.bad_frames > 0
+
+
+def test_an_identity_that_is_no_text_is_shown_as_text():
+    pair = Pair()
+    pair.board = BoardEnd(b"\xff\x00id\n", BOOT, (0, 1, 0), 0, pair.recorder, 0)
+    hellos = pair.edge.feed(pair.board.wire[: pair.board.poll(0, pair.uptime)])
+    assert [hello.identity for hello in hellos] == ["??id?"]
+
+
 def test_a_command_is_done_once_and_answered_until_heard():
     pair = Pair(down=Wire(seed=5, damage_percent=40), up=Wire(seed=6, damage_percent=40))
     pair.run(1500)
