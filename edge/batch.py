@@ -66,16 +66,30 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the records of a board have been taken.
+
+    `next_record` is the first of that boot that was not, `newest_ms` the UTC of the newest sample, None where no
+    clock was known.
+    """
+
+    board: str
+    boot: str
+    next_record: int
+    newest_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What is stored together or not at all. Its rows are of one birth and one kind of time.
 
-    `taken`: (board, boot, the first record number that is not in here) of each board it has records of.
+    `taken` has a mark of each board that it has records of.
     """
 
     birth: str
     sections: tuple[Section, ...]
     rows: tuple[Row, ...]
-    taken: tuple[tuple[str, str, int], ...]
+    taken: tuple[Mark, ...]
     messages: tuple[Message, ...]
 
 

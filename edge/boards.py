@@ -32,17 +32,6 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Booted:
-    """A board is heard with a boot that was not heard before by this process. `known` when its records were."""
-
-    board: str
-    boot: str
-    firmware: str
-    known: bool
-    previous_boot: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ClockChanged:
     """A new line from uptime to UTC is in force for this boot."""
 
@@ -60,7 +49,7 @@ class Noted:
     warning: bool
 
 
-Event = Taken | Booted | ClockChanged | Noted
+Event = Taken | ClockChanged | Noted
 
 
 @dataclass(slots=True)
@@ -93,6 +82,7 @@ class _Cable:
     token: int = 0
     pinged_s: float | None = None
     sending: list[tuple[int, bytes]] = field(default_factory=list)  # operations of a plan not yet answered
+    refusal: tuple[int, int] | None = None  # operation and result that a plan met last, so that it is said once
     resend_plan_s: float = 0.0
 
 
@@ -240,8 +230,6 @@ class Boards:
             self._detach(self._cables[attached.port])
         name = attached.board.name
         if attached.boot != hello.boot:
-            known = (name, hello.boot) in self._taken
-            self.events.append(Booted(name, hello.boot, hello.firmware, known, attached.boot))
             attached.timebase = Timebase(now_s)
         attached.port = port
         attached.boot = hello.boot
@@ -316,13 +304,15 @@ class Boards:
         operation, _arguments = cable.sending.pop(0)
         if answer.result != link.DONE:
             cable.sending.clear()
-            self._note(
-                _("board {board}: it refused its read plan (operation {operation}, result {result}); tried again at "
-                  "its next HELLO").format(
-                    board=cable.board.board.name, operation=operation, result=answer.result
-                ),
-                True,
-            )
+            if cable.refusal != (operation, answer.result):
+                cable.refusal = (operation, answer.result)
+                self._note(
+                    _(
+                        "board {board}: it refused its read plan (operation {operation}, result {result}); tried again "
+                        "at its next HELLO"
+                    ).format(board=cable.board.board.name, operation=operation, result=answer.result),
+                    True,
+                )
         elif cable.sending:
             self._send_operation(port, cable, now_s)
         else:

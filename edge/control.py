@@ -6,6 +6,7 @@ Must never wait: the door is served by the deciding thread between two of its ow
 
 import json
 import socket
+from gettext import gettext as _
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ NAME = "control.sock"
 _LINE_MAX_BYTES = 65536
 
 
+class InUse(Exception):
+    """Another daemon answers at this door."""
+
+
 class Door:
     """The daemon's side. `sockets` are to be watched for reading; `receive` gives the requests of a readable one."""
 
     def __init__(self, path: Path) -> None:
+        """InUse where a daemon lives behind it; what a dead one left behind is cleared away."""
         self._path = path
+        if _is_answered(path):
+            raise InUse(_("{path}: another daemon runs on this store. Stop it first.").format(path=path))
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -79,6 +87,16 @@ class Door:
 
     def _drop(self, fileno: int) -> None:
         self._clients.pop(fileno)[0].close()
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:

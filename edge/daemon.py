@@ -23,10 +23,11 @@ from urllib.parse import urlsplit
 
 from edge import __version__
 from edge.batch import Batch
-from edge.boards import Boards, Booted, ClockChanged, Noted, Taken
+from edge.boards import Boards, ClockChanged, Noted, Taken
+from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
-from edge.control import Door
-from edge.forward import Forward
+from edge.control import Door, InUse
+from edge.forward import REFUSED, Forward
 from edge.northbound import Northbound
 from edge.pipeline import Pipeline
 from edge.planning import compile_board, from_json, to_json
@@ -122,6 +123,7 @@ class Daemon:
 
         directory = Path(site.store.path)
         directory.mkdir(parents=True, exist_ok=True)
+        self._door = Door(directory / CONTROL_NAME)  # first: where another daemon holds it, nothing is touched
         self._store = Store.open(directory / "tankgate.db", site.gateway, int(self._wall_ms()), secrets.token_bytes)
         for sentence in self._store.notes:
             log.warning(sentence)
@@ -130,31 +132,49 @@ class Daemon:
         birth = json_feed.birth_id(content)
         self._store.save_birth(birth, content)
         births = self._store.births()
-        self._pipeline = Pipeline(site, self._store.epoch, self._mode, birth, births)
+        marks = self._store.taken()
+        is_set_aside = bool(self._store.notes)
+        self._pipeline = Pipeline(site, self._store.epoch, self._mode, birth, births, marks, is_set_aside)
         self._content = content
         plans = {}
         for board in site.boards:
-            stored = [from_json(text) for _generation, text in self._store.plans(board.name)]
-            taken_generations = {plan.generation for plan in stored if plan.birth != birth}
-            plan = compile_board(site, board.name, birth, taken_generations)
+            plan = compile_board(site, board.name, birth, self._add_stored_plans(board.name, birth))
             if plan is None:
                 continue
             self._store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
             plans[board.name] = plan
-            for known in [*stored, plan]:
-                self._pipeline.add_plan(known)
-        self._boards = Boards(site, plans, self._store.taken())
+            self._pipeline.add_plan(plan)
+        self._boards = Boards(site, plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
         self.epoch = self._store.epoch
         self.last_seq = self._store.epochs()  # of what is on disk: epoch -> stream -> number
 
         self._ports: dict[str, SerialPort] = {}
         self._reopen_s: dict[str, float] = {}
         self._scan_s = 0.0
-        self._door = Door(directory / CONTROL_NAME)
         self._writer = Writer(self._store, self._wake_write)
         self._uplinks = [_Uplink(self, destination) for destination in site.destinations]
         self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
         self._positions_s = 0.0
+
+    def _add_stored_plans(self, board: str, birth: str) -> set[int]:
+        """Let samples of earlier plans be understood; the generations that belong to another birth than this."""
+        others = set()
+        for generation, text in self._store.plans(board):
+            try:
+                plan = from_json(text)
+                self._pipeline.add_plan(plan)
+            except (KeyError, TypeError, ValueError) as fault:  # written by a version that knew other fields
+                others.add(generation)
+                log.warning(
+                    _(
+                        "board {board}: its stored plan of generation {generation} cannot be read by this version "
+                        "({fault}); samples that were taken under it become a gap"
+                    ).format(board=board, generation=generation, fault=repr(fault))
+                )
+            else:
+                if plan.birth != birth:
+                    others.add(generation)
+        return others
 
     # --- clocks -----------------------------------------------------------------------------------------------------
 
@@ -191,7 +211,7 @@ class Daemon:
                         fault=self._writer.fault
                     )
                 )
-                return 1
+                return FOUND_A_FAULT
         self._stop()
         return 0
 
@@ -237,6 +257,9 @@ class Daemon:
         data = port.read()
         if data:
             self._boards.received(path, data, now_s, self._wall_ms(), self._is_clock_trusted())
+        self._close_if_lost(path, port)
+
+    def _close_if_lost(self, path: str, port: SerialPort) -> None:
         if port.fileno is None:
             log.warning(_("port {port}: lost ({fault}); opened again as soon as it is back").format(
                 port=path, fault=port.fault))
@@ -270,8 +293,6 @@ class Daemon:
                 timebase = self._boards.attached[event.board].timebase
                 clock = timebase.clock if timebase is not None else UNSYNCED
                 self._pipeline.take(event, clock, now_s)
-            elif isinstance(event, Booted):
-                self._pipeline.restarted(event.board, event.previous_boot, now_s)
             elif isinstance(event, ClockChanged):
                 self._pipeline.clock_changed(event.board, event.boot, event.uptime_ms, event.clock, now_s)
             elif isinstance(event, Noted):
@@ -281,8 +302,8 @@ class Daemon:
         """What is on disk: the boards may free it, the destinations may have it."""
         while self._writer.committed:
             for batch in self._writer.committed.popleft():
-                for board, boot, next_record in batch.taken:
-                    self._boards.committed(board, boot, next_record)
+                for mark in batch.taken:
+                    self._boards.committed(mark.board, mark.boot, mark.next_record)
                 for message in batch.messages:
                     self.last_seq[self.epoch][message.stream] = message.seq
                     if message.payload is not None and len(self._live) < LIVE_MAX:
@@ -298,7 +319,10 @@ class Daemon:
     def _write_out(self) -> None:
         out, self._boards.out = self._boards.out, []
         for path, data in out:
-            self._ports[path].write(data)
+            port = self._ports[path]
+            if port.fileno is not None:
+                port.write(data)
+                self._close_if_lost(path, port)
 
     # --- what is sent upwards ---------------------------------------------------------------------------------------
 
@@ -546,7 +570,17 @@ class _Uplink:
         elif event[0] == "acknowledged":
             key = self._keys.pop(event[1], None)
             if key is not None:
-                self.forward.acknowledged(key, event[2], now_s)
+                self._acknowledged(key, event[2], now_s)
+
+    def _acknowledged(self, key: tuple[str, str, int], reason_code: int, now_s: float) -> None:
+        self.forward.acknowledged(key, reason_code, now_s)
+        if reason_code >= REFUSED and self.forward.refused()[reason_code] == 1:
+            log.warning(
+                _(
+                    "{destination}: the broker refuses messages of stream {stream} (reason code {reason_code}); kept "
+                    "on disk and tried again each minute. Check its access rules."
+                ).format(destination=self.destination.name, stream=key[1], reason_code=reason_code)
+            )
 
     def _send(self, chosen: tuple[str, str, int, bool]) -> None:
         epoch, stream, seq, late = chosen
@@ -572,7 +606,15 @@ class _Uplink:
 
 def run(site: Site, *, simulated: bool) -> int:
     """Run until told to stop; the exit code."""
-    return Daemon(site, simulated).run()
+    try:
+        daemon = Daemon(site, simulated)
+    except InUse as fault:
+        log.error("%s", fault)
+        return BUSY
+    except (OSError, StoreFault, ValueError) as fault:  # the store's place, or a destination's certificates
+        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=site.gateway, fault=fault))
+        return FOUND_A_FAULT
+    return daemon.run()
 
 
 def _without_password(url: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
+from edge.batch import Batch, Mark, Message, Row, Section, bitmap, data_payload
 from edge.boards import Taken
 from edge.planning import BoardPlan
 from edge.timebase import Clock
@@ -42,6 +42,7 @@ class _Read:
 
     decoder: Decoder
     bits: int  # count of coils or inputs; 0 for registers
+    data_bytes: int  # of an intact sample
     points: tuple[tuple[int, _Point], ...]  # index in the birth, and the point
     unit: tuple[str, int]  # bus, unit id
 
@@ -52,6 +53,15 @@ class _Meaning:
 
     birth: str
     reads: tuple[_Read, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest sample of a board; of one that an earlier process took, only its UTC is known."""
+
+    boot: str
+    uptime_ms: int | None
+    utc_ms: int | None
 
 
 @dataclass(slots=True)
@@ -77,9 +87,21 @@ class _Open:
 
 
 class Pipeline:
-    """One epoch of one gateway. `take` what the boards sent, `close` gives what is to be committed together."""
+    """One epoch of one gateway. `take` what the boards sent, `close` gives what is to be committed together.
 
-    def __init__(self, site: Site, epoch: str, mode: str, birth: str, births: Mapping[str, dict[str, Any]]) -> None:
+    `marks`: how far earlier processes took each board; `is_set_aside`: the store that knew it could not be used.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        epoch: str,
+        mode: str,
+        birth: str,
+        births: Mapping[str, dict[str, Any]],
+        marks: Iterable[Mark] = (),
+        is_set_aside: bool = False,
+    ) -> None:
         self.epoch = epoch
         self.gateway = site.gateway
         self.mode = mode
@@ -93,10 +115,12 @@ class Pipeline:
         self._meanings: dict[tuple[str, int], _Meaning] = {}
         self._beat_offset_ms = json_feed.heartbeat_second(site.gateway) * 1000
         self._open: dict[tuple[str, str, str], _Open] = {}
-        self._taken: dict[tuple[str, str], int] = {}
+        self._taken: dict[tuple[str, str], Mark] = {}
         self._events: list[Message] = []
         self._close_s: float | None = None
-        self._last: dict[tuple[str, str], tuple[int, Clock]] = {}  # newest sample of each boot: uptime, clock
+        self._newest = {mark.board: _Newest(mark.boot, None, mark.newest_ms) for mark in marks}
+        self._lost: dict[str, int] = {}  # records of a board that are gone since its newest sample
+        self._is_set_aside = is_set_aside
 
     def add_plan(self, plan: BoardPlan) -> None:
         """From now on samples of this board and generation are understood."""
@@ -108,9 +132,11 @@ class Pipeline:
             for use in planned.read.uses:
                 row = content["points"][index[use.point]]
                 points.append((index[use.point], self._point(row)))
-            bits = planned.read.count if planned.read.function_code <= modbus.READ_DISCRETE_INPUTS else 0
+            count = planned.read.count
+            bits = count if planned.read.function_code <= modbus.READ_DISCRETE_INPUTS else 0
+            data_bytes = (count + 7) // 8 if bits else 2 * count
             decoder = Decoder(plan.profiles[planned.profile], planned.read)
-            reads.append(_Read(decoder, bits, tuple(points), (planned.bus, planned.unit_id)))
+            reads.append(_Read(decoder, bits, data_bytes, tuple(points), (planned.bus, planned.unit_id)))
         self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads))
 
     def begin(self, content: dict[str, Any], now_s: float) -> None:
@@ -120,34 +146,70 @@ class Pipeline:
         self._event(Message("event", seq, "birth", self.birth, payload, None), now_s)
 
     def take(self, taken: Taken, clock: Clock, now_s: float) -> None:
-        """Records of a board, in order, read by `clock`."""
-        self._taken[taken.board, taken.boot] = taken.next_record
+        """Records of a board, in order, read by `clock`.
+
+        Samples that fit no known plan, and those that are gone, become a gap. What came without a sample counts as
+        taken with the next one, so that a gap that is yet to be told is not forgotten by a restart.
+        """
+        self._lost[taken.board] = self._lost.get(taken.board, 0) + taken.lost
+        samples = [
+            record
+            for record in taken.records
+            if record[1] == link.SAMPLE and len(record[2]) >= link.SAMPLE_HEAD_BYTES
+        ]
+        if not samples:
+            return
         if self._close_s is None:
             self._close_s = now_s + BATCH_S
+        times = [link.get_u28(body, 2) * 1000 + link.get_u16(body, 6) for _generation, _kind, body in samples]
+        self._tell_missing(taken, clock, times[0], now_s)
         unknown: list[int] = []
-        first_ms: int | None = None
-        before = self._last.get((taken.board, taken.boot))
-        for generation, kind, body in taken.records:
-            if kind != link.SAMPLE or len(body) < link.SAMPLE_HEAD_BYTES:
-                continue
-            uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
-            first_ms = uptime_ms if first_ms is None else first_ms
-            meaning = self._meanings.get((taken.board, generation))
-            if meaning is None or body[0] >= len(meaning.reads):
+        for uptime_ms, (generation, _kind, body) in zip(times, samples, strict=True):
+            read = self._read(taken.board, generation, body)
+            if read is None:
                 unknown.append(uptime_ms)
-                continue
-            self._last[taken.board, taken.boot] = (uptime_ms, clock)
-            self._sample(taken, meaning, clock, uptime_ms, body, now_s)
-        if taken.lost:
-            start_ms = before[0] if before else 0
-            end_ms = start_ms if first_ms is None else first_ms
-            lost = taken.lost if before else taken.lost - 1  # the first record of a boot names its plan
-            self.gap("ring_full", taken.board, taken.boot, clock, start_ms, end_ms, lost, "exact", now_s)
+            else:
+                self._sample(taken, *read, clock, uptime_ms, body, now_s)
         if unknown:
             self.refused_samples += len(unknown)
-            self.gap(
-                "plan_unknown", taken.board, taken.boot, clock, unknown[0], unknown[-1], len(unknown), "exact", now_s
-            )
+            quality = _quality(taken.board, taken.boot, clock)
+            from_ms, to_ms = _moment_ms(clock, unknown[0]), _moment_ms(clock, unknown[-1])
+            self._gap("plan_unknown", taken.board, quality, from_ms, to_ms, len(unknown), now_s)
+        newest_ms = clock.utc_ms(times[-1])
+        self._newest[taken.board] = _Newest(taken.boot, times[-1], newest_ms)
+        self._taken[taken.board, taken.boot] = Mark(taken.board, taken.boot, taken.next_record, newest_ms)
+
+    def _read(self, board: str, generation: int, body: bytes) -> tuple[str, _Read] | None:
+        """Birth and read that a sample belongs to; None where no plan that is known gives such a sample."""
+        meaning = self._meanings.get((board, generation))
+        if meaning is None or body[0] >= len(meaning.reads) or body[1] > modbus.EXCEPTION:
+            return None
+        read = meaning.reads[body[0]]
+        if body[1] == modbus.OK and len(body) != link.SAMPLE_HEAD_BYTES + read.data_bytes:
+            return None
+        return meaning.birth, read
+
+    def _tell_missing(self, taken: Taken, clock: Clock, first_ms: int, now_s: float) -> None:
+        """The gap before the sample of uptime `first_ms`, if there is one."""
+        newest = self._newest.get(taken.board)
+        lost = self._lost.pop(taken.board)
+        polls: int | None = lost
+        if newest is not None and newest.boot != taken.boot:
+            cause, polls = "board_restart", None  # what its ring still held nobody can count
+        elif newest is None and self._is_set_aside:
+            cause, polls = "set_aside", None
+        elif lost:
+            cause, polls = "ring_full", lost if newest else lost - 1  # the first record of a boot names its plan
+        else:
+            return
+        to_ms = _moment_ms(clock, first_ms)
+        if newest is not None and newest.boot == taken.boot and newest.uptime_ms is not None:
+            from_ms = _moment_ms(clock, newest.uptime_ms)
+        elif newest is not None and newest.utc_ms is not None and clock.utc_at_uptime_0_ms is not None:
+            from_ms = min(newest.utc_ms, to_ms)  # a clock may have been put back meanwhile
+        else:
+            from_ms = _moment_ms(clock, 0)
+        self._gap(cause, taken.board, _quality(taken.board, taken.boot, clock), from_ms, to_ms, polls, now_s)
 
     def clock_changed(self, board: str, boot: str, uptime_ms: int, clock: Clock, now_s: float) -> None:
         """A new line from uptime to UTC: the receiver completes by it what went out without a time."""
@@ -167,19 +229,17 @@ class Pipeline:
         )
         self._event(Message("event", seq, "clock", self.birth, payload, None), now_s)
 
-    def gap(
+    def _gap(
         self,
         cause: str,
         board: str,
-        boot: str,
-        clock: Clock,
-        from_uptime_ms: int,
-        to_uptime_ms: int,
+        quality: json_feed.TimeQuality,
+        from_ms: int,
+        to_ms: int,
         polls: int | None,
-        polls_are: str,
         now_s: float,
     ) -> None:
-        """Readings of this board are missing between two moments of one of its boots."""
+        """Readings of this board are missing between two moments; `polls` is None where nobody can know how many."""
         seq = self._number("event")
         payload = json_feed.gap(
             self.gateway,
@@ -187,20 +247,14 @@ class Pipeline:
             seq,
             self.birth,
             cause=cause,
-            quality=_quality(board, boot, clock),
-            from_ms=_moment_ms(clock, from_uptime_ms),
-            to_ms=_moment_ms(clock, to_uptime_ms),
+            quality=quality,
+            from_ms=from_ms,
+            to_ms=to_ms,
             board=board,
             polls=polls,
-            polls_are=polls_are,
+            polls_are="unknown" if polls is None else "exact",
         )
         self._event(Message("event", seq, "gap", self.birth, payload, None), now_s)
-
-    def restarted(self, board: str, previous_boot: str | None, now_s: float) -> None:
-        """A board began anew: what its ring still held is gone, and nobody can say how much that was."""
-        last = self._last.get((board, previous_boot or ""))
-        if previous_boot is not None and last is not None:
-            self.gap("board_restart", board, previous_boot, last[1], last[0], last[0], None, "unknown", now_s)
 
     def due_s(self) -> float:
         """When `close` wants to be called."""
@@ -217,8 +271,7 @@ class Pipeline:
             batches.append(Batch(filled.birth, tuple(filled.sections), tuple(filled.rows), (), tuple(messages)))
         self._open.clear()
         if self._taken or self._events:
-            taken = tuple((board, boot, number) for (board, boot), number in self._taken.items())
-            batches.append(Batch(self.birth, (), (), taken, tuple(self._events)))
+            batches.append(Batch(self.birth, (), (), tuple(self._taken.values()), tuple(self._events)))
             self._taken.clear()
             self._events = []
         return batches
@@ -250,10 +303,9 @@ class Pipeline:
         self._close_s = now_s  # an event closes the batch
 
     def _sample(
-        self, taken: Taken, meaning: _Meaning, clock: Clock, uptime_ms: int, body: bytes, now_s: float
+        self, taken: Taken, birth: str, read: _Read, clock: Clock, uptime_ms: int, body: bytes, now_s: float
     ) -> None:
         self.samples += 1
-        read = meaning.reads[body[0]]
         outcome = body[1]
         utc_ms = clock.utc_ms(uptime_ms)
         self._count(read.unit, outcome, utc_ms)
@@ -261,7 +313,7 @@ class Pipeline:
             readings = read.decoder.decode(_registers(body, read.bits))
         else:
             readings = read.decoder.failed(outcome, body[8] if outcome == modbus.EXCEPTION and len(body) > 8 else 0)
-        filled, section = self._batch(meaning.birth, taken.board, taken.boot, clock)
+        filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         moment_ms = uptime_ms if utc_ms is None else utc_ms
         for (index, point), reading in zip(read.points, readings, strict=True):

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import apsw
 
-from edge.batch import Batch, data_payload, indices, pack, unpack
+from edge.batch import Batch, Mark, data_payload, indices, pack, unpack
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
@@ -39,7 +39,8 @@ CREATE TABLE plan (
     board TEXT, generation INTEGER, plan BLOB NOT NULL, meaning TEXT NOT NULL,
     PRIMARY KEY (board, generation)) WITHOUT ROWID;
 -- A board's ring dies with its boot: only its newest boot matters.
-CREATE TABLE taken (board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken (
+    board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL, newest_ms INTEGER) WITHOUT ROWID;
 -- from_ms, to_ms: UTC of the first and last reading, null where no clock was known.
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, readings BLOB NOT NULL);
@@ -149,11 +150,10 @@ class Store:
             ).get
         return last or 0
 
-    def taken(self) -> dict[tuple[str, str], int]:
-        """(board, boot) -> the first record number that is not on disk."""
+    def taken(self) -> list[Mark]:
+        """How far each board's newest boot is on disk."""
         with _faults(self._path):
-            rows: list[Any] = self._writer.execute("SELECT board, boot, next_record FROM taken").fetchall()
-        return {(board, boot): next_record for board, boot, next_record in rows}
+            return [Mark(*row) for row in self._writer.execute("SELECT board, boot, next_record, newest_ms FROM taken")]
 
     def positions(self, destination: str) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """(epoch, stream) -> the ranges that this destination has acknowledged, ascending."""
@@ -229,7 +229,10 @@ class Store:
                 "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)",
                 (epoch_id, message.stream, message.seq, message.kind, of_batch, body),
             )
-        self._writer.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?, ?)", batch.taken)
+        self._writer.executemany(
+            "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?)",
+            ((mark.board, mark.boot, mark.next_record, mark.newest_ms) for mark in batch.taken),
+        )
 
     def _replace_positions(self, destination: str, positions: Positions) -> None:
         for (epoch, stream), ranges in positions.items():

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import replace
 
-from edge.boards import Boards, Booted, ClockChanged, Noted, Taken
+from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.planning import BoardPlan
 from protocols import link, readplan, readplan_edge
 from protocols.link import BoardEnd
@@ -50,6 +50,7 @@ class FakeBoard:
         self.plan = bytearray()
         self.digest = b""
         self.samples = 0
+        self.refuses = False  # plans
 
     def sample(self, now_ms: int) -> None:
         self.recorder.sample(0, 0, self.uptime, self.samples.to_bytes(2, "big"), 0, 2, 0, now_ms)
@@ -57,6 +58,9 @@ class FakeBoard:
 
     def obey(self, now_ms: int) -> None:
         command, length = self.end.command, self.end.command_bytes
+        if self.refuses:
+            self.end.answer(link.NOT_STORED)
+            return
         if command[0] == link.PLAN_BEGIN:
             self.plan = bytearray(link.get_u16(command, 1))
             self.digest = bytes(command[3:35])
@@ -78,7 +82,6 @@ class World:
         self.boards = Boards(site, plans or {}, {})
         self.taken: list[Taken] = []
         self.notes: list[str] = []
-        self.booted: list[Booted] = []
         self.clocks: list[ClockChanged] = []
         for port in cables:
             self.boards.opened(port, 0.0)
@@ -108,8 +111,6 @@ class World:
                 self.boards.committed(event.board, event.boot, event.next_record)
             elif isinstance(event, Noted):
                 self.notes.append(event.text)
-            elif isinstance(event, Booted):
-                self.booted.append(event)
             else:
                 self.clocks.append(event)
         self.boards.events.clear()
@@ -138,7 +139,6 @@ def test_samples_come_under_the_name_of_their_board() -> None:
     assert world.samples("cab1") == list(range(20))
     assert world.samples("cab2") == []
     assert one.recorder.oldest == one.recorder.next
-    assert [event.board for event in world.booted] == ["cab1", "cab2"]
     assert {event.board for event in world.clocks} == {"cab1", "cab2"}
 
 
@@ -204,6 +204,34 @@ def test_a_plan_travels_whole_and_is_not_sent_twice() -> None:
     assert world.taken[-1].records[-1][0] == plan.generation
 
 
+def test_a_plan_that_is_refused_is_said_once_and_offered_again() -> None:
+    one, _other = two()
+    one.refuses = True
+    plan = plan_for("cab1")
+    world = World(SITE, {"/dev/a": one}, {"cab1": plan})
+    world.run(10_000)
+    assert len([note for note in world.notes if "refused its read plan" in note]) == 1
+    one.refuses = False
+    world.run(5000)
+    assert bytes(one.plan) == plan.plan
+
+
+def test_a_port_that_vanished_and_came_back_has_its_board_again() -> None:
+    one, _other = two()
+    world = World(SITE, {"/dev/a": one})
+    for i in range(30):
+        if i == 10:
+            world.boards.closed("/dev/a")
+            world.cables = {}
+        if i == 20:
+            world.cables = {"/dev/a": one}
+            world.boards.opened("/dev/a", world.now_ms / 1000)
+        one.sample(world.now_ms)
+        world.run(100)
+    world.run(5000)
+    assert world.samples("cab1") == list(range(30))
+
+
 def test_a_restarted_board_is_a_new_boot_from_its_first_record() -> None:
     one, _other = two()
     world = World(SITE, {"/dev/a": one})
@@ -216,7 +244,7 @@ def test_a_restarted_board_is_a_new_boot_from_its_first_record() -> None:
     again.sample(world.now_ms)
     world.run(3000)
     assert world.samples("cab1") == [0, 1, 2, 3, 4, 100]
-    assert [event.previous_boot for event in world.booted] == [None, "01010101"]
+    assert {taken.boot for taken in world.taken} == {"01010101", "04040404"}
 
 
 def test_a_board_that_falls_silent_is_down() -> None:

@@ -2,11 +2,12 @@
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.batch import Batch
+from edge.batch import Batch, Mark
 from edge.boards import Taken
 from edge.config import load_site
 from edge.pipeline import Pipeline
@@ -27,12 +28,12 @@ BOOT = "9f3a60c2"
 class World:
     """A pipeline with the plans of both boards, and samples made for it from the profiles."""
 
-    def __init__(self, site: Site = SITE) -> None:
+    def __init__(self, site: Site = SITE, marks: Sequence[Mark] = (), is_set_aside: bool = False) -> None:
         self.site = site
         content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
         self.birth = json_feed.birth_id(content)
         self.births = {self.birth: content}
-        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births)
+        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside)
         self.plans: dict[str, BoardPlan] = {}
         for board in site.boards:
             plan = compile_board(site, board.name, self.birth, ())
@@ -74,10 +75,12 @@ class World:
             for address in range(read.address, read.address + read.count)
         )
 
-    def take(self, *samples: tuple[str, tuple[int, int, bytes]], clock: Clock = SYNCED, lost: int = 0) -> None:
+    def take(
+        self, *samples: tuple[str, tuple[int, int, bytes]], boot: str = BOOT, clock: Clock = SYNCED, lost: int = 0
+    ) -> None:
         for board, record in samples:
             self.numbers[board] += 1 + lost
-            self.pipeline.take(Taken(board, BOOT, [record], self.numbers[board], lost), clock, 0.0)
+            self.pipeline.take(Taken(board, boot, [record], self.numbers[board], lost), clock, 0.0)
             lost = 0
 
     def close(self) -> list[Batch]:
@@ -106,7 +109,7 @@ def test_a_reading_has_its_value_and_its_time() -> None:
     assert message["rows"] == [["TK101.level", 0, 8.5]]
     assert message["time"] == {"kind": "synced", "err_ms": 3}
     assert [row.value for batch in batches for row in batch.rows] == [8.5]
-    assert batches[-1].taken == (("cab1", BOOT, 1),)
+    assert batches[-1].taken == (Mark("cab1", BOOT, 1, START_MS + 4118),)
 
 
 def test_history_keeps_every_reading_and_the_message_those_beyond_the_deadband() -> None:
@@ -204,7 +207,7 @@ def test_samples_of_an_unknown_plan_become_a_gap_and_never_a_reading() -> None:
     assert data_rows(batches) == [] and not any(batch.rows for batch in batches)
     (gap,) = messages(batches, "gap")
     assert (gap["cause"], gap["polls"], gap["polls_are"], gap["scope"]["board"]) == ("plan_unknown", 1, "exact", "cab1")
-    assert batches[-1].taken == (("cab1", BOOT, 1),)
+    assert batches[-1].taken == (Mark("cab1", BOOT, 1, START_MS + 1000),)
 
 
 def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
@@ -217,13 +220,79 @@ def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
     assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 220_000)
 
 
-def test_a_restarted_board_leaves_a_gap() -> None:
+OTHER_BOOT = "00000002"
+LATER = Clock("synced", 3, START_MS + 60_000, 0)  # a boot that began a minute after BOOT
+
+
+def test_a_restarted_board_leaves_a_gap_up_to_its_first_sample() -> None:
     world = World()
     world.take(world.sample("TK101.level", 7.5, 1000))
     world.close()
-    world.pipeline.restarted("cab1", BOOT, 0.0)
+    world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
     (gap,) = messages(world.close(), "gap")
     assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("board_restart", None, "unknown")
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 64_000)
+
+
+def test_a_board_that_restarted_together_with_the_gateway_leaves_the_same_gap() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    plan_only = (world.plans["cab1"].generation, link.PLAN, bytes(2))
+    world.take(("cab1", plan_only), boot=OTHER_BOOT, clock=LATER)
+    assert world.close() == []  # were it taken, a gateway killed here would have forgotten the gap
+    world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
+    batches = world.close()
+    (gap,) = messages(batches, "gap")
+    assert (gap["cause"], gap["from_ms"], gap["to_ms"]) == ("board_restart", START_MS + 1000, START_MS + 64_000)
+    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 64_000),)
+
+
+def test_a_restart_without_a_clock_is_told_in_the_new_boots_uptime() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=UNSYNCED)
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["from_ms"], gap["boot"]) == (None, f"cab1/{OTHER_BOOT}")
+    assert (gap["from_uptime_ms"], gap["to_uptime_ms"]) == (0, 4000)
+
+
+def test_a_gap_does_not_end_before_it_begins_when_the_clock_was_put_back() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 90_000)])
+    world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
+    (gap,) = messages(world.close(), "gap")
+    assert gap["from_ms"] == gap["to_ms"] == START_MS + 64_000
+
+
+def test_the_gateway_alone_was_restarted_and_nothing_is_missing() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world.take(world.sample("TK101.level", 7.5, 2000))
+    assert messages(world.close(), "gap") == []
+
+
+def test_what_the_ring_dropped_while_there_was_no_gateway_began_at_the_last_sample_on_disk() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world.take(world.sample("TK101.level", 7.5, 9000), lost=12)
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"]) == ("ring_full", 12)
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 9000)
+
+
+def test_what_a_store_knew_that_was_set_aside_is_told() -> None:
+    world = World(is_set_aside=True)
+    world.take(world.sample("TK101.level", 7.5, 9000), lost=900)
+    world.take(world.sample("TK101.level", 7.5, 10_000))
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("set_aside", None, "unknown")
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS, START_MS + 9000)
+
+
+def test_a_sample_that_no_read_of_its_plan_gives_becomes_a_gap_and_never_a_reading() -> None:
+    world = World()
+    board, (generation, kind, body) = world.sample("TK101.level", 7.5, 1000)
+    bodies = [body[:-2], body + b"\0\0", body[:8], b"\xff" + body[1:], body[:1] + b"\x06" + body[2:]]
+    for wrong in bodies:
+        world.take((board, (generation, kind, wrong)))
+    batches = world.close()
+    assert [gap["cause"] for gap in messages(batches, "gap")] == ["plan_unknown"] * len(bodies)
+    assert not any(batch.rows for batch in batches)
 
 
 def test_message_numbers_have_no_hole() -> None:
@@ -246,5 +315,5 @@ def test_everything_of_one_second_is_committed_together() -> None:
     world.take(world.sample("TK101.level", 5.0, 100))
     world.take(world.sample("GD07.gas", 1.0, 200))
     batches = world.close()
-    assert {board for batch in batches for board, _boot, _number in batch.taken} == {"cab1", "cab2"}
+    assert {mark.board for batch in batches for mark in batch.taken} == {"cab1", "cab2"}
     assert world.close() == []

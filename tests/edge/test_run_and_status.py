@@ -3,17 +3,19 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-USAGE, UNREACHABLE = 2, 3
+FOUND_A_FAULT, USAGE, UNREACHABLE, BUSY = 1, 2, 3, 4
 
 
 def tankgate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -90,6 +92,60 @@ def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subp
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(timeout=20) == 0
     assert tankgate("status", gateway_toml).returncode == UNREACHABLE
+
+
+def test_a_second_daemon_on_the_same_store_leaves_the_first_alone(
+    gateway_toml: Path, daemon: subprocess.Popen[bytes]
+) -> None:
+    before = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    second = tankgate("run", "--simulated", gateway_toml)
+    assert second.returncode == BUSY
+    assert "another daemon runs on this store" in second.stderr and "Traceback" not in second.stderr
+    after = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    assert (after["pid"], after["epoch"]) == (daemon.pid, before["epoch"])
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "said"),
+    [
+        ('path      = "store"', 'path = "points.csv/store"', "points.csv"),
+        ('url  = "mqtt://127.0.0.1:1883"', 'url = "mqtts://127.0.0.1:1883"\nca = "missing.pem"', "missing.pem"),
+    ],
+)
+def test_a_place_or_a_certificate_that_cannot_be_used_is_one_sentence(
+    gateway_toml: Path, line: str, wrong: str, said: str
+) -> None:
+    text = gateway_toml.read_text(encoding="utf-8")
+    assert line in text
+    gateway_toml.write_text(text.replace(line, wrong), encoding="utf-8")
+    ended = tankgate("run", "--simulated", gateway_toml)
+    assert ended.returncode == FOUND_A_FAULT
+    assert "jt-0042: cannot start" in ended.stderr and said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_stored_plan_that_this_version_cannot_read_is_left_out_and_told(gateway_toml: Path) -> None:
+    def runs() -> list[str]:
+        command = [sys.executable, "-m", "edge", "run", "--simulated", "--lang", "en", str(gateway_toml)]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            said = []
+            for said_line in process.stderr:
+                said.append(said_line)
+                if "running, epoch" in said_line:
+                    process.send_signal(signal.SIGTERM)
+        assert process.returncode == 0, said
+        return [said_line for said_line in said if "stored plan" in said_line]
+
+    assert runs() == []
+    with closing(sqlite3.connect(gateway_toml.parent / "store" / "tankgate.db")) as store, store:
+        (meaning,) = store.execute("SELECT meaning FROM plan WHERE board = 'cab1'").fetchone()
+        unreadable = [meaning.replace("function_code", "fc"), meaning.replace('channels.level', 'channels.Level ?')]
+        for generation, text in zip((7, 8), unreadable, strict=True):
+            assert text != meaning
+            store.execute("INSERT INTO plan VALUES ('cab1', ?, x'00', ?)", (generation, text))
+    seventh, eighth = runs()
+    assert "cab1" in seventh and "generation 7" in seventh and "generation 8" in eighth
 
 
 @pytest.mark.parametrize("command", ["run", "status"])

@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from edge import store as store_module
-from edge.batch import Batch, Message, Row, Section, bitmap, data_payload
+from edge.batch import Batch, Mark, Message, Row, Section, bitmap, data_payload
 from edge.store import SCHEMA, Store, StoreFault
 from edge.timebase import Clock
 
@@ -39,7 +39,7 @@ def one_second(seq: int, section: Section = CAB1) -> Batch:
         Message("data", seq, "data", BIRTH, None, bitmap(range(0, 20, 3), 20)),
         Message("event", seq, "gap", BIRTH, event_payload(seq), None),
     )
-    return Batch(BIRTH, (section,), rows, (("cab1", "4be01d77", 20 * seq),), messages)
+    return Batch(BIRTH, (section,), rows, (Mark("cab1", "4be01d77", 20 * seq, NOW_MS + seq),), messages)
 
 
 def event_payload(seq: int) -> bytes:
@@ -120,10 +120,11 @@ def test_an_epoch_that_said_nothing_is_not_listed_later(tmp_path: Path) -> None:
 
 def test_the_first_record_not_on_disk_is_known_of_each_boards_newest_boot(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    old_and_new = (("cab1", "4be01d77", 500), ("cab1", "00000002", 3), ("cab2", "c2905a3e", 77))
+    newest = [Mark("cab1", "00000002", 3, None), Mark("cab2", "c2905a3e", 77, NOW_MS)]
+    old_and_new = (Mark("cab1", "4be01d77", 500, NOW_MS), *newest)
     store.commit([one_second(1), Batch(BIRTH, (), (), old_and_new, ())], {})
     store.close()
-    assert open_store(tmp_path).taken() == {("cab1", "00000002"): 3, ("cab2", "c2905a3e"): 77}
+    assert open_store(tmp_path).taken() == newest
 
 
 def test_positions_replace_those_of_the_same_destination_and_stream_only(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_commit_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         store.commit([one_second(2), one_second(1)], {"district": {(store.epoch, "data"): [(1, 1)]}})
     assert isinstance(fault.value.__cause__, apsw.ConstraintError)
     assert store.epochs() == {store.epoch: {"data": 1, "event": 1}}
-    assert store.taken() == {("cab1", "4be01d77"): 20}
+    assert [mark.next_record for mark in store.taken()] == [20]
     assert store.positions("district") == {}
     store.commit([one_second(2)], {})
     assert store.payload(store.epoch, "event", 2) == ("gap", event_payload(2))
@@ -205,7 +206,7 @@ def test_what_a_killed_process_had_committed_is_there(tmp_path: Path) -> None:
         assert store.notes == ()
         last = store.epochs()[epoch]["data"]
         assert last in (said[-1], said[-1] + 1) if said else last >= 30 + kill
-        assert store.taken() == {("cab1", "4be01d77"): 20 * last}
+        assert [mark.next_record for mark in store.taken()] == [20 * last]
         assert all(store.payload(epoch, "data", seq) for seq in range(1, last + 1))
         store.close()
 
