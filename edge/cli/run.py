@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from edge.cli import USAGE
-from edge.cli.site import load_or_exit
+from edge.cli.site import load_apart_or_exit
 from edge.daemon import run
 from protocols.model import Destination
 
@@ -51,7 +51,7 @@ def log_to_stderr(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help=_("The log as one JSON object a line."))
 def command(gateway_toml: Path, simulated: bool, as_json: bool) -> None:
-    site = load_or_exit(gateway_toml, as_json=as_json)
+    site = load_apart_or_exit(gateway_toml, as_json=as_json)
     for destination in site.destinations:
         if simulated and not _is_on_this_machine(destination):
             text = _("--simulated: {host} of destination {name} is not this machine. Use 127.0.0.1.")

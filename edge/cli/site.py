@@ -4,6 +4,8 @@ Must never let a traceback stand for a mistake in a file.
 """
 
 import json
+import os
+import pickle
 import sys
 from dataclasses import asdict
 from gettext import gettext as _
@@ -13,7 +15,6 @@ from pathlib import Path
 import click
 
 from edge.cli import USAGE
-from edge.config import examine
 from protocols.model import Site
 
 
@@ -22,6 +23,8 @@ def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
 
     As JSON the problems are one object on stdout, and reminders are not printed with a site that is in order.
     """
+    from edge.config import examine  # here, so that a daemon does not carry what checks its files
+
     examined = examine(gateway_toml)
     if as_json:
         if examined.site is None:
@@ -39,3 +42,23 @@ def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
         click.echo(text.format(count=count, folder=gateway_toml.parent), err=True)
         sys.exit(USAGE)
     return examined.site
+
+
+def load_apart_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
+    """The same in a process of its own: a daemon keeps the site for years, but not the 13 MiB that check it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        site = load_or_exit(gateway_toml, as_json=as_json)
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(site, pipe)
+        sys.exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        pickled = pipe.read()
+    _pid, status = os.waitpid(child, 0)
+    if status:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    site: Site = pickle.loads(pickled)
+    return site

@@ -322,8 +322,9 @@ def certificates(tmp_path: Path) -> Path:
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for name in ("ca", "other-ca"):
         openssl("req", "-x509", *new_key, "-days", 2, "-subj", f"/CN={name}",
+                "-addext", "keyUsage=critical,keyCertSign,cRLSign",  # Python 3.13 insists
                 "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem")  # fmt: skip
-    (tmp_path / "san").write_text("subjectAltName=IP:127.0.0.1")
+    (tmp_path / "san").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     for name in ("broker", GATEWAY):
         openssl("req", *new_key, "-subj", f"/CN={name}",
                 "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.csr")  # fmt: skip
