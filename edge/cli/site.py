@@ -50,9 +50,9 @@ def load_apart_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        site = load_or_exit(gateway_toml, as_json=as_json)
+        checked = load_or_exit(gateway_toml, as_json=as_json)
         with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(site, pipe)
+            pickle.dump(checked, pipe)
         sys.exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
