@@ -167,3 +167,7 @@ def test_the_log_is_json_lines_for_programs(gateway_toml: Path) -> None:
         last = [json.loads(line) for line in process.stderr][-1]
     assert first["level"] in ("INFO", "WARNING") and "jt-0042" in last["text"]
     assert process.returncode == 0
+
+
+def test_the_daemon_does_not_carry_what_checked_its_files(daemon: subprocess.Popen[bytes]) -> None:
+    assert "pydantic" not in Path(f"/proc/{daemon.pid}/maps").read_text(encoding="utf-8")
