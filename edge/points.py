@@ -69,8 +69,10 @@ UNITS = {
     "t/h": ("t/h",),
     "m3": ("m3",),
     "m3/h": ("m3/h",),
+    "L/min": ("L/min",),
     "mA": ("mA",),
     "V": ("V",),
+    "1": ("1",),  # switches, relays and codes: no unit at all
 }
 _UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for written in all_written}
 
