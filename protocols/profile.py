@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
 from importlib import resources
@@ -46,7 +46,9 @@ class Profile:
 
     `timeout_ms` is the slowest first byte of a reply, `spacing_ms` the least time between two requests to one unit,
     `late_ms` how long after a time-out its reply may still come. `block`, its first and last register, is only known
-    to be read whole. `text` is the file itself.
+    to be read whole. `address_base` is the document's number of wire address 0; negative where this unit's map is
+    moved up. `writes` are the function codes, first and last wire addresses that may be written: by default none, and
+    this version writes nothing at all. `text` is the file itself.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Profile:
     bridge_gaps: bool
     address_base: int
     block: tuple[int, int] | None
+    writes: tuple[tuple[int, int, int], ...]
     channels: Mapping[str, Channel]
     text: str
 
@@ -125,6 +128,12 @@ def _list(allowed: str, is_allowed: Callable[[Any], object], default: Any = ...)
     return _Key(allowed, lambda value: isinstance(value, list) and all(is_allowed(each) for each in value), default)
 
 
+def _is_write(text: Any) -> bool:
+    """Whether it is a function code that writes, and the first and last of its wire addresses."""
+    parts = re.fullmatch(r"(?:5|6|15|16) ([0-9]{1,5})-([0-9]{1,5})", text) if isinstance(text, str) else None
+    return parts is not None and int(parts[1]) <= int(parts[2]) <= 0xFFFF
+
+
 _ADDRESS = _whole(0, 465536)
 # What the first register's number is in the document, and the function that such numbers belong to.
 _BASES = {0: None, 1: None, 10001: 2, 30001: 4, 40001: 3, 100001: 2, 300001: 4, 400001: 3}
@@ -142,7 +151,9 @@ _PROFILE_KEYS = {
     "max_registers": _whole(1, modbus.MAX_REGISTERS, default=modbus.MAX_REGISTERS),
     "bridge_gaps": _one_of(True, False, default=False),
     "address_base": _one_of(*_BASES),
+    "moved_by": _whole(0, 0xFFFF, default=0),
     "block": _text(r"[0-9]{1,6}-[0-9]{1,6}", '"0-9"', default=None),
+    "writes": _list('["5 0-15", …]', _is_write, default=()),
     "channels": _Key("[channels.…]", lambda value: isinstance(value, dict) and value, ...),
     "example": _list("[[example]]", lambda value: isinstance(value, dict), default=()),
 }
@@ -150,6 +161,9 @@ _FIELDS = ("unit", "decimals", "status", "state", "detail")
 _STATUS_WORDS = " | ".join(f'"{word}"' for word in channels_.STATUSES)
 _CHANNEL_KEYS = {
     "same_as": _Key("[channels.…]", lambda _name: False, None),  # of a known channel: replaced by its keys before
+    "count": _whole(1, 999, default=None),
+    "first": _whole(0, 999, default=None),
+    "step": _whole(1, 9999, default=None),
     "function_code": _one_of(1, 2, 3, 4),
     "address": _ADDRESS,
     "type": _one_of(*channels_.WORDS),
@@ -205,12 +219,16 @@ def load(name: str, text: str) -> Profile:
         raise ProfileError([_("{where}: is no TOML: {fault}").format(where=where, fault=fault)]) from fault
     problems: list[str] = []
     keys = _read(where, content, _PROFILE_KEYS, problems)
-    base, tables, channels = keys["address_base"], keys["channels"] or {}, {}
+    base, moved_by, tables = keys["address_base"], keys.pop("moved_by"), keys["channels"] or {}
+    channels: dict[str, Channel] = {}
     for each, table in tables.items():
         place, before = f"{where} [channels.{each}]", len(problems)
         values = _read(place, _completed(table, tables), _CHANNEL_KEYS, problems)
-        if len(problems) == before and base in _BASES:
-            channels[each] = _channel(each, values, base, place, problems)
+        for one, own in _repeated(each, values, place, problems) if len(problems) == before else ():
+            if one in channels:
+                problems.append(_("{where}: {channel} stands twice").format(where=place, channel=one))
+            if len(problems) == before and base in _BASES:
+                channels[one] = _channel(one, own, base, moved_by, place, problems)
     examples = [
         _read(f"{where} [[example]]", example, _EXAMPLE_KEYS, problems) for example in keys.pop("example") or ()
     ]
@@ -218,7 +236,9 @@ def load(name: str, text: str) -> Profile:
         raise ProfileError(problems)
     keys |= {
         "line": keys["line"] and Line.parse(keys["line"]),
-        "block": keys["block"] and tuple(int(end) - base for end in keys["block"].split("-")),
+        "address_base": base - moved_by,
+        "block": keys["block"] and tuple(int(end) - base + moved_by for end in keys["block"].split("-")),
+        "writes": tuple(tuple(map(int, re.split("[ -]", written))) for written in keys["writes"]),
         "channels": channels,
     }
     profile = Profile(name=name, text=text, proven=bool(examples), **keys)
@@ -239,6 +259,23 @@ def _completed(table: Any, tables: Mapping[str, Any]) -> Any:
     if not isinstance(table, dict) or not isinstance(tables.get(str(table.get("same_as"))), dict):
         return table
     return tables[table["same_as"]] | {key: value for key, value in table.items() if key != "same_as"}
+
+
+def _repeated(
+    name: str, keys: Mapping[str, Any], where: str, problems: list[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The channels of one table, by name: itself, or `count` alike whose registers lie `step` apart."""
+    count, first, step = keys["count"], keys["first"], keys["step"]
+    if count is None:
+        for key in ("first", "step"):
+            if keys[key] is not None:
+                problems.append(f"{where}: {key}: " + _("goes with {key}").format(key="count"))
+        yield name, keys
+    else:
+        addresses = {key: at for key, at in keys.items() if key.endswith("address") and at is not None}
+        for i in range(count):
+            moved = {key: at + i * (1 if step is None else step) for key, at in addresses.items()}
+            yield f"{name}{(1 if first is None else first) + i}", {**keys, **moved}
 
 
 def _read(where: str, content: Any, keys: Mapping[str, _Key], problems: list[str]) -> dict[str, Any]:
@@ -264,16 +301,17 @@ def _read(where: str, content: Any, keys: Mapping[str, _Key], problems: list[str
     return found
 
 
-def _channel(name: str, keys: Mapping[str, Any], base: int, where: str, problems: list[str]) -> Channel:
+def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where: str, problems: list[str]) -> Channel:
     """A channel of keys that are right each by itself; what does not go together is a problem."""
 
     def wrong(key: str, told: str) -> None:
         problems.append(f"{where}: {key}: {told}")
 
     def wire(key: str) -> int:
-        address: int = keys[key] - base
+        address: int = keys[key] - base + moved_by
         if not 0 <= address <= 0xFFFF:
-            wrong(key, _("{printed} is no register where address_base is {base}").format(printed=keys[key], base=base))
+            told = _("{printed} is no register where address_base is {base} and moved_by {moved_by}")
+            wrong(key, told.format(printed=keys[key], base=base, moved_by=moved_by))
         return address
 
     kind, function_code = keys["type"], keys["function_code"]

@@ -51,7 +51,13 @@ def test_what_comes_along_says_how_far_it_is_proven():
     proven = {name: (profile.builtin(name).evidence, profile.builtin(name).proven) for name in profile.builtin_names()}
     assert proven == {
         "adam-4017p": ("manual", False),
+        "fuel-probe-500ms": ("manual", False),
         "gas-module-6in1": ("code", True),
+        "generic": ("manual", False),
+        "igd-toc-635": ("manual", False),
+        "io-16do": ("bench", True),
+        "msa-ultima-x": ("manual", False),
+        "rosemount-5300": ("manual", False),
         "sensepoint-xcd": ("manual", False),
         "vegapuls-modbus": ("manual", False),
     }
@@ -68,6 +74,20 @@ def test_what_comes_along_says_how_far_it_is_proven():
         ("gas-module-6in1", [use("humidity", "%{RH}"), use("gas", "[ppm]")], "03 00 00 00 0A (0 - 9)"),
         ("adam-4017p", [use(f"ch{i}", "Cel", -20, 80) for i in range(8)], "03 00 00 00 08 (40001 - 40008)"),
         ("adam-4017p", [use("ch2", "m", 0, 9)], "03 00 02 00 01 (40003 - 40003)"),
+        ("msa-ultima-x", [use("lel1", "%{LEL}")], "03 9D 09 00 08 (201 - 208)"),  # wire 40201 on
+        ("msa-ultima-x", [use("lel1", "%{LEL}"), use("ppm3", "[ppm]")], "03 9D 09 00 0C (201 - 212)"),
+        ("igd-toc-635", [use(f"gas{n}", "%{LEL}") for n in range(1, 33)], "04 00 00 00 20 (30001 - 30032)"),
+        ("igd-toc-635", [use("status2", "1")], "04 0B B9 00 01 (33002 - 33002)"),
+        (
+            "fuel-probe-500ms",
+            [use("level", "mm"), use("water", "mm"), use("temperature", "Cel")],
+            "04 00 00 00 06 (0 - 5)",
+        ),
+        ("fuel-probe-500ms", [use("temperature_5", "Cel")], "04 00 0E 00 02 (14 - 15)"),
+        ("rosemount-5300", [use("level", "m")], "04 07 D0 00 04 (2000 - 2003)"),
+        ("rosemount-5300", [use("level_1302", "m")], "04 05 14 00 04 (1300 - 1303)"),
+        ("io-16do", [use("coil_3", "1")], "01 00 03 00 01 (3 - 3)"),
+        ("io-16do", [use("baud", "1")], "04 00 78 00 01 (120 - 120)"),
     ],
 )
 def test_value_and_status_come_in_one_request(name, uses, request_text):
@@ -79,6 +99,8 @@ def test_value_and_status_come_in_one_request(name, uses, request_text):
 
 LEVEL = [0, 0, 0, 0, 45, 0, 0x0000, 0x4108]  # 8.5 m
 GAS = [0x4252, 0x0000, 0, 0, 1, 0, 0, 0, 5]  # 52.5 %LEL, normal
+ULTIMA = [0, 0, 0, 1, 0, 0, 0x4252, 0x0000]  # 52.5
+RADAR = [0, 0, 0x4108, 0x0000]  # 8.5 m
 MODULE = [0x2400, 525, 0, 0, 1000, 1, 0, 754, 0, 608]  # 52.5 %LEL, normal
 
 
@@ -142,6 +164,39 @@ def changed(registers, **words):
         ("adam-4017p", use("ch3", "Cel", -20, 80), [5898], None, 205, 0),
         ("adam-4017p", use("ch3", "Cel", -20, 80), [0], None, 205, 0),
         ("adam-4017p", use("ch3", "Cel", -20, 80), [0xFFFF], None, 205, 0),  # a little below 0 mA
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), ULTIMA, 52.5, 0, 0),
+        ("msa-ultima-x", use("ppm1", "[ppm]", 0, 50), ULTIMA, 52.5, 100, 0),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0xE0), 52.5, 0, 0),  # its own alarms
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b1100), 52.5, 0, 0),  # others calibrate
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b10), None, 211, 0),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0x10), None, 210, 0),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b11, r1=0x11), None, 204, 0x11),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r6=0xC2C8), -100.0, 101, 0),
+        ("msa-ultima-x", use("vol2", "%{vol}"), [0b10, *ULTIMA[1:6], 0, 0, 0x41A7, 0x3333], 20.899999618530273, 0, 0),
+        ("msa-ultima-x", use("vol2", "%{vol}"), [0b100, *ULTIMA[1:6], 0, 0, 0x41A7, 0x3333], None, 211, 0),
+        ("igd-toc-635", use("gas7", "%{LEL}", 0, 100), [100], 0.0, 0, 0),
+        ("igd-toc-635", use("gas7", "%{LEL}", 0, 100), [625], 52.5, 0, 0),
+        ("igd-toc-635", use("gas7", "%{LEL}", 0, 100), [0], -10.0, 101, 0),
+        ("igd-toc-635", use("gas7", "%{LEL}", 0, 100), [1200], 110.0, 100, 0),
+        ("igd-toc-635", use("status7", "1"), [0b111], 7, 0, 0),  # its own alarms
+        ("igd-toc-635", use("status7", "1"), [0x08], None, 204, 0x08),
+        ("igd-toc-635", use("status7", "1"), [0x10], None, 212, 0),
+        ("igd-toc-635", use("status7", "1"), [0x48], None, 204, 0x48),  # fault, under range
+        ("igd-toc-635", use("status7", "1"), [0x40], 0x40, 101, 0),
+        ("igd-toc-635", use("status7", "1"), [0x80], 0x80, 100, 0),
+        ("igd-toc-635", use("status7", "1"), [0x100], None, 204, 0x100),
+        ("fuel-probe-500ms", use("level", "mm", 0, 3000), [0x449A, 0x5000], 1234.5, 0, 0),
+        ("fuel-probe-500ms", use("level", "m", 0, 3), [0x449A, 0x5000], 1.2345, 0, 0),
+        ("fuel-probe-500ms", use("water", "mm", 0, 1000), [0x449A, 0x5000], 1234.5, 100, 0),
+        ("fuel-probe-500ms", use("temperature_1", "Cel"), [0xC120, 0x0000], -10.0, 0, 0),
+        ("rosemount-5300", use("level", "m", 0, 12.5), RADAR, 8.5, 0, 0),
+        ("rosemount-5300", use("level_1302", "m", 0, 12.5), [0, 0, 0x0000, 0x4108], 8.5, 0, 0),
+        ("rosemount-5300", use("level_2102", "m", 0, 12.5), [0, 0, 0x0000, 0x0841], 8.5, 0, 0),
+        ("rosemount-5300", use("level_2202", "m", 0, 12.5), [0, 0, 0x0841, 0x0000], 8.5, 0, 0),
+        ("rosemount-5300", use("level", "m", 0, 12.5), changed(RADAR, r0=0b1110), 8.5, 0, 0),  # SV, TV, QV invalid
+        ("rosemount-5300", use("level", "m", 0, 12.5), changed(RADAR, r1=1), None, 204, 1),
+        ("io-16do", use("coil_3", "1"), [1], 1, 0, 0),
+        ("io-16do", use("baud", "1"), [0x4B00], 19200, 0, 0),
     ],
 )
 def test_registers_become_a_reading(name, wanted, registers, value, status, detail):
@@ -149,6 +204,19 @@ def test_registers_become_a_reading(name, wanted, registers, value, status, deta
     read, decoder = whole(known, wanted)
     assert len(registers) == read.count
     assert decoder.decode(registers) == [Reading("p", value, status, detail)]
+
+
+@pytest.mark.parametrize("wanted", ["level", "level_1302", "level_2102", "level_2202"])
+@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize(
+    ("word", "value", "status"),
+    [(0x0001, None, 204), (0x8000, None, 204), (0x4000, 0.0, 102), (0x0100, None, 204), (0x0080, None, 204)],
+)
+def test_no_map_of_the_radar_hides_its_status(wanted, half, word, value, status):
+    """The manual does not print which of two words has the bits, nor whether their bytes are swapped."""
+    _, decoder = whole(profile.builtin("rosemount-5300"), use(wanted, "m"))
+    (reading,) = decoder.decode([*(word, 0)[:: -1 if half else 1], 0, 0])
+    assert (reading.value, reading.status) == (value, status)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +458,10 @@ def test_the_simulated_current_is_within_one_step(value):
         ),
         ("gas-module-6in1", use("gas", "%{LEL}"), ["warm_up", "sensor_fault", "over_range", "maintenance_due"]),
         ("adam-4017p", use("ch5", "Cel", 0, 50), ["wire_break"]),
+        ("msa-ultima-x", use("lel1", "%{LEL}"), ["sensor_fault", "warm_up", "calibration", "not_a_number"]),
+        ("igd-toc-635", use("gas32", "%{LEL}"), []),
+        ("fuel-probe-500ms", use("level", "mm"), ["not_a_number"]),
+        ("rosemount-5300", use("level_2102", "m"), ["sensor_fault", "frozen", "not_a_number"]),
     ],
 )
 def test_a_simulated_sensor_tells_its_state_and_no_other(name, wanted, states):
@@ -489,6 +561,65 @@ def test_addresses_stand_as_the_document_prints_them(address_base, function_code
     assert profile.request_text(known, read).endswith(f"({printed} - {printed})")
 
 
+REPEATED = """
+status_address = 90
+status_flags = { 0 = "sensor_fault" }
+"""
+
+
+@given(st.integers(1, 20), st.integers(0, 900), st.integers(1, 40))
+def test_one_table_is_as_good_as_many(count, first, step):
+    head, table = MINIMAL[: MINIMAL.index("[channels.a]")], MINIMAL[MINIMAL.index("[channels.a]") :] + REPEATED
+    short = load("short", f"{head}{table}count = {count}\nfirst = {first}\nstep = {step}\n")
+    tables = [
+        table.replace("channels.a", f"channels.a{first + i}")
+        .replace("address = 4", f"address = {4 + i * step}")
+        .replace("address = 90", f"address = {90 + i * step}")
+        for i in range(count)
+    ]
+    assert short.channels == load("long", head + "".join(tables)).channels
+
+
+def test_numbers_start_at_one_and_registers_follow_each_other():
+    known = load("mine", MINIMAL + "count = 3\n")
+    assert {name: channel.address for name, channel in known.channels.items()} == {"a1": 4, "a2": 5, "a3": 6}
+
+
+@given(st.integers(0, 0xFFFF - 13))
+def test_a_moved_map_keeps_the_documents_numbers(moved_by):
+    text = MINIMAL.replace("address_base = 0", f"address_base = 0\nmoved_by = {moved_by}\nblock = '4-13'")
+    known = load("mine", text + EXAMPLE)
+    (read,) = plan_reads(known, [use("a", "m")])
+    assert (read.address, read.count) == (4 + moved_by, 10)
+    assert profile.request_text(known, read).endswith("(4 - 13)")
+    _, decoder = whole(known, use("a", "m"))
+    assert decoder.decode([209, *[0] * 9])[0].value == 209
+
+
+def test_nothing_may_be_written_unless_it_is_listed():
+    assert all(profile.builtin(name).writes == () for name in profile.builtin_names())
+    known = load("mine", MINIMAL.replace("address_base", "writes = ['5 0-15', '16 100-100']\naddress_base"))
+    assert known.writes == ((5, 0, 15), (16, 100, 100))
+
+
+def test_the_blank_profile_explains_each_key():
+    text = profile.builtin("generic").text
+    keys = [*profile._PROFILE_KEYS, *profile._CHANNEL_KEYS, *profile._EXAMPLE_KEYS]
+    keys = [key for key in keys if key not in ("channels", "example")]
+    lines = [line.lstrip("# ") for line in text.splitlines()]
+    assert [key for key in keys if not any(line.startswith(f"{key} = ") for line in lines)] == []
+    assert all(word in text for word in channel.STATUSES)
+
+
+def test_the_blank_profile_may_be_filled_in():
+    """Each key that waits behind its # is spelled as the reader knows it."""
+    lines = profile.builtin("generic").text.splitlines()
+    known = {*profile._PROFILE_KEYS, *profile._CHANNEL_KEYS, *profile._EXAMPLE_KEYS}
+    for line in lines:
+        key, equals, _value = line.lstrip("# ").partition(" = ")
+        assert not equals or not key.isidentifier() or key in known, line
+
+
 def test_everything_wrong_is_told_at_once():
     text = MINIMAL.replace('maker = "M"\n', "").replace("timeout_ms = 200", "timeout_ms = 1").replace('"u16"', '"u17"')
     found = problems('colour = "red"\n' + text + "scale = 0.1\n")
@@ -509,6 +640,20 @@ def test_everything_wrong_is_told_at_once():
         ("address_base = 0", "address_base = false", "address_base = False"),
         ("address_base = 0", "address_base = 40001", "4 is no register where address_base is 40001"),
         ("address_base = 0", "address_base = 30001", "address_base 30001 means 4"),
+        ("address_base = 0", "address_base = 0\nmoved_by = -1", "0 - 65535"),
+        ("address_base = 0", "address_base = 0\nmoved_by = 65535", "address_base is 0 and moved_by 65535"),
+        ("address_base = 0", 'address_base = 0\nwrites = ["3 0-15"]', "5 0-15"),
+        ("address_base = 0", 'address_base = 0\nwrites = ["5 15-0"]', "5 0-15"),
+        ("address_base = 0", 'address_base = 0\nwrites = ["6 0-65536"]', "5 0-15"),
+        ("address_base = 0", "address_base = 0\nwrites = [5]", "5 0-15"),
+        ('unit = "m"', 'unit = "m"\ncount = 0', "1 - 999"),
+        ('unit = "m"', 'unit = "m"\nfirst = 0', "first: goes with count"),
+        ('unit = "m"', 'unit = "m"\nstep = 2', "step: goes with count"),
+        (
+            'unit = "m"',
+            'unit = "m"\n[channels.b]\nsame_as = "a"\ncount = 2\n[channels.b1]\nsame_as = "a"',
+            "b1 stands twice",
+        ),
         ("address_base = 0", 'address_base = 0\nline = "9600"', "9600 8N1"),
         ("address_base = 0", 'address_base = 0\nblock = "all"', '"0-9"'),
         ("address_base = 0", "address_base = 0\nbridge_gaps = 1", "true, false"),
@@ -537,6 +682,11 @@ def test_a_mistake_in_a_file(old, new, part):
     assert old in MINIMAL
     found = problems(MINIMAL.replace(old, new))
     assert any(part in problem for problem in found), found
+
+
+def test_a_mistake_of_many_channels_is_told_once():
+    (found,) = problems(MINIMAL + "count = 20\nstep = 9999\n")
+    assert "69997 is no register" in found  # 4 + 7 * 9999
 
 
 EXAMPLE = """
