@@ -87,7 +87,7 @@ def test_what_comes_along_says_how_far_it_is_proven():
         ),
         ("fuel-probe-500ms", [use("temperature_5", "Cel")], "04 00 0E 00 02 (14 - 15)"),
         ("rosemount-5300", [use("level", "m")], "04 07 D0 00 04 (2000 - 2003)"),
-        ("rosemount-5300", [use("level_1302", "m")], "04 05 14 00 04 (1300 - 1303)"),
+        ("rosemount-5300", [use("level_2102", "m")], "04 08 34 00 04 (2100 - 2103)"),
         ("io-16do", [use("coil_3", "1")], "01 00 03 00 01 (3 - 3)"),
         ("io-16do", [use("baud", "1")], "04 00 78 00 01 (120 - 120)"),
     ],
@@ -192,9 +192,7 @@ def changed(registers, **words):
         ("fuel-probe-500ms", use("water", "mm", 0, 1000), [0x449A, 0x5000], 1234.5, 100, 0),
         ("fuel-probe-500ms", use("temperature_1", "Cel"), [0xC120, 0x0000], -10.0, 0, 0),
         ("rosemount-5300", use("level", "m", 0, 12.5), RADAR, 8.5, 0, 0),
-        ("rosemount-5300", use("level_1302", "m", 0, 12.5), [0, 0, 0x0000, 0x4108], 8.5, 0, 0),
         ("rosemount-5300", use("level_2102", "m", 0, 12.5), [0, 0, 0x0000, 0x0841], 8.5, 0, 0),
-        ("rosemount-5300", use("level_2202", "m", 0, 12.5), [0, 0, 0x0841, 0x0000], 8.5, 0, 0),
         ("rosemount-5300", use("level", "m", 0, 12.5), changed(RADAR, r0=0b1110), 8.5, 0, 0),  # SV, TV, QV invalid
         ("rosemount-5300", use("level", "m", 0, 12.5), changed(RADAR, r1=1), None, 204, 1),
         ("io-16do", use("coil_3", "1"), [1], 1, 0, 0),
@@ -208,7 +206,7 @@ def test_registers_become_a_reading(name, wanted, registers, value, status, deta
     assert decoder.decode(registers) == [Reading("p", value, status, detail)]
 
 
-@pytest.mark.parametrize("wanted", ["level", "level_1302", "level_2102", "level_2202"])
+@pytest.mark.parametrize("wanted", ["level", "level_2102"])
 @pytest.mark.parametrize("half", [0, 1])
 @pytest.mark.parametrize(
     ("word", "value", "status"),
