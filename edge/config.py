@@ -19,11 +19,12 @@ from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A site's files: the site where nothing is wrong, and everything that was found."""
+    """A site's files: the site where nothing is wrong, and everything that was found. `sheet`: its name, once known."""
 
     site: Site | None
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    sheet: str = ""
 
 
 def load_site(path: Path) -> Site:
@@ -60,7 +61,7 @@ def examine(path: Path) -> Examined:
     digest = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
     site = _site(gateway, path.parent, points, profiles, f"sha256:{digest}")
     warnings += _check_plans(toml, site)
-    return Examined(None if toml.problems else site, tuple(toml.problems), tuple(warnings))
+    return Examined(None if toml.problems else site, tuple(toml.problems), tuple(warnings), sheet_name)
 
 
 def _unreadable(path: Path, fault: OSError) -> str:

@@ -31,6 +31,7 @@ def _summaries() -> dict[str, str]:
     """Each command's line in `tankgate --help`; its file is edge/cli/<name>.py."""
     return {
         "demo": _("The whole chain on this machine: simulated sensors, real programs. No hardware needed."),
+        "check": _("Check a site's files, and say what it will be able to do. No hardware needed."),
         "run": _("The daemon: read the boards, keep and forward every reading."),
         "listen": _("The district's side: receive a gateway's feed and check it."),
         "status": _("What the running daemon knows about boards, units and destinations."),

@@ -7,15 +7,20 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from gettext import gettext as _
 from gettext import ngettext
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from edge.cli import USAGE
 from protocols.model import Site
+
+if TYPE_CHECKING:
+    from edge.problem import Problem
 
 
 def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
@@ -26,22 +31,29 @@ def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
     from edge.config import examine  # here, so that a daemon does not carry what checks its files
 
     examined = examine(gateway_toml)
-    if as_json:
-        if examined.site is None:
-            told = {"problems": [asdict(problem) for problem in examined.problems]}
-            click.echo(json.dumps(told, ensure_ascii=False))
-            sys.exit(USAGE)
-        return examined.site
-    for warning in examined.warnings:
-        click.echo(_("Reminder: {warning}").format(warning=warning), err=True)
-    for problem in examined.problems:
-        click.echo(str(problem), err=True)
+    if not as_json:
+        remind(examined.warnings)
     if examined.site is None:
-        count = len(examined.problems)
-        text = ngettext("{count} problem in {folder}.", "{count} problems in {folder}.", count)
-        click.echo(text.format(count=count, folder=gateway_toml.parent), err=True)
-        sys.exit(USAGE)
+        refuse(examined.problems, gateway_toml.parent, as_json=as_json)
     return examined.site
+
+
+def remind(warnings: "Iterable[Problem]") -> None:
+    """Print what is worth a reminder."""
+    for warning in warnings:
+        click.echo(_("Reminder: {warning}").format(warning=warning), err=True)
+
+
+def refuse(problems: "Sequence[Problem]", folder: Path, *, as_json: bool) -> NoReturn:
+    """Print every problem of a site's files, and end the program: USAGE."""
+    if as_json:
+        click.echo(json.dumps({"problems": [asdict(problem) for problem in problems]}, ensure_ascii=False))
+        sys.exit(USAGE)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    text = ngettext("{count} problem in {folder}.", "{count} problems in {folder}.", len(problems))
+    click.echo(text.format(count=len(problems), folder=folder), err=True)
+    sys.exit(USAGE)
 
 
 def load_apart_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:

@@ -18,19 +18,11 @@ from rich.text import Text
 
 from edge.cli import UNREACHABLE
 from edge.cli.site import load_or_exit
+from edge.cli.table import table
 from edge.control import NAME, ask
 from protocols.model import Site, has_value, quality, status_text
 
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
-
-
-def _table(title: str, headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else "-" if cell is None else str(cell) for cell in row))
-    return table
 
 
 def _up_or_down(is_up: bool) -> Text:
@@ -43,7 +35,7 @@ def _age(t_ms: int | None, now_ms: float) -> str | None:
 
 def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table]:
     clock = status["clock"]
-    yield _table(
+    yield table(
         _("gateway {gateway}: {name}").format(gateway=status["gateway"], name=site.name),
         [_("mode"), _("running for"), _("clock"), _("samples"), _("to commit"), _("version")],
         [
@@ -57,7 +49,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
             ]
         ],
     )
-    yield _table(
+    yield table(
         _("boards"),
         [_("board"), _("link"), _("port"), _("ring"), _("firmware")],
         [
@@ -65,7 +57,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
             for b in status["boards"]
         ],
     )
-    yield _table(
+    yield table(
         _("units"),
         [_("bus"), _("unit_id"), _("answered"), _("no reply"), _("bad CRC"), _("exception"), _("last answer")],
         [
@@ -73,7 +65,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
             for u in status["units"]
         ],
     )
-    yield _table(
+    yield table(
         _("destinations"),
         [_("destination"), _("link"), _("in flight"), _("backlog"), _("acknowledged"), _("reason")],
         [
@@ -101,7 +93,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
         if profile.plain in status["unproven_profiles"]:
             profile.append(_(" (unproven)"), style="yellow")
         rows.append([reading["point"], point and point.name, shown, state, _age(reading["t_ms"], now_ms), profile])
-    yield _table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age"), _("profile")], rows)
+    yield table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age"), _("profile")], rows)
 
 
 @click.command(help=_("What the running daemon knows about boards, units and destinations."))
@@ -120,6 +112,6 @@ def command(gateway_toml: Path, as_json: bool) -> None:
         click.echo(json.dumps(status, ensure_ascii=False))
         return
     console = Console()
-    for table in _tables(site, status, time.time() * 1000):
-        console.print(table)
+    for each in _tables(site, status, time.time() * 1000):
+        console.print(each)
         console.print()

@@ -1,0 +1,147 @@
+"""`tankgate check`: the site's files examined, and what the site will be able to do. Shell.
+
+Must never open a port: a site is checked at a desk, before anything is wired.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from gettext import gettext as _
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from edge import serial_port
+from edge.cli import USAGE
+from edge.cli.site import refuse, remind
+from edge.cli.table import table
+from edge.config import examine
+from edge.forecast import BoardForecast, BusForecast, Forecast, PointForecast, Span, forecast, judge
+from edge.planning import compile_board
+from protocols.model import Site
+from protocols.profile import Profile
+
+
+def _span(span: Span, form: str) -> str:
+    """Both ends, or one where they read the same."""
+    at_once, slowest = (f"{end:{form}}" for end in span)
+    return at_once if at_once == slowest else f"{at_once}-{slowest}"
+
+
+def _seconds(span: Span, form: str) -> str:
+    return _("{n} s").format(n=_span(Span(span.at_once / 1000, span.slowest / 1000), form))
+
+
+def _period(asked_ms: int, reachable_ms: Span) -> str:
+    return "{} → {}".format(_("{n} s").format(n=f"{asked_ms / 1000:g}"), _seconds(reachable_ms, ".3g"))
+
+
+def _bus_row(bus: BusForecast) -> list[object]:
+    return [
+        bus.bus,
+        bus.board,
+        bus.line,
+        bus.units,
+        f"{_span(bus.load_pct, '.0f')} %",
+        f"{_span(bus.longest_ms, '.0f')} ms",
+        "\n".join(_period(period.asked_ms, period.reachable_ms) for period in bus.periods),
+        "\n".join(_seconds(period.worst_ms, ".1f") for period in bus.periods),
+    ]
+
+
+def _board_row(board: BoardForecast) -> list[object]:
+    minutes, seconds = divmod(int(board.ring_s), 60)
+    bridges = _("{minutes} min {seconds} s").format(minutes=minutes, seconds=seconds)
+    return [board.board, bridges, f"{board.link_pct:.1f} %"]
+
+
+def _point_row(point: PointForecast) -> list[object]:
+    period = _period(point.asked_ms, point.reachable_ms)
+    return [point.point, point.bus, point.unit_id, period, _seconds(point.worst_ms, ".1f")]
+
+
+def _tables(told: Forecast, with_points: bool) -> Iterable[Table]:
+    period, worst = _("period: asked → reachable"), _("worst: change → published")
+    headings = [_("bus"), _("board"), _("line"), _("units"), _("load"), _("longest poll"), period, worst]
+    yield table("", headings, map(_bus_row, told.buses))
+    yield table("", [_("board"), _("without the gateway"), _("link load")], map(_board_row, told.boards))
+    if with_points:
+        yield table("", [_("point"), _("bus"), _("unit_id"), period, worst], map(_point_row, told.points))
+
+
+def _sentences(site: Site, told: Forecast) -> Iterable[str]:
+    yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
+    roomy = [bus.bus for bus in told.buses if bus.has_room_for_a_probe]
+    if roomy:
+        text = _("A unit that does not answer is probed in idle time, the others keep their periods: {buses}.")
+        yield text.format(buses=_(", ").join(roomy))
+    text = _("Disk: about {size:.1f} GB in {days} days. Network: about {low:.0f} - {high:.0f} MB a day.")
+    low, high = told.day_bytes
+    days = site.store.readings_days
+    yield text.format(size=told.stored_bytes / 1e9, days=days, low=low / 1e6, high=high / 1e6)
+
+
+def _unproven(site: Site) -> list[Profile]:
+    return [profile for _name, profile in sorted(site.profiles.items()) if not profile.proven]
+
+
+@click.command(help=_("Check a site's files, and say what it will be able to do. No hardware needed."))
+@click.argument("gateway_toml", type=click.Path(path_type=Path))
+@click.option("--points", "with_points", is_flag=True, help=_("A row for each point."))
+@click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of tables."))
+def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
+    examined = examine(gateway_toml)
+    site = examined.site
+    if site is None:
+        if not as_json:
+            remind(examined.warnings)
+        refuse(examined.problems, gateway_toml.parent, as_json=as_json)
+    compiled = (compile_board(site, board.name, birth_id="00000000", taken_generations=()) for board in site.boards)
+    told = forecast(site, [plan for plan in compiled if plan is not None], serial_port.BAUD)
+    problems, reminders = judge(site, told, gateway_toml.name, examined.sheet)
+    warnings = [*examined.warnings, *reminders]
+    if as_json:
+        answer: dict[str, Any] = {
+            "gateway": site.gateway,
+            "config_hash": site.config_hash,
+            "forecast": asdict(told),
+            "unproven_profiles": [profile.name for profile in _unproven(site)],
+            "problems": [asdict(problem) for problem in problems],
+            "warnings": [asdict(warning) for warning in warnings],
+        }
+        click.echo(json.dumps(answer, ensure_ascii=False))
+        sys.exit(USAGE if problems else 0)
+    text = _("{toml}, {sheet}: {points} points, {boards} boards, {buses} buses, {limits} limits. {verdict}")
+    verdict = _("Refused.") if problems else _("In order, {count} reminders.").format(count=len(warnings))
+    console = Console(highlight=False)
+    console.print(
+        text.format(
+            toml=gateway_toml.name,
+            sheet=examined.sheet,
+            points=len(site.points),
+            boards=len(site.boards),
+            buses=len(site.buses),
+            limits=sum(len(point.limits) for point in site.points),
+            verdict=verdict,
+        ),
+        markup=False,
+    )
+    for each in _tables(told, with_points):
+        console.print()
+        console.print(each)
+    console.print()
+    for sentence in _sentences(site, told):
+        console.print(sentence, markup=False, soft_wrap=True)
+    for profile in _unproven(site):
+        text = _(
+            "Profile {name} is unproven: no source prints an example to check it by. Evidence: {evidence}, {source}."
+        )
+        text = text.format(name=profile.name, evidence=profile.evidence, source=profile.source)
+        console.print(text, markup=False, soft_wrap=True)
+    remind(warnings)
+    if problems:
+        refuse(problems, gateway_toml.parent, as_json=False)

@@ -1,0 +1,330 @@
+"""What a site will be able to do before it is built: periods, waits, ring, link, disk and traffic. Policy.
+
+Owns the arithmetic of a serial line (MODBUS over Serial Line V1.02, 2.5.1: a silence of 3.5 characters around each
+frame, 1.75 ms above 19200 baud) and the judgement of what comes out. How soon a sensor begins to answer is printed in
+few manuals, so whatever depends on it is a span: from units that answer at once to units that take all the time that
+their profiles give them. Must never promise what only the quick end of a span holds, nor refuse what it does hold.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from gettext import gettext as _
+from typing import NamedTuple
+
+from edge.pipeline import BATCH_S
+from edge.planning import BoardPlan, PlannedRead
+from edge.problem import Problem
+from protocols import link, modbus
+from protocols.feeds import json_feed
+from protocols.model import Bus, Line, Site
+
+RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
+PROBE_EVERY_S = 9  # a dead unit of a line without idle time, firmware/poller.py
+RING_REMINDER_S = 90  # a Raspberry Pi has started again by then
+LINK_MOST_PCT = 70
+
+_RECORD_HEAD_BYTES = 2 + link.SAMPLE_HEAD_BYTES
+_FRAME_BYTES = 17  # of a DATA frame without its records: two zeros, COBS, CRC, kind, boot, number, generation, flags
+_READING_STORED_BYTES = 4  # edge/batch.py
+_BATCH_STORED_BYTES = 140  # its two rows, their keys and its sections, as measured on the example site
+_PUBLISH_BYTES = 250  # topic, properties, TLS, TCP and IP of one message, and of what acknowledges it
+_DAY_S = 86400
+_ROW_TIME_MS = 500  # of a row in a message, for its length: three digits
+
+
+class Span(NamedTuple):
+    """From units that answer at once to units that take all the time that their profiles give them."""
+
+    at_once: float
+    slowest: float
+
+
+@dataclass(frozen=True, slots=True)
+class PointForecast:
+    """One point. `worst_ms`: from a change at the sensor to its publication, if one poll in between fails."""
+
+    point: str
+    bus: str
+    unit_id: int
+    asked_ms: int
+    reachable_ms: Span
+    worst_ms: Span
+    has_limits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodForecast:
+    """All reads of one bus that were asked for in one period: the longest of what they become.
+
+    What is reachable is their average: a line that is asked for too much serves some of them oftener than others.
+    """
+
+    asked_ms: int
+    reachable_ms: Span
+    worst_ms: Span
+
+
+@dataclass(frozen=True, slots=True)
+class BusForecast:
+    """One bus and its periods, shortest first.
+
+    `patience_ms`: the periods hold while its units begin to answer within that time on average; negative if they
+    cannot hold at all. `allowed_ms`: what the slowest profile allows. `idle_ms`: left over in the shortest period.
+    `probe_ms`: the longest that asking a dead unit takes.
+    """
+
+    bus: str
+    board: str
+    line: str
+    units: int
+    load_pct: Span
+    longest_ms: Span
+    periods: tuple[PeriodForecast, ...]
+    patience_ms: float
+    allowed_ms: int
+    idle_ms: float
+    probe_ms: float
+
+    @property
+    def has_room_for_a_probe(self) -> bool:
+        """Whether a dead unit is asked in idle time only, so that the others do not notice."""
+        return self.idle_ms > self.probe_ms
+
+
+@dataclass(frozen=True, slots=True)
+class BoardForecast:
+    """One board: how long its ring bridges without the gateway, and how busy its link is at most."""
+
+    board: str
+    ring_s: float
+    link_pct: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The site. Bytes a day: from nothing changes to everything changes all the time."""
+
+    buses: tuple[BusForecast, ...]
+    boards: tuple[BoardForecast, ...]
+    points: tuple[PointForecast, ...]
+    stored_bytes: float
+    day_bytes: tuple[float, float]
+
+
+def forecast(site: Site, plans: Sequence[BoardPlan], link_baud: int) -> Forecast:
+    """What these plans of this site will do. A board without a plan reads nothing, and has no row."""
+    reads = [planned for plan in plans for planned in plan.reads]
+    buses = []
+    points: list[PointForecast] = []
+    for bus in site.buses:
+        mine = [planned for planned in reads if planned.bus == bus.name]
+        if mine:
+            row, of_points = _bus(site, bus, mine)
+            buses.append(row)
+            points += of_points
+    readings_per_s = sum(len(planned.read.uses) * 1000 / planned.period_ms for planned in reads)
+    stored_per_s = readings_per_s * _READING_STORED_BYTES + _BATCH_STORED_BYTES / BATCH_S
+    order = {point.point: at for at, point in enumerate(site.points)}
+    return Forecast(
+        buses=tuple(buses),
+        boards=tuple(_board(plan, link_baud) for plan in plans),
+        points=tuple(sorted(points, key=lambda row: order[row.point])),
+        stored_bytes=stored_per_s * _DAY_S * site.store.readings_days,
+        day_bytes=_day_bytes(site, readings_per_s),
+    )
+
+
+# --- one bus ------------------------------------------------------------------------------------------------
+
+
+def transaction_ms(line: Line, planned: PlannedRead, first_byte_ms: float) -> float:
+    """Request, silence, waiting for the first byte, reply, silence."""
+    char_ms = line.bits_per_char * 1000 / line.baud
+    silence_ms = 3.5 * char_ms if line.baud <= 19200 else 1.75
+    return (8 + 5 + _data_bytes(planned)) * char_ms + 2 * silence_ms + first_byte_ms
+
+
+def _data_bytes(planned: PlannedRead) -> int:
+    count = planned.read.count
+    return (count + 7) // 8 if planned.read.function_code <= modbus.READ_DISCRETE_INPUTS else 2 * count
+
+
+def _bus(site: Site, bus: Bus, reads: Sequence[PlannedRead]) -> tuple[BusForecast, list[PointForecast]]:
+    allowed_ms = [site.profiles[planned.profile].timeout_ms for planned in reads]
+    at_once_ms = [transaction_ms(bus.line, planned, 0) for planned in reads]
+    slowest_ms = [transaction_ms(bus.line, planned, ms) for planned, ms in zip(reads, allowed_ms, strict=True)]
+    load_at_once = _load(_asked(reads, at_once_ms))
+    reachable = list(map(Span, _reachable(site, reads, at_once_ms), _reachable(site, reads, slowest_ms)))
+    worst = list(
+        map(
+            Span,
+            _worst(site, reads, at_once_ms, slowest_ms, [span.at_once for span in reachable]),
+            _worst(site, reads, slowest_ms, slowest_ms, [span.slowest for span in reachable]),
+        )
+    )
+    asked = {point.point: point for point in site.points}
+    points = [
+        PointForecast(
+            point=use.point,
+            bus=bus.name,
+            unit_id=planned.unit_id,
+            asked_ms=asked[use.point].period_ms,
+            reachable_ms=reachable_ms,
+            worst_ms=worst_ms,
+            has_limits=bool(asked[use.point].limits),
+        )
+        for planned, reachable_ms, worst_ms in zip(reads, reachable, worst, strict=True)
+        for use in planned.read.uses
+    ]
+    periods = []
+    for asked_ms in sorted({planned.period_ms for planned in reads}):
+        of_period = [at for at, planned in enumerate(reads) if planned.period_ms == asked_ms]
+        spans = [_longest([of_reads[at] for at in of_period]) for of_reads in (reachable, worst)]
+        periods.append(PeriodForecast(asked_ms, *spans))
+    row = BusForecast(
+        bus=bus.name,
+        board=bus.board,
+        line=str(bus.line),
+        units=len({planned.unit_id for planned in reads}),
+        load_pct=Span(100 * load_at_once, 100 * _load(_asked(reads, slowest_ms))),
+        longest_ms=Span(max(at_once_ms), max(slowest_ms)),
+        periods=tuple(periods),
+        patience_ms=(1 - load_at_once) / sum(1 / planned.period_ms for planned in reads),
+        allowed_ms=max(allowed_ms),
+        idle_ms=periods[0].asked_ms - sum(at_once_ms),
+        probe_ms=max(slowest_ms),
+    )
+    return row, points
+
+
+def _longest(spans: Iterable[Span]) -> Span:
+    return Span(*map(max, zip(*spans, strict=True)))
+
+
+def _asked(reads: Sequence[PlannedRead], costs_ms: Sequence[float]) -> list[tuple[int, float]]:
+    return [(planned.period_ms, cost_ms) for planned, cost_ms in zip(reads, costs_ms, strict=True)]
+
+
+def _load(asked: Iterable[tuple[int, float]]) -> float:
+    return sum(cost_ms / period_ms for period_ms, cost_ms in asked)
+
+
+def _shortest_ms(asked: Sequence[tuple[int, float]]) -> float:
+    """The shortest period that these (period, cost) leave possible: longer ones stay, all shorter ones become it."""
+    rest = _load(asked)
+    if rest <= 1:
+        return 0
+    stretched_ms = 0.0
+    for period_ms, cost_ms in sorted(asked):
+        if rest < 1 and stretched_ms / (1 - rest) <= period_ms:
+            break
+        stretched_ms += cost_ms
+        rest -= cost_ms / period_ms
+    return stretched_ms / (1 - rest)
+
+
+def _reachable(site: Site, reads: Sequence[PlannedRead], costs_ms: Sequence[float]) -> list[float]:
+    """Each read's period: as asked, unless the line has no time, or its unit must not be asked as often."""
+    line_ms = _shortest_ms(_asked(reads, costs_ms))
+    of_unit: dict[int, list[tuple[int, float]]] = {}
+    for planned, cost_ms in zip(reads, costs_ms, strict=True):
+        spacing_ms = site.profiles[planned.profile].spacing_ms
+        of_unit.setdefault(planned.unit_id, []).append((planned.period_ms, max(cost_ms, spacing_ms)))
+    return [max(planned.period_ms, line_ms, _shortest_ms(of_unit[planned.unit_id])) for planned in reads]
+
+
+def _worst(
+    site: Site,
+    reads: Sequence[PlannedRead],
+    costs_ms: Sequence[float],
+    failed_ms: Sequence[float],
+    reachable_ms: Sequence[float],
+) -> list[float]:
+    """From a change to its publication: just missed, then last in the queue, then one failed poll and its retry."""
+    queue_ms = sum(costs_ms)
+    worst = []
+    for planned, own_failed_ms, period_ms in zip(reads, failed_ms, reachable_ms, strict=True):
+        spacing_ms = site.profiles[planned.profile].spacing_ms
+        others_of_unit = sum(other.unit_id == planned.unit_id for other in reads) - 1
+        wait_ms = queue_ms + others_of_unit * spacing_ms + max(own_failed_ms, spacing_ms)
+        company_ms = 0 if planned.urgent else link.HOLD_MS + BATCH_S * 1000
+        worst.append(period_ms + wait_ms + company_ms)
+    return worst
+
+
+# --- boards, disk and network -------------------------------------------------------------------------------
+
+
+def _board(plan: BoardPlan, link_baud: int) -> BoardForecast:
+    """A link's load is that of samples which all go alone; a byte on it has ten bits."""
+    per_s = [(1000 / planned.period_ms, _RECORD_HEAD_BYTES + _data_bytes(planned)) for planned in plan.reads]
+    ring_bytes_per_s = sum(rate * size for rate, size in per_s)
+    link_bytes_per_s = sum(rate * (size + _FRAME_BYTES) for rate, size in per_s)
+    return BoardForecast(plan.board, RING_BYTES / ring_bytes_per_s, 100 * link_bytes_per_s / (link_baud / 10))
+
+
+def _day_bytes(site: Site, readings_per_s: float) -> tuple[float, float]:
+    """Heartbeats alone, and every reading in a message of every second; measured on messages of this site."""
+    rows = [
+        (point.point, _ROW_TIME_MS, json_feed.number(point.range_high or 0.0, "f32"), 0, 0) for point in site.points
+    ]
+    quality = json_feed.TimeQuality("synced", 10, None)
+
+    def length(rows: Sequence[tuple[str, int, float | int | None, int, int]]) -> int:
+        return len(json_feed.data(site.gateway, "0" * 16, 1_000_000, "0" * 8, quality, 1_700_000_000_000, rows))
+
+    message_bytes = length([]) + _PUBLISH_BYTES
+    row_bytes = (length(rows) - length([])) / len(rows)
+    heartbeat_rows = sum(_DAY_S / point.heartbeat_s for point in site.points)
+    heartbeat_messages = _DAY_S / min(point.heartbeat_s for point in site.points)
+    most_messages = _DAY_S / BATCH_S
+    return (
+        heartbeat_messages * message_bytes + heartbeat_rows * row_bytes,
+        most_messages * message_bytes + readings_per_s * _DAY_S * row_bytes,
+    )
+
+
+# --- judgement ----------------------------------------------------------------------------------------------
+
+
+def judge(site: Site, told: Forecast, toml_file: str, sheet_file: str) -> tuple[list[Problem], list[Problem]]:
+    """Problems and reminders. Refused is what cannot hold however quick the sensors are."""
+    problems = []
+    warnings = []
+    for point in told.points:
+        if point.reachable_ms.at_once > point.asked_ms:
+            text = _("bus {bus} reaches {reachable:.2f} s at best. Ask for less, or move units to another bus.")
+            text = text.format(bus=point.bus, reachable=point.reachable_ms.at_once / 1000)
+            asked, name = f"{point.asked_ms / 1000:g}", point.point
+            if point.has_limits:
+                problems.append(Problem("E-PER-001", sheet_file, "period_s", asked, text, point=name))
+            else:
+                warnings.append(Problem("W-PER-001", sheet_file, "period_s", asked, text, point=name))
+    for bus in told.buses:
+        field = f"buses.{bus.bus}"
+        if bus.load_pct.at_once <= 100 < bus.load_pct.slowest:
+            text = _(
+                "its periods hold while its units begin to answer within {patience:.0f} ms on average; their profiles "
+                "allow up to {allowed} ms."
+            ).format(patience=bus.patience_ms, allowed=bus.allowed_ms)
+            warnings.append(Problem("W-PER-002", toml_file, field, None, text))
+        if not bus.has_room_for_a_probe:
+            text = _(
+                "no idle time: if a unit is dead, every {every} s its probe delays the others by up to {ms:.0f} ms."
+            ).format(every=PROBE_EVERY_S, ms=bus.probe_ms)
+            warnings.append(Problem("W-PER-003", toml_file, field, None, text))
+    for board in told.boards:
+        field = f"boards.{board.board}"
+        if board.link_pct > LINK_MOST_PCT:
+            text = _("its link would be {load:.0f} % busy, allowed are {most} %. Ask for less, or add a board.")
+            text = text.format(load=board.link_pct, most=LINK_MOST_PCT)
+            problems.append(Problem("E-BRD-006", toml_file, field, None, text))
+        if board.ring_s < RING_REMINDER_S:
+            text = _("its ring bridges only {seconds:.0f} s without the gateway: a restart may lose samples.")
+            warnings.append(Problem("W-BRD-002", toml_file, field, None, text.format(seconds=board.ring_s)))
+    if told.stored_bytes > site.store.max_bytes:
+        text = _("{days} days need about {need:.1f} GB: the oldest readings will go earlier.")
+        text = text.format(days=site.store.readings_days, need=told.stored_bytes / 1e9)
+        stated = f"{site.store.max_bytes / 1e9:g} GB"
+        warnings.append(Problem("W-STO-001", toml_file, "store.max_bytes", stated, text))
+    return problems, warnings

@@ -1,0 +1,138 @@
+"""`tankgate check` as a technician starts it: what it prints, in both languages, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parents[2]
+USAGE = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_catalogue() -> None:
+    """The Chinese sentences as they stand in the tree; building the package compiles them in the same way."""
+    po = ROOT / "edge" / "locale" / "zh_CN" / "LC_MESSAGES" / "tankgate.po"
+    with po.open("rb") as source, po.with_suffix(".mo").open("wb") as compiled:
+        write_mo(compiled, read_po(source))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A copy of the example site that a test may spoil."""
+    return Path(copytree(ROOT / "hil_tests" / "site", tmp_path / "site"))
+
+
+def check(site: Path, *options: str, language: str = "en") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge", "--lang", language, "check", str(site / "gateway.toml"), *options],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "130"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each line: columns are two blanks apart."""
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_the_example_in_english(site: Path) -> None:
+    ended = check(site)
+    assert ended.returncode == 0
+    told = rows(ended.stdout)
+    assert told[0] == ["gateway.toml, points.csv: 22 points, 2 boards, 3 buses, 62 limits. In order, 3 reminders."]
+    assert ["gas-a", "cab1", "19200 8N1", "6", "12-192 %", "20-320 ms", "1 s → 1-1.92 s", "2.5-5.3 s"] in told
+    assert ["5 s → 5 s", "6.6-8.9 s"] in told  # the second period of gas-b
+    assert ["cab1", "4 min 26 s", "0.9 %"] in told
+    assert "probed in idle time, the others keep their periods: level, gas-a, gas-b." in ended.stdout
+    assert "Disk: about 0.5 GB in 30 days. Network: about 1 - 72 MB a day." in ended.stdout
+    unproven = [line for line in ended.stdout.splitlines() if "is unproven" in line]
+    assert [line.split()[1] for line in unproven] == ["adam-4017p", "sensepoint-xcd", "vegapuls-modbus"]
+    assert "Evidence: manual, Technical Manual SPXCDHMRFENU" in unproven[1]
+    assert [line.split()[-1] for line in ended.stderr.splitlines()] == ["W-PER-002"] * 3
+
+
+def test_the_example_in_chinese(site: Path) -> None:
+    ended = check(site, language="zh")
+    assert ended.returncode == 0
+    told = rows(ended.stdout)
+    assert told[0] == ["gateway.toml、points.csv：22 个点，2 块采集板，3 条总线，62 个限值。通过，3 条提醒。"]
+    assert ["总线", "采集板", "线路", "站", "占用", "最长一次轮询", "周期：要求 → 可达", "最坏：变化 → 发布"] in told
+    assert ["level", "cab1", "9600 8N1", "6", "11-101 %", "38-338 ms", "2 秒 → 2-2.02 秒", "3.7-5.5 秒"] in told
+    assert ["cab2", "8 分 46 秒", "0.4 %"] in told
+    assert "其余各点周期不变：level、gas-a、gas-b。" in ended.stdout
+    assert "型号 vegapuls-modbus 未经例值验证" in ended.stdout
+    assert ended.stderr.startswith("提醒：gateway.toml [buses.level]：各站平均在 296 ms 内开始应答")
+
+
+def test_a_row_for_each_point(site: Path) -> None:
+    told = rows(check(site, "--points").stdout)
+    assert ["TK101.temp", "gas-b", "20", "5 s → 5 s", "6.6-8.9 s"] in told
+    assert sum(row[0].endswith((".level", ".temp", ".gas")) for row in told if row) == 22
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        (
+            "en",
+            "points.csv TK101.level [period_s] = 0.2: bus level reaches 0.23 s at best. Ask for less, or move units to "
+            "another bus. E-PER-001",
+        ),
+        (
+            "zh",
+            "points.csv TK101.level [period_s] = 0.2：总线 level 最快只能达到 0.23 秒。放宽周期，"
+            "或把一部分站移到另一条总线。 E-PER-001",
+        ),
+    ],
+)
+def test_a_period_that_cannot_be_held_is_refused(site: Path, language: str, sentence: str) -> None:
+    change(site / "points.csv", ",12.5,2,0.01", ",12.5,0.2,0.01")
+    change(site / "points.csv", ",9.5,2,0.01", ",9.5,0.2,0.01")
+    ended = check(site, language=language)
+    assert ended.returncode == USAGE
+    assert sentence in ended.stderr.splitlines()
+    assert ended.stderr.count("E-PER-001") == 6
+    assert ("Refused." if language == "en" else "不通过。") in ended.stdout
+
+
+def test_wrong_files_are_refused_before_anything_is_computed(site: Path) -> None:
+    rest = ",12.2,甲醇,001,E12345678001G0001YW001"
+    change(site / "points.csv", "11.4" + rest, "12.8" + rest)
+    ended = check(site)
+    assert (ended.returncode, ended.stdout) == (USAGE, "")
+    assert "points.csv row 2 TK101.level [高高 HH] = 12.8: is above range_high 12.5" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    (problem,) = json.loads(check(site, "--json").stdout)["problems"][:1]
+    assert (problem["code"], problem["row"]) == ("E-LIM-003", 2)
+
+
+def test_one_object_for_programs(site: Path) -> None:
+    ended = check(site, "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = json.loads(ended.stdout)
+    assert (told["gateway"], told["problems"], len(told["warnings"])) == ("jt-0042", [], 3)
+    assert told["unproven_profiles"] == ["adam-4017p", "sensepoint-xcd", "vegapuls-modbus"]
+    assert [bus["bus"] for bus in told["forecast"]["buses"]] == ["level", "gas-a", "gas-b"]
+    assert len(told["forecast"]["points"]) == 22
+    change(site / "points.csv", ",12.5,2,0.01", ",12.5,0.2,0.01")
+    change(site / "points.csv", ",9.5,2,0.01", ",9.5,0.2,0.01")
+    ended = check(site, "--json")
+    assert ended.returncode == USAGE
+    assert {problem["code"] for problem in json.loads(ended.stdout)["problems"]} == {"E-PER-001"}

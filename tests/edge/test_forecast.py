@@ -1,0 +1,282 @@
+"""What a site will do: figures by hand from the line's arithmetic, and what the real poller makes of the example."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from edge.config import load_site
+from edge.forecast import RING_BYTES, Forecast, Span, forecast, judge
+from edge.planning import BoardPlan, compile_board
+from hil_tests.bench import sheet
+from hil_tests.bench.bench import make_units
+from hil_tests.bench.line import Line
+from hil_tests.bench.units import SILENT
+from poller import Poller
+from protocols import link
+from protocols.model import Site
+from protocols.ticks import Uptime
+from recorder import Recorder
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "hil_tests" / "site"
+LINK_BAUD = 460800
+
+
+@pytest.fixture(scope="module")
+def site() -> Site:
+    return load_site(SITE / "gateway.toml")
+
+
+def plans_of(site: Site) -> list[BoardPlan]:
+    compiled = (compile_board(site, board.name, "d1c1a179", ()) for board in site.boards)
+    return [plan for plan in compiled if plan is not None]
+
+
+def told_of(site: Site) -> Forecast:
+    return forecast(site, plans_of(site), LINK_BAUD)
+
+
+def with_points(site: Site, **changes: object) -> Site:
+    """The site, every point of it changed in the same way."""
+    return dataclasses.replace(site, points=tuple(dataclasses.replace(point, **changes) for point in site.points))
+
+
+def codes(problems: Iterable[object]) -> list[str]:
+    return [str(problem).split()[-1] for problem in problems]
+
+
+def test_the_three_buses_of_the_example(site: Site) -> None:
+    """By hand; ct = bits / baud, a cycle of n registers is (20 + 2n) ct + first byte up to 19200 baud.
+
+    level: 9600 8N1, ct = 1.0417 ms. Input registers 100-107, n = 8: 36 ct = 37.5 ms; time-out 300 ms: 337.5 ms.
+        Six units in 2 s: 225 / 2000 = 11.25 %, and 2025 / 2000 = 101.25 %, so that 2 s becomes 2.025 s.
+    gas-a: 19200 8N1, ct = 0.52083 ms. 40003-40011, n = 9: 38 ct = 19.792 ms; 319.792 ms.
+        Six units in 1 s: 118.75 ms = 11.875 %; 1918.75 ms = 191.875 %: 1 s becomes 1.91875 s.
+    gas-b: 9600 8N1. Four times 0-9, n = 10: 40 ct = 41.667 ms, time-out 500: 541.667 ms, each second;
+        once n = 6: 32 ct = 33.333 ms, time-out 300: 333.333 ms, each 5 s.
+        (4 x 41.667) / 1000 + 33.333 / 5000 = 17.333 %; (4 x 541.667) / 1000 + 333.333 / 5000 = 223.333 %.
+        The four share what the fifth leaves: 2166.667 / (1 - 0.066667) = 2321.43 ms.
+    """
+    level, gas_a, gas_b = told_of(site).buses
+    assert [bus.units for bus in (level, gas_a, gas_b)] == [6, 6, 5]
+    assert level.load_pct == pytest.approx((11.25, 101.25))
+    assert level.longest_ms == pytest.approx((37.5, 337.5))
+    assert [(p.asked_ms, p.reachable_ms) for p in level.periods] == [(2000, pytest.approx((2000, 2025)))]
+    assert gas_a.load_pct == pytest.approx((11.875, 191.875))
+    assert gas_a.longest_ms == pytest.approx((19.792, 319.792), abs=0.001)
+    assert [(p.asked_ms, p.reachable_ms) for p in gas_a.periods] == [(1000, pytest.approx((1000, 1918.75)))]
+    assert gas_b.load_pct == pytest.approx((17.3333, 223.3333), abs=0.0001)
+    assert gas_b.longest_ms == pytest.approx((41.667, 541.667), abs=0.001)
+    assert [(p.asked_ms, p.reachable_ms) for p in gas_b.periods] == [
+        (1000, pytest.approx((1000, 2321.43), abs=0.01)),
+        (5000, pytest.approx((5000, 5000))),
+    ]
+
+
+def test_how_slowly_units_may_answer_and_whether_a_dead_one_is_noticed(site: Site) -> None:
+    """By hand. level: (1 - 0.1125) / (6 / 2000 ms) = 295.83 ms; idle 2000 - 225 ms, a probe takes 337.5 ms.
+
+    gas-a: (1 - 0.11875) / (6 / 1000 ms) = 146.875 ms; idle 1000 - 118.75 ms, a probe takes 319.79 ms.
+    gas-b: (1 - 0.17333) / (4 / 1000 + 1 / 5000 ms) = 196.83 ms; idle 1000 - 4 x 41.667 - 33.333 = 800 ms.
+    """
+    buses = told_of(site).buses
+    assert [bus.patience_ms for bus in buses] == pytest.approx([295.83, 146.875, 196.83], abs=0.01)
+    assert [bus.idle_ms for bus in buses] == pytest.approx([1775, 881.25, 800])
+    assert [bus.probe_ms for bus in buses] == pytest.approx([337.5, 319.79, 541.67], abs=0.01)
+    assert all(bus.has_room_for_a_probe for bus in buses)
+
+
+def test_the_worst_wait_from_change_to_publication(site: Site) -> None:
+    """period + everything else on the bus + one failed poll + 100 ms for company on the link + 1 s batch.
+
+    GD01.gas: 1000 + 118.75 + 319.79 + 100 + 1000 = 2538.54 ms; if all take their time,
+    1918.75 + 1918.75 + 319.79 + 1100 = 5257.29 ms. Urgent: both without the 1100 ms.
+    """
+
+    def worst(told: Forecast) -> Span:
+        return next(point.worst_ms for point in told.points if point.point == "GD01.gas")
+
+    assert worst(told_of(site)) == pytest.approx((2538.54, 5257.29), abs=0.01)
+    assert worst(told_of(with_points(site, urgent=True))) == pytest.approx((1438.54, 4157.29), abs=0.01)
+
+
+def test_ring_and_link_of_the_boards(site: Site) -> None:
+    """A record is 10 bytes and the registers' bytes; alone in a frame 17 more; a byte on the link is 10 bits.
+
+    cab1: 3 a second of 26 bytes, 6 a second of 28: 246 bytes/s, 65536 / 246 = 266.4 s;
+        (246 + 9 x 17) / 46080 = 0.866 %.
+    cab2: 4 a second of 30, 0.2 a second of 22: 124.4 bytes/s, 526.8 s; (124.4 + 4.2 x 17) / 46080 = 0.425 %.
+    """
+    cab1, cab2 = told_of(site).boards
+    assert (cab1.ring_s, cab1.link_pct) == pytest.approx((266.4, 0.866), abs=0.01)
+    assert (cab2.ring_s, cab2.link_pct) == pytest.approx((526.82, 0.425), abs=0.01)
+
+
+def test_a_record_and_its_frame_are_as_long_as_on_a_real_board() -> None:
+    recorder = Recorder(bytearray(1000))
+    recorder.sample(0, 0, Uptime(0), bytes(range(1, 17)), 0, 16, False, 0)
+    assert recorder.unsent_bytes == 26
+    end = link.BoardEnd(b"board", b"\1\2\3\4", (0, 1, 0), 1, recorder, 0)
+    assert end.poll(0, Uptime(0)) > 0  # HELLO
+    ack = bytearray(20)
+    end.feed(ack, link.enframe(bytearray(b"\x81\1\2\3\4" + bytes(10)), 13, ack), 0)
+    assert end.poll(200, Uptime(0)) == 26 + 17
+    assert f"RING_KIB = {RING_BYTES // 1024}  " in (ROOT / "firmware" / "main.py").read_text(encoding="utf-8")
+
+
+def test_disk_and_network_of_the_example(site: Site) -> None:
+    """3 + 6 + 4 + 6 / 5 = 14.2 readings a second; by hand 14.2 x 4 + 140 bytes a second, 30 days: 0.51 GB.
+
+    22 rows each minute are 31680 rows a day of at least 20 bytes; 86400 messages have 250 bytes around them.
+    """
+    told = told_of(site)
+    assert told.stored_bytes == pytest.approx((14.2 * 4 + 140) * 86400 * 30)
+    low, high = told.day_bytes
+    assert 31680 * 20 + 1440 * 250 < low < 2.5e6
+    assert 14.2 * 86400 * 20 + 86400 * 250 < high < 100e6
+
+
+def test_a_slower_point_on_a_faster_read_is_not_slower_for_it(site: Site) -> None:
+    points = tuple(
+        dataclasses.replace(point, channel="ch0", period_ms=1000) if point.point == "TK102.temp" else point
+        for point in site.points
+        if point.point in ("TK101.temp", "TK102.temp")
+    )
+    told = told_of(dataclasses.replace(site, points=points))
+    assert [(point.asked_ms, point.reachable_ms.at_once) for point in told.points] == [(5000, 1000), (1000, 1000)]
+    assert [board.board for board in told.boards] == ["cab2"]
+
+
+# --- judgement ----------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_in_order_with_one_reminder_a_bus(site: Site) -> None:
+    problems, reminders = judge(site, told_of(site), "gateway.toml", "points.csv")
+    assert problems == []
+    assert codes(reminders) == ["W-PER-002"] * 3
+
+
+def test_a_period_that_no_sensor_is_quick_enough_for_is_refused_where_limits_depend_on_it(site: Site) -> None:
+    """level at 0.2 s: six times 37.5 ms are 225 ms. Spacing of a gas module: 500 ms."""
+    fast = with_points(site, period_ms=200)
+    told = told_of(fast)
+    problems, _reminders = judge(fast, told, "gateway.toml", "points.csv")
+    asked = {problem.point: problem for problem in problems}
+    assert {problem.code for problem in problems} == {"E-PER-001"}
+    assert set(asked) == {f"TK10{n}.level" for n in range(1, 7)} | {"GD07.gas", "GD08.gas", "GD09.gas", "GD10.gas"}
+    assert asked["TK101.level"].value == "0.2" and "bus level reaches 0.23 s" in asked["TK101.level"].text
+    assert "reaches 0.50 s" in asked["GD07.gas"].text
+
+    without_limits = with_points(fast, limits=())
+    problems, reminders = judge(without_limits, told_of(without_limits), "gateway.toml", "points.csv")
+    assert problems == []
+    assert codes(reminders).count("W-PER-001") == 10
+
+
+def test_a_bus_without_idle_time_says_what_a_dead_unit_costs(site: Site) -> None:
+    busy = with_points(site, period_ms=500)  # level: 500 - 225 ms are less than 337.5 ms
+    _problems, reminders = judge(busy, told_of(busy), "gateway.toml", "points.csv")
+    told = [reminder for reminder in reminders if reminder.code == "W-PER-003"]
+    assert [reminder.field for reminder in told] == ["buses.level", "buses.gas-b"]
+    assert "by up to 338 ms" in told[0].text
+
+
+def test_a_short_ring_a_busy_link_and_a_small_disk(site: Site) -> None:
+    """Twelve units of cab1 each 0.1 s, by hand: 60 x 26 + 60 x 28 = 3240 bytes/s, the ring bridges 20 s.
+
+    3240 + 120 x 17 = 5280 bytes/s are 92 % of 5760; cab2 has 40 x 30 + 10 x 22 + 50 x 17 = 2270, 39 %.
+    """
+    small = dataclasses.replace(site, store=dataclasses.replace(site.store, max_bytes=100_000_000))
+    small = with_points(small, period_ms=100)
+    problems, reminders = judge(small, forecast(small, plans_of(small), 57600), "gateway.toml", "points.csv")
+    assert [problem.field for problem in problems if problem.code == "E-BRD-006"] == ["boards.cab1"]
+    told = {reminder.code: reminder for reminder in reversed(reminders)}
+    assert told["W-BRD-002"].field == "boards.cab1" and "only 20 s" in told["W-BRD-002"].text
+    assert told["W-STO-001"].value == "0.1 GB"
+
+
+# --- what really happens ------------------------------------------------------------------------------------
+
+
+class VirtualBus:
+    """The board's poller on the bench's line with its sensors, in virtual time."""
+
+    def __init__(self, site: Site, name: str, first_byte: float) -> None:
+        """`first_byte`: when units begin to answer, as a part of what their profiles allow."""
+        bus = next(bus for bus in site.buses if bus.name == name)
+        self.plan = next(plan for plan in plans_of(site) if plan.board == bus.board)
+        index = [other.name for other in site.buses if other.board == bus.board].index(name)
+        texts = ((SITE / file).read_text(encoding="utf-8") for file in ("gateway.toml", "points.csv"))
+        units = make_units(sheet.read(*texts), 0)[name]
+        for unit in units:
+            allowed_ms = unit.profile.timeout_ms
+            part = first_byte * allowed_ms / 1000 / unit.first_byte_s  # how much slower than the bench has it
+            unit.profile = dataclasses.replace(unit.profile, timeout_ms=allowed_ms * part)
+            assert unit.first_byte_s == pytest.approx(first_byte * allowed_ms / 1000)
+        self.line = Line(name, bus.line, units, lambda point, at_s: 0.0)
+        self.poller = Poller(self.plan.plan, index, Recorder(bytearray(60000)), 0, 0)
+        self.uptime = Uptime(0)
+        self.asked_s: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # by unit id and address
+        self.longest_ms = 0.0
+
+    def run(self, seconds: int) -> None:
+        at_us = 0
+        while at_us < seconds * 1_000_000:
+            now_ms, now_us = at_us // 1000, at_us & 0x0FFFFFFF
+            self.uptime.advance(now_ms)
+            due_s = self.line.due_s()
+            if due_s is not None and due_s * 1e6 <= at_us:
+                data = self.line.deliver(at_us / 1e6)
+                self.poller.received(data, len(data), now_us)
+            if self.poller.step(now_ms, now_us, self.uptime):
+                request = bytes(self.poller.request[: self.poller.request_bytes])
+                self.asked_s[request[0], request[2] << 8 | request[3]].append(at_us / 1e6)
+                self.line.heard(request, at_us / 1e6)
+            at_us += max(self.poller.due_us(now_ms, now_us), 1)
+            due_s = self.line.due_s()
+            if due_s is not None:
+                at_us = min(at_us, int(due_s * 1e6) + 1)
+        silence_ms = self.line.silence_s * 1000
+        for exchange in self.line.exchanges:
+            if exchange.replied_s is not None:
+                took_ms = (exchange.replied_s - exchange.asked_s) * 1000 + silence_ms
+                self.longest_ms = max(self.longest_ms, took_ms)
+
+
+@pytest.mark.parametrize("first_byte", [0.0, 0.1, 0.95])
+@pytest.mark.parametrize("name", ["level", "gas-a", "gas-b"])
+def test_the_example_runs_as_foretold(site: Site, name: str, first_byte: float) -> None:
+    """Periods on average, the longest gap between two polls of one unit, and the longest poll."""
+    told = next(bus for bus in told_of(site).buses if bus.bus == name)
+    bus = VirtualBus(site, name, first_byte)
+    bus.run(200)
+    assert bus.line.shortest_silence_s > bus.line.silence_s - 10e-6  # the board counts whole microseconds
+    of_bus = [planned for planned in bus.plan.reads if planned.bus == name]
+    for period in told.periods:
+        mine = [(read.unit_id, read.read.address) for read in of_bus if read.period_ms == period.asked_ms]
+        polls_per_ms = 0.0
+        for key in mine:
+            asked_s = bus.asked_s[key]
+            polls_per_ms += (len(asked_s) - 1) / (asked_s[-1] - asked_s[0]) / 1000
+            worst_gap_ms = period.worst_ms.slowest - told.probe_ms - link.HOLD_MS - 1000
+            assert max(later - earlier for earlier, later in pairwise(asked_s)) * 1000 <= worst_gap_ms
+        achieved_ms = len(mine) / polls_per_ms
+        assert period.reachable_ms.at_once * 0.995 <= achieved_ms <= period.reachable_ms.slowest * 1.005
+    assert told.longest_ms.at_once * 0.8 <= bus.longest_ms <= told.longest_ms.slowest
+
+
+@pytest.mark.parametrize("name", ["level", "gas-a", "gas-b"])
+def test_a_dead_unit_changes_nothing_for_the_others_as_foretold(site: Site, name: str) -> None:
+    bus = VirtualBus(site, name, 0.05)
+    dead = bus.line.units[2 if name == "gas-b" else 3]
+    dead.break_down(SILENT)
+    bus.run(100)
+    periods = {(read.unit_id, read.read.address): read.period_ms for read in bus.plan.reads if read.bus == name}
+    for key, asked_s in bus.asked_s.items():
+        steady_s = [at_s for at_s in asked_s if at_s > 20]  # it takes three failed polls to be dead
+        achieved_ms = (steady_s[-1] - steady_s[0]) / (len(steady_s) - 1) * 1000
+        assert key[0] == dead.unit_id or achieved_ms == pytest.approx(periods[key], rel=0.005)
