@@ -1,7 +1,8 @@
 """The figures that the project promises, measured: `make bench`, or `python -m tests.figures --only ID,ID`. Shell.
 
 Method. Whole gateways are measured between two ends of our own (chain.py): sensors in C on a pseudo-terminal, whose
-ledger knows every value that was handed out and when, and a receiver behind mosquitto that keeps every reading and when
+ledger knows every value that was handed out and when, and a receiver behind mosquitto (set_tcp_nodelay: its default
+holds packets back for 40 ms now and then, which is nothing of a gateway) that keeps every reading and when
 it came. Each value is the count of its register's reads, so lost and repeated readings show by themselves and are told
 beside each figure. Nothing of ours or of a peer is set for speed. A bound is what was promised: it is never moved to
 what is measured, and a figure over its bound makes the run fail.
