@@ -13,6 +13,7 @@ from edge.gateway_toml import Gateway, GatewayToml
 from edge.planning import compile_board
 from edge.points import read_points, read_sheet
 from edge.problem import ConfigError, Problem, did_you_mean
+from edge.workbook import read_workbook
 from protocols import profile
 from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings
 
@@ -49,7 +50,8 @@ def examine(path: Path) -> Examined:
     sheet_name, sheet_data = _read_sheet(toml, path.parent)
     if sheet_data is None:
         return Examined(None, tuple(toml.problems), tuple(toml.warnings))
-    sheet = read_sheet(sheet_name, sheet_data)
+    read = read_workbook if sheet_name.casefold().endswith(".xlsx") else read_sheet
+    sheet = read(sheet_name, sheet_data)
     profiles, names, faults = _read_profiles(path.parent / "profiles", sheet.profiles())
     points, problems, reminders = read_points(sheet, list(toml.named("buses")), profiles, names)
     problems = [*toml.problems, *sheet.problems, *problems, *faults]

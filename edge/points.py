@@ -1,4 +1,4 @@
-"""The points sheet: from a CSV file's bytes to points, with everything that is wrong with it. Protocol.
+"""The points sheet: from a table of cells to points, with everything that is wrong with it. Protocol.
 
 Owns the columns, the units as people write them, and the rules between the cells of a row and between rows.
 Reads what spreadsheets save: UTF-8 with or without a byte order mark, GB18030 (a Chinese Excel's CSV), blank
@@ -7,7 +7,7 @@ rows, any order of columns. Must never repair a cell: a guessed number is a wron
 
 import csv
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
 
@@ -121,31 +121,36 @@ def heading(column: str) -> str:
     return f"{COLUMNS[column]} {column}"
 
 
+def _refused(file: str, code: str, text: str, row: int | None = None) -> Sheet:
+    return Sheet(file, {}, (), (Problem(code, file, "", None, text, row=row),), ())
+
+
 def read_sheet(file: str, data: bytes) -> Sheet:
-    """The sheet's rows; none when its form is wrong, so that one wrong heading is one problem."""
-
-    def refused(code: str, text: str, row: int | None = None) -> Sheet:
-        return Sheet(file, {}, (), (Problem(code, file, "", None, text, row=row),), ())
-
+    """The rows of a CSV file; none when its form is wrong, so that one wrong heading is one problem."""
     if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        return refused("E-FIL-003", _("is a workbook. In the spreadsheet, save it as “CSV UTF-8”."))
+        return _refused(file, "E-FIL-003", _("is a workbook. In the spreadsheet, save it as “CSV UTF-8”."))
     text = _decode(data)
     if text is None:
-        return refused("E-FIL-002", _("is neither UTF-8 nor GB18030 text. Save it as “CSV UTF-8”."))
+        return _refused(file, "E-FIL-002", _("is neither UTF-8 nor GB18030 text. Save it as “CSV UTF-8”."))
     table: list[list[str]] = []
     try:
         for cells in csv.reader(text.splitlines(keepends=True), strict=True):
             table.append([cell.strip() for cell in cells])
     except csv.Error:  # an open quote would swallow all the points below it
         text = _("has a double quote that is not closed, or text right after a closed one.")
-        return refused("E-SHT-007", text, row=len(table) + 1)
+        return _refused(file, "E-SHT-007", text, row=len(table) + 1)
+    return sheet_of(file, table)
+
+
+def sheet_of(file: str, table: Sequence[Sequence[str]]) -> Sheet:
+    """The sheet of all rows of a table, empty ones too; none when its headings are wrong."""
     filled = [(number, cells) for number, cells in enumerate(table, start=1) if any(cells)]
     if not filled:
-        return refused("E-SHT-001", _("is empty. Its first row must be the headings."))
+        return _refused(file, "E-SHT-001", _("is empty. Its first row must be the headings."))
     heading_row, names = filled[0]
     if len(names) == 1 and re.search("[，;；\t]", names[0]):
         text = _("its columns are not separated by half-width commas. Save it as “CSV UTF-8”.")
-        return refused("E-SHT-004", text, heading_row)
+        return _refused(file, "E-SHT-004", text, heading_row)
     columns, problems, warnings = _columns(file, heading_row, names)
     if problems:
         return Sheet(file, {}, (), tuple(problems), tuple(warnings))
@@ -173,7 +178,7 @@ def _decode(data: bytes) -> str | None:
     return None
 
 
-def _columns(file: str, row: int, names: list[str]) -> tuple[dict[int, str], list[Problem], list[Problem]]:
+def _columns(file: str, row: int, names: Sequence[str]) -> tuple[dict[int, str], list[Problem], list[Problem]]:
     """Which cell of a row is which column, and what is wrong with the headings."""
     columns: dict[int, str] = {}
     problems = []
