@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gettext import gettext as _
 
 from edge.planning import BoardPlan
-from edge.timebase import Clock, Timebase
+from edge.timebase import UNSYNCED, Clock, Timebase
 from protocols import link
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.model import Board, Site
@@ -22,13 +22,14 @@ _CHUNK_BYTES = link.CHUNK_MAX_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Records of one boot of a board, in order; `lost` before them are gone for good."""
+    """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good."""
 
     board: str
     boot: str
     records: list[tuple[int, int, bytes]]
     next_record: int
     lost: int
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Attached:
     ring_used_percent: int = 0
     heard_s: float = 0.0
     timebase: Timebase | None = None
+    early: list[Records] = field(default_factory=list)  # they wait for the first pong: without it they have no time
 
     def up(self, now_s: float) -> bool:
         """Whether the board is at the end of a cable and answers."""
@@ -96,7 +98,8 @@ class Boards:
         self._by_id = {board.id: self.attached[board.name] for board in site.boards}
         self._pinned = {board.port: board for board in site.boards if board.port}
         self._plans = plans
-        self._taken = dict(taken)
+        self._committed = dict(taken)
+        self._expected = dict(taken)  # beyond that: taken, and not yet on disk
         self._cables: dict[str, _Cable] = {}
 
     def opened(self, port: str, now_s: float) -> None:
@@ -129,7 +132,7 @@ class Boards:
 
     def committed(self, board: str, boot: str, next_record: int) -> None:
         """The records before `next_record` are on disk: the board may free them."""
-        self._taken[board, boot] = next_record
+        self._committed[board, boot] = next_record
         attached = self.attached[board]
         if attached.port is not None and attached.boot == boot:
             self.out.append((attached.port, self._cables[attached.port].end.ack(next_record)))
@@ -230,12 +233,14 @@ class Boards:
             self._detach(self._cables[attached.port])
         name = attached.board.name
         if attached.boot != hello.boot:
+            self._take_early(attached)
             attached.timebase = Timebase(now_s)
         attached.port = port
         attached.boot = hello.boot
         attached.firmware = hello.firmware
         cable.board = attached
-        cable.end.adopt(hello.boot, self._taken.get((name, hello.boot), 0))
+        known = (name, hello.boot)
+        cable.end.adopt(hello.boot, self._expected.get(known, 0), self._committed.get(known, 0))
         if attached.timebase is not None:
             attached.timebase.due_s = now_s
         self._note(
@@ -262,14 +267,22 @@ class Boards:
 
     def _records(self, port: str, cable: _Cable, records: Records, now_s: float) -> None:
         attached = cable.board
-        if attached is None:
+        if attached is None or attached.timebase is None:
             return
         attached.heard_s = now_s
         self.out.append((port, cable.end.ack()))
         if records.records or records.lost:
-            self.events.append(
-                Taken(attached.board.name, records.boot, records.records, cable.end.expected, records.lost)
-            )
+            attached.early.append(records)
+            self._expected[attached.board.name, records.boot] = cable.end.expected
+        if attached.timebase.is_heard:
+            self._take_early(attached)
+
+    def _take_early(self, attached: Attached) -> None:
+        clock = UNSYNCED if attached.timebase is None else attached.timebase.clock
+        for each in attached.early:
+            next_record = each.first + len(each.records)
+            self.events.append(Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock))
+        attached.early.clear()
 
     def _pong(self, cable: _Cable, pong: Pong, now_s: float, wall_ms: float, trusted: bool) -> None:
         attached = cable.board
@@ -282,6 +295,7 @@ class Boards:
         if attached.timebase.pong(pong.uptime_ms, cable.pinged_s, now_s, wall_ms, trusted):
             clock = attached.timebase.clock
             self.events.append(ClockChanged(attached.board.name, pong.boot, pong.uptime_ms, clock))
+        self._take_early(attached)
         cable.pinged_s = None
 
     def _send_plan(self, port: str, cable: _Cable, plan: BoardPlan, now_s: float) -> None:

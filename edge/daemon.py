@@ -33,7 +33,6 @@ from edge.pipeline import Pipeline
 from edge.planning import compile_board, from_json, to_json
 from edge.serial_port import SerialPort, candidates
 from edge.store import Store, StoreFault
-from edge.timebase import UNSYNCED
 from protocols import model
 from protocols.feeds import json_feed
 from protocols.model import Destination, Site
@@ -290,9 +289,7 @@ class Daemon:
         events, self._boards.events = self._boards.events, []
         for event in events:
             if isinstance(event, Taken):
-                timebase = self._boards.attached[event.board].timebase
-                clock = timebase.clock if timebase is not None else UNSYNCED
-                self._pipeline.take(event, clock, now_s)
+                self._pipeline.take(event, now_s)
             elif isinstance(event, ClockChanged):
                 self._pipeline.clock_changed(event.board, event.boot, event.uptime_ms, event.clock, now_s)
             elif isinstance(event, Noted):

@@ -145,8 +145,8 @@ class Pipeline:
         payload = json_feed.birth(self.gateway, self.epoch, seq, self.birth, content)
         self._event(Message("event", seq, "birth", self.birth, payload, None), now_s)
 
-    def take(self, taken: Taken, clock: Clock, now_s: float) -> None:
-        """Records of a board, in order, read by `clock`.
+    def take(self, taken: Taken, now_s: float) -> None:
+        """Records of a board, in order.
 
         Samples that fit no known plan, and those that are gone, become a gap. What came without a sample counts as
         taken with the next one, so that a gap that is yet to be told is not forgotten by a restart.
@@ -161,15 +161,16 @@ class Pipeline:
             return
         if self._close_s is None:
             self._close_s = now_s + BATCH_S
+        clock = taken.clock
         times = [link.get_u28(body, 2) * 1000 + link.get_u16(body, 6) for _generation, _kind, body in samples]
-        self._tell_missing(taken, clock, times[0], now_s)
+        self._tell_missing(taken, times[0], now_s)
         unknown: list[int] = []
         for uptime_ms, (generation, _kind, body) in zip(times, samples, strict=True):
             read = self._read(taken.board, generation, body)
             if read is None:
                 unknown.append(uptime_ms)
             else:
-                self._sample(taken, *read, clock, uptime_ms, body, now_s)
+                self._sample(taken, *read, uptime_ms, body, now_s)
         if unknown:
             self.refused_samples += len(unknown)
             quality = _quality(taken.board, taken.boot, clock)
@@ -189,8 +190,9 @@ class Pipeline:
             return None
         return meaning.birth, read
 
-    def _tell_missing(self, taken: Taken, clock: Clock, first_ms: int, now_s: float) -> None:
+    def _tell_missing(self, taken: Taken, first_ms: int, now_s: float) -> None:
         """The gap before the sample of uptime `first_ms`, if there is one."""
+        clock = taken.clock
         newest = self._newest.get(taken.board)
         lost = self._lost.pop(taken.board)
         polls: int | None = lost
@@ -302,10 +304,9 @@ class Pipeline:
         self._events.append(message)
         self._close_s = now_s  # an event closes the batch
 
-    def _sample(
-        self, taken: Taken, birth: str, read: _Read, clock: Clock, uptime_ms: int, body: bytes, now_s: float
-    ) -> None:
+    def _sample(self, taken: Taken, birth: str, read: _Read, uptime_ms: int, body: bytes, now_s: float) -> None:
         self.samples += 1
+        clock = taken.clock
         outcome = body[1]
         utc_ms = clock.utc_ms(uptime_ms)
         self._count(read.unit, outcome, utc_ms)

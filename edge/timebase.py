@@ -56,6 +56,11 @@ class Timebase:
         self._anchors: list[_Ping] = []  # the best of each full window, for the drift
         self._synced_s: float | None = None  # when the wall clock was last trusted
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a ping was ever answered."""
+        return self._pings > 0
+
     def pinged(self, now_s: float) -> None:
         """A ping went out; another one follows if this is lost."""
         self.due_s = now_s + LOST_PING_S

@@ -134,12 +134,15 @@ class EdgeEnd:
                 self._chunk(piece, events)
         return events
 
-    def adopt(self, boot, next_expected):
-        """Edge only. Take this boot's records from number `next_expected` (unwrapped; it is committed up to there)."""
+    def adopt(self, boot, expected, committed=None):
+        """Edge only. Take this boot's records from number `expected` on; those before `committed` are on disk.
+
+        Both numbers are unwrapped. Without `committed` it is all that was taken.
+        """
         self.boot = boot
         self._boot_bytes = bytes(int(boot[i : i + 2], 16) for i in range(0, 8, 2))
-        self.expected = next_expected
-        self.committed = next_expected
+        self.expected = expected
+        self.committed = expected if committed is None else committed
         self._command_frame = b""
 
     def forget(self):

@@ -73,6 +73,11 @@ class FakeBoard:
         self.end.answer(link.DONE)
 
 
+def is_ping(frame: bytes) -> bool:
+    body = bytearray(frame[1:-1])
+    return link.deframe(body, len(body)) > 0 and body[0] == link.PING
+
+
 class World:
     """Boards, cables and the policy; `cables` says which board is at which port."""
 
@@ -83,6 +88,8 @@ class World:
         self.taken: list[Taken] = []
         self.notes: list[str] = []
         self.clocks: list[ClockChanged] = []
+        self.loses_pings = 0  # so many of the next
+        self.commits_late = False  # not at once, but when the test says so
         for port in cables:
             self.boards.opened(port, 0.0)
 
@@ -91,7 +98,9 @@ class World:
             self.now_ms += 1
             now_s = self.now_ms / 1000
             for port, data in self.boards.out:
-                if port in self.cables:
+                if self.loses_pings and is_ping(data):
+                    self.loses_pings -= 1
+                elif port in self.cables:
                     self.cables[port].end.feed(data, len(data), self.now_ms)
             self.boards.out.clear()
             for port, board in list(self.cables.items()):
@@ -108,7 +117,8 @@ class World:
         for event in self.boards.events:
             if isinstance(event, Taken):
                 self.taken.append(event)
-                self.boards.committed(event.board, event.boot, event.next_record)
+                if not self.commits_late:
+                    self.boards.committed(event.board, event.boot, event.next_record)
             elif isinstance(event, Noted):
                 self.notes.append(event.text)
             else:
@@ -176,6 +186,49 @@ def test_swapped_cables_of_free_ports_follow_the_board() -> None:
     assert world.samples("cab1") == list(range(30))
     assert world.samples("cab2") == []
     assert sum(taken.lost for taken in world.taken) == 0
+
+
+def test_what_was_taken_and_is_not_yet_on_disk_is_not_taken_again_through_another_port() -> None:
+    one, other = two()
+    world = World(FREE_SITE, {"/dev/a": one, "/dev/b": other})
+    world.commits_late = True
+    for i in range(30):
+        if i == 10:
+            world.cables = {"/dev/a": other, "/dev/b": one}
+        one.sample(world.now_ms)
+        world.run(100)
+    world.run(5000)
+    assert world.samples("cab1") == list(range(30))
+    assert one.recorder.oldest == 0  # nothing is on disk, so the board keeps it all
+    world.boards.committed("cab1", "01010101", world.taken[-1].next_record)
+    world.run(10)
+    assert one.recorder.oldest == one.recorder.next == world.taken[-1].next_record
+
+
+def test_samples_wait_for_the_first_pong_and_so_have_a_time() -> None:
+    one, _other = two()
+    for _ in range(5):
+        one.sample(0)
+    world = World(SITE, {"/dev/a": one})
+    world.loses_pings = 2
+    world.run(1500)
+    assert world.taken == [] and one.recorder.unsent_bytes == 0
+    world.run(4000)
+    assert world.samples("cab1") == list(range(5))
+    assert {taken.clock.kind for taken in world.taken} == {"synced"}
+
+
+def test_samples_that_wait_for_a_pong_of_a_board_that_restarts_are_taken_all_the_same() -> None:
+    one, _other = two()
+    one.sample(0)
+    world = World(SITE, {"/dev/a": one})
+    world.loses_pings = 1
+    world.run(1000)
+    again = FakeBoard("esp32-one", b"\4\4\4\4")
+    world.cables = {"/dev/a": again}
+    world.run(5000)
+    (taken,) = world.taken
+    assert (taken.boot, taken.clock.kind, world.samples("cab1")) == ("01010101", "unsynced", [0])
 
 
 def test_a_board_of_another_site_is_refused_once_and_gets_no_plan() -> None:

@@ -80,7 +80,7 @@ class World:
     ) -> None:
         for board, record in samples:
             self.numbers[board] += 1 + lost
-            self.pipeline.take(Taken(board, boot, [record], self.numbers[board], lost), clock, 0.0)
+            self.pipeline.take(Taken(board, boot, [record], self.numbers[board], lost, clock), 0.0)
             lost = 0
 
     def close(self) -> list[Batch]:
