@@ -65,11 +65,13 @@ class Receiver:
         self._has_session = self._is_named
         self._is_open = False
         self._retry_s = 0.0
+        self._handed_over: list[tuple[int, int]] = []  # message id and QoS of what the broker still keeps
         self._client = client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=session or f"tankgate-listen-{secrets.token_hex(6)}",
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
+            manual_ack=True,
         )
         if is_tls:
             client.tls_set_context(ssl.create_default_context())
@@ -79,9 +81,13 @@ class Receiver:
         client.on_message = self._message
 
     def work(self, timeout_s: float) -> None:
-        """Connect where that is due, and take what comes; returns after the first of it, or after `timeout_s`."""
+        """Connect where that is due, and take what comes; returns after the first of it, or after `timeout_s`.
+
+        By calling again the caller says that it is done with what was handed over: only then the broker may forget it.
+        """
         now_s = time.monotonic()
         if self._is_open:
+            self._acknowledge()
             self._is_open = self._client.loop(timeout_s) == MQTT_ERR_SUCCESS
             if not self._is_open:
                 self._retry_s = time.monotonic() + RETRY_S
@@ -91,10 +97,15 @@ class Receiver:
             self._connect()
 
     def close(self) -> None:
-        """Leave. The broker forgets a session without a name."""
+        """Leave. The broker forgets a session without a name, and sends again what was not acknowledged of a named."""
         properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = NAMED_EXPIRY_S if self._is_named else 0
         self._client.disconnect(properties=properties)
+
+    def _acknowledge(self) -> None:
+        for message_id, qos in self._handed_over:
+            self._client.ack(message_id, qos)
+        self._handed_over.clear()
 
     def _connect(self) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -114,6 +125,7 @@ class Receiver:
     def _connected(
         self, client: Client, _userdata: None, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
+        self._handed_over.clear()  # the broker sends it again
         if reason.is_failure:
             self.problem = str(reason)
         else:
@@ -152,3 +164,4 @@ class Receiver:
             self._seen[stream].add(seq, seq)
         received_ms = time.time_ns() // 1_000_000
         self._on_message(Received(received_ms, message.topic, message.retain, payload, is_duplicate))
+        self._handed_over.append((message.mid, message.qos))

@@ -71,6 +71,18 @@ def test_what_came_before_is_marked(broker):
     assert abs(district.came[0].received_ms - time.time() * 1000) < 60_000
 
 
+def test_what_a_killed_receiver_had_not_yet_dealt_with_comes_again(broker):
+    killed = District(broker.port, session="district").connected()
+    publish(broker, data(1))
+    killed.work_until(lambda: killed.came)
+    killed.receiver.work(0.05)  # it is done with the first
+    publish(broker, data(2))
+    killed.work_until(lambda: len(killed.came) == 2)
+    again = District(broker.port, session="district").connected()
+    again.work_until(lambda: again.came)
+    assert again.numbers() == [(2, False)]
+
+
 def test_only_the_gateway_that_was_asked_for(broker):
     district = District(broker.port, "jt-0043").connected()
     publish(broker, data(1), data(7, gateway="jt-0043"))
