@@ -9,6 +9,7 @@ their profiles give them. Must never promise what only the quick end of a span h
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
+from math import ceil
 from typing import NamedTuple
 
 from edge.pipeline import BATCH_S
@@ -294,7 +295,7 @@ def judge(site: Site, told: Forecast, toml_file: str, sheet_file: str) -> tuple[
     for point in told.points:
         if point.reachable_ms.at_once > point.asked_ms:
             text = _("bus {bus} reaches {reachable:.2f} s at best. Ask for less, or move units to another bus.")
-            text = text.format(bus=point.bus, reachable=point.reachable_ms.at_once / 1000)
+            text = text.format(bus=point.bus, reachable=ceil(point.reachable_ms.at_once / 10) / 100)
             asked, name = f"{point.asked_ms / 1000:g}", point.point
             if point.has_limits:
                 problems.append(Problem("E-PER-001", sheet_file, "period_s", asked, text, point=name))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from gettext import gettext as _
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ def _span(span: Span, form: str) -> str:
     return at_once if at_once == slowest else f"{at_once}-{slowest}"
 
 
-def _seconds(span: Span, form: str) -> str:
-    return _("{n} s").format(n=_span(Span(span.at_once / 1000, span.slowest / 1000), form))
+def _seconds(span_ms: Span, form: str, step_ms: int) -> str:
+    """Whole steps, rounded up: nothing is promised sooner than computed."""
+    at_once_s, slowest_s = (ceil(round(end_ms / step_ms, 6)) * step_ms / 1000 for end_ms in span_ms)
+    return _("{n} s").format(n=_span(Span(at_once_s, slowest_s), form))
 
 
 def _period(asked_ms: int, reachable_ms: Span) -> str:
-    return "{} → {}".format(_("{n} s").format(n=f"{asked_ms / 1000:g}"), _seconds(reachable_ms, ".3g"))
+    return "{} → {}".format(_("{n} s").format(n=f"{asked_ms / 1000:g}"), _seconds(reachable_ms, "g", 10))
 
 
 def _bus_row(bus: BusForecast) -> list[object]:
@@ -49,7 +52,7 @@ def _bus_row(bus: BusForecast) -> list[object]:
         f"{_span(bus.load_pct, '.0f')} %",
         f"{_span(bus.longest_ms, '.0f')} ms",
         "\n".join(_period(period.asked_ms, period.reachable_ms) for period in bus.periods),
-        "\n".join(_seconds(period.worst_ms, ".1f") for period in bus.periods),
+        "\n".join(_seconds(period.worst_ms, ".1f", 100) for period in bus.periods),
     ]
 
 
@@ -61,7 +64,7 @@ def _board_row(board: BoardForecast) -> list[object]:
 
 def _point_row(point: PointForecast) -> list[object]:
     period = _period(point.asked_ms, point.reachable_ms)
-    return [point.point, point.bus, point.unit_id, period, _seconds(point.worst_ms, ".1f")]
+    return [point.point, point.bus, point.unit_id, period, _seconds(point.worst_ms, ".1f", 100)]
 
 
 def _tables(told: Forecast, with_points: bool) -> Iterable[Table]:

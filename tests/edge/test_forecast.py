@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from edge.config import load_site
-from edge.forecast import RING_BYTES, Forecast, Span, forecast, judge
-from edge.planning import BoardPlan, compile_board
-from hil_tests.bench import sheet
+from edge.forecast import RING_BYTES, Forecast, Span, forecast, judge, transaction_ms
+from edge.planning import BoardPlan, PlannedRead, compile_board
+from hil_tests.bench import line, sheet
 from hil_tests.bench.bench import make_units
-from hil_tests.bench.line import Line
 from hil_tests.bench.units import SILENT
 from poller import Poller
 from protocols import link
-from protocols.model import Site
+from protocols.model import Line, Site
+from protocols.profile import Read
 from protocols.ticks import Uptime
 from recorder import Recorder
 
@@ -47,6 +47,25 @@ def with_points(site: Site, **changes: object) -> Site:
 
 def codes(problems: Iterable[object]) -> list[str]:
     return [str(problem).split()[-1] for problem in problems]
+
+
+# (13 + 2n) characters, twice 3.5 characters or 1.75 ms of silence; ct = bits / baud.
+TRANSACTIONS = [
+    ("9600 8N1", 3, 1, 22.92),  # 22 ct of 1.0417 ms
+    ("9600 8E1", 3, 10, 45.83),  # 40 ct of 1.1458 ms
+    ("19200 8N1", 4, 2, 12.5),  # 24 ct of 0.5208 ms
+    ("115200 8N1", 3, 10, 6.365),  # 33 ct of 0.0868 ms, and 3.5 ms
+    ("115200 8N2", 3, 20, 8.561),  # 53 ct of 0.0955 ms, and 3.5 ms
+    ("9600 8N1", 1, 16, 22.92),  # 16 coils are two bytes, as one register is
+    ("9600 8N1", 2, 17, 23.96),  # 17 inputs are three
+]
+
+
+@pytest.mark.parametrize(("settings", "function_code", "count", "expected_ms"), TRANSACTIONS)
+def test_one_poll_on_the_wire(settings: str, function_code: int, count: int, expected_ms: float) -> None:
+    planned = PlannedRead("bus", 1, Read(function_code, 0, count, ()), 1000, False, "profile")
+    assert transaction_ms(Line.parse(settings), planned, 0) == pytest.approx(expected_ms, abs=0.005)
+    assert transaction_ms(Line.parse(settings), planned, 30) == pytest.approx(expected_ms + 30, abs=0.005)
 
 
 def test_the_three_buses_of_the_example(site: Site) -> None:
@@ -102,6 +121,21 @@ def test_the_worst_wait_from_change_to_publication(site: Site) -> None:
 
     assert worst(told_of(site)) == pytest.approx((2538.54, 5257.29), abs=0.01)
     assert worst(told_of(with_points(site, urgent=True))) == pytest.approx((1438.54, 4157.29), abs=0.01)
+
+
+def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(site: Site) -> None:
+    """Spacing 400 ms; two reads of one register, 22 ct = 22.92 ms each, time-out 300 ms.
+
+    1000 + 2 x 22.92 + 400 for the other read + 400 for the retry + 1100 = 2945.83 ms.
+    """
+    points = tuple(
+        dataclasses.replace(point, period_ms=1000 if point.point == "TK102.temp" else 5000)
+        for point in site.points
+        if point.point in ("TK101.temp", "TK102.temp")
+    )
+    slow = dataclasses.replace(site.profiles["adam-4017p"], spacing_ms=400)
+    told = told_of(dataclasses.replace(site, points=points, profiles={slow.name: slow}))
+    assert told.points[1].worst_ms.at_once == pytest.approx(2945.83, abs=0.01)
 
 
 def test_ring_and_link_of_the_boards(site: Site) -> None:
@@ -217,7 +251,7 @@ class VirtualBus:
             part = first_byte * allowed_ms / 1000 / unit.first_byte_s  # how much slower than the bench has it
             unit.profile = dataclasses.replace(unit.profile, timeout_ms=allowed_ms * part)
             assert unit.first_byte_s == pytest.approx(first_byte * allowed_ms / 1000)
-        self.line = Line(name, bus.line, units, lambda point, at_s: 0.0)
+        self.line = line.Line(name, bus.line, units, lambda point, at_s: 0.0)
         self.poller = Poller(self.plan.plan, index, Recorder(bytearray(60000)), 0, 0)
         self.uptime = Uptime(0)
         self.asked_s: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # by unit id and address
