@@ -117,7 +117,11 @@ class CuttablePath:
                 if listener is not self._listener or listener.fileno() < 0:
                     near.close()
                     return
-                far = socket.create_connection((HOST, self._target_port))
+                try:
+                    far = socket.create_connection((HOST, self._target_port))
+                except ConnectionRefusedError:  # the broker is away
+                    near.close()
+                    continue
                 self._open |= {near, far}
             self._start(self._pump, near, far)
             self._start(self._pump, far, near)

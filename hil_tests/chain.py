@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from hil_tests.bench.bench import Bench
 from hil_tests.bench.ledger import Figures
 from hil_tests.bench.line import Exchange
 from hil_tests.broker import HOST, Broker, CuttablePath
+from hil_tests.mosquitto import Mosquitto
 from protocols import model
 
 SITE = Path(__file__).parent / "site"
@@ -47,12 +49,16 @@ class Received:
 class Chain:
     """Start the parts in the order of the methods; then call `step` all the time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, session: str | None = None) -> None:
+        """With a `session` the broker keeps what comes while the district's receiver is away."""
         self.directory = directory
+        self._session = ["--session", session] if session else []
         self.birth: dict[str, Any] | None = None
+        self.is_online: bool | None = None  # the gateway, by its link document
         self.latest: dict[str, Received] = {}
         self.arrivals: deque[int] = deque(maxlen=20_000)  # when the received readings had been measured
         self.records: Counter[str] = Counter()  # what the district received, by kind
+        self.gaps: list[dict[str, Any]] = []  # the gap records among them
         self.answered = 0  # polls that a sensor answered well
         self.damaged = 0  # polls that came to nothing, or to a reply that no CRC fits
         self.status: dict[str, Any] = {}  # of the running gateway; empty while none answers
@@ -66,32 +72,37 @@ class Chain:
 
     # --- starting and stopping ------------------------------------------------------------------------------
 
-    def start_broker(self) -> None:
+    def start_broker(self, kind: type[Broker] | type[Mosquitto] = Broker) -> None:
         """The broker, and the path to it that can be cut."""
-        self.broker = Broker(self.directory)
+        self.broker = kind(self.directory)
         self._to_stop.callback(self.broker.close)
         self.path = CuttablePath(self.broker.port)
 
     def start_district(self) -> None:
         """The receiver, straight at the broker; OSError where it has not subscribed in SUBSCRIBED_S."""
-        url = f"mqtt://{HOST}:{self.broker.port}"
-        with self.log("district").open("ab") as log:
-            district = subprocess.Popen(
-                [sys.executable, "-m", "edge", "listen", url, "--json"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"LANGUAGE": "en"},  # what it says goes to the log only, and is read below
-            )
-        self._processes["district"] = district
+        district = self.resume_district()
         self._to_stop.callback(self._stop, "district")
-        threading.Thread(target=self._listen, args=(district,), daemon=True).start()
         until_s = time.monotonic() + SUBSCRIBED_S
         while "Connected" not in (said := self.log("district").read_text(encoding="utf-8")):
             # What is published before somebody has subscribed, the broker throws away.
             if district.poll() is not None or time.monotonic() > until_s:
                 raise OSError(f"district: {said}")
             time.sleep(0.05)
+
+    def resume_district(self) -> subprocess.Popen[bytes]:
+        """The receiver again; what came meanwhile waits in its session."""
+        url = f"mqtt://{HOST}:{self.broker.port}"
+        with self.log("district").open("ab") as log:
+            district = subprocess.Popen(
+                [sys.executable, "-m", "edge", "listen", url, "--json", *self._session],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"LANGUAGE": "en"},  # what it says goes to the log only, and is read above
+            )
+        self._processes["district"] = district
+        threading.Thread(target=self._listen, args=(district,), daemon=True).start()
+        return district
 
     def start_boards(self) -> None:
         """The plant, its lines and its boards."""
@@ -117,15 +128,31 @@ class Chain:
 
     def kill_gateway(self) -> None:
         """kill -9: nothing is put in order."""
-        self._samples_before = self.stored
-        self.status = {}
-        self._processes["gateway"].kill()
-        self._processes.pop("gateway").wait()
+        self._end_gateway(signal.SIGKILL)
+
+    def stop_gateway(self) -> int:
+        """SIGTERM, and its exit code; the bench works on meanwhile."""
+        return self._end_gateway(signal.SIGTERM)
+
+    def kill_district(self) -> None:
+        """kill -9; what it had said is taken."""
+        district = self._processes.pop("district")
+        district.kill()
+        district.wait()
 
     def close(self) -> None:
         """Stop whatever was started, the gateway first."""
         self._is_closed.set()
         self._to_stop.close()
+
+    def _end_gateway(self, how: signal.Signals) -> int:
+        self._samples_before = self.stored
+        gateway = self._processes.pop("gateway")
+        self.status = {}
+        gateway.send_signal(how)
+        while (code := gateway.poll()) is None:
+            self.step(0.005)
+        return code
 
     def _stop(self, name: str) -> None:
         process = self._processes.pop(name, None)
@@ -205,9 +232,13 @@ class Chain:
         kind = payload["schema"].split("/")[1]
         if kind == "birth":
             self.birth = dict(payload)
+        elif kind == "link":
+            self.is_online = payload["online"]
         if is_duplicate:
             return
         self.records[kind] += 1
+        if kind == "gap":
+            self.gaps.append(dict(payload))
         if kind != "data":
             return
         for point, dt_ms, value, *rest in payload["rows"]:
@@ -229,7 +260,8 @@ class Chain:
     def _listen(self, district: subprocess.Popen[bytes]) -> None:
         assert district.stdout is not None
         for line in district.stdout:
-            self._messages.put(json.loads(line))
+            if line.endswith(b"\n"):  # the last one of a killed program may be half a line
+                self._messages.put(json.loads(line))
 
     def _watch(self) -> None:
         while not self._is_closed.wait(STATUS_S):

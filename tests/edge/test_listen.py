@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from hil_tests.mosquitto import Mosquitto
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
-from tests.edge.mosquitto import DEADLINE_S, Mosquitto, publish
+from tests.edge.mosquitto import DEADLINE_S, publish
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "protocols" / "feeds" / "golden" / "valid"
@@ -158,7 +159,7 @@ def test_check_without_jsonschema_says_what_to_install(tmp_path):
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     mosquitto = Mosquitto(tmp_path, "allow_anonymous true")
     yield mosquitto
-    mosquitto.stop()
+    mosquitto.close()
 
 
 def send(broker: Mosquitto, *messages: tuple[str, bytes]) -> None:

@@ -16,8 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge import northbound as northbound_module
 from edge.northbound import Northbound
+from hil_tests.mosquitto import Mosquitto
 from protocols.model import Destination
-from tests.edge.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -90,7 +90,7 @@ def broker(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
 
     yield start
     for each in started:
-        each.stop()
+        each.close()
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_broker_that_comes_back_is_found_again(broker, gateway) -> None:
     running = broker()
     client = gateway(running.port)
     client.until("connected")
-    running.stop()
+    running.kill()
     assert client.until("disconnected")[1]
     # Given while nobody listens: dropped here, `forward` sends it again.
     client.northbound.publish(DATA, b"1")

@@ -11,9 +11,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge import receiver as receiver_module
 from edge.receiver import Received, Receiver
 from hil_tests.broker import CuttablePath
+from hil_tests.mosquitto import Mosquitto
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
-from tests.edge.mosquitto import Mosquitto, publish, until
+from tests.edge.mosquitto import publish, until
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -25,7 +26,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto
     """Its settings are the parameter of the test."""
     mosquitto = Mosquitto(tmp_path, getattr(request, "param", "allow_anonymous true"))
     yield mosquitto
-    mosquitto.stop()
+    mosquitto.close()
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,7 @@ def test_a_broker_that_restarts_is_found_again(broker):
     district = District(broker.port).connected()
     publish(broker, data(1))
     district.work_until(lambda: district.came)
-    broker.stop()
+    broker.kill()
     district.work_until(lambda: district.receiver.problem is not None)
     broker.start()
     district.connected()
@@ -166,7 +167,7 @@ def test_without_a_name_nothing_is_left_behind(broker):
 
 
 def test_no_broker_is_said(broker):
-    broker.stop()
+    broker.kill()
     district = District(broker.port)
     district.work_until(lambda: district.receiver.problem == "Connection refused")
 
