@@ -15,9 +15,9 @@ from hil_tests.bench import bus as bench_bus
 from hil_tests.bench.capture import Exchange, exchanges
 from hil_tests.bench.line import Line
 from hil_tests.bench.units import Answer
+from hil_tests.mosquitto import Mosquitto
 from hil_tests.small_site import Bus, Reading, SmallSite
 from protocols import modbus, modbus_edge, model, profile
-from tests.edge.mosquitto import Mosquitto
 
 TRACES = Path(__file__).parent / "traces"
 CAPTURES = {
@@ -239,7 +239,7 @@ class Recorded:
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(tmp_path, "allow_anonymous true")
     yield broker
-    broker.stop()
+    broker.close()
 
 
 @pytest.mark.needs("mosquitto", "micropython")

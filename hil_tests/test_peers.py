@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hil_tests.bench.board import Cable
+from hil_tests.mosquitto import Mosquitto
 from hil_tests.small_site import Bus, Reading, SmallSite
 from protocols import model
-from tests.edge.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.needs("mosquitto", "micropython")
 
@@ -116,7 +116,7 @@ POINTS = "point,name,area,bus,unit_id,profile,channel,unit,period_s\n" + "".join
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(tmp_path, "allow_anonymous true")
     yield broker
-    broker.stop()
+    broker.close()
 
 
 @pytest.fixture
