@@ -183,10 +183,10 @@ class Pipeline:
     def _read(self, board: str, generation: int, body: bytes) -> tuple[str, _Read] | None:
         """Birth and read that a sample belongs to; None where no plan that is known gives such a sample."""
         meaning = self._meanings.get((board, generation))
-        if meaning is None or body[0] >= len(meaning.reads) or body[1] > modbus.EXCEPTION:
+        if meaning is None or body[0] >= len(meaning.reads) or body[1] & 15 > modbus.EXCEPTION:
             return None
         read = meaning.reads[body[0]]
-        if body[1] == modbus.OK and len(body) != link.SAMPLE_HEAD_BYTES + read.data_bytes:
+        if body[1] & 15 == modbus.OK and len(body) != link.SAMPLE_HEAD_BYTES + read.data_bytes:
             return None
         return meaning.birth, read
 
@@ -307,13 +307,14 @@ class Pipeline:
     def _sample(self, taken: Taken, birth: str, read: _Read, uptime_ms: int, body: bytes, now_s: float) -> None:
         self.samples += 1
         clock = taken.clock
-        outcome = body[1]
+        outcome = body[1] & 15
         utc_ms = clock.utc_ms(uptime_ms)
         self._count(read.unit, outcome, utc_ms)
         if outcome == modbus.OK:
             readings = read.decoder.decode(_registers(body, read.bits))
         else:
-            readings = read.decoder.failed(outcome, body[8] if outcome == modbus.EXCEPTION and len(body) > 8 else 0)
+            code = body[link.SAMPLE_HEAD_BYTES] if outcome == modbus.EXCEPTION and len(body) > link.SAMPLE_HEAD_BYTES else 0
+            readings = read.decoder.failed(outcome, code)
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         moment_ms = uptime_ms if utc_ms is None else utc_ms

@@ -240,7 +240,7 @@ class Poller:
         else:
             start = 0
             count = min(transaction.reply_bytes, FAILED_MAX_BYTES)
-        self._recorder.sample(read, outcome, uptime, buf, start, count, urgent, now_ms)
+        self._recorder.sample(read, outcome, 0, uptime, buf, start, count, urgent, now_ms)
 
     def _reschedule(self, read, now_ms):
         """The next due time keeps the phase; periods that are over already are counted, never caught up."""

@@ -5,7 +5,7 @@ Owns the ring's bytes and three places in it: the oldest record held, the first 
 Must never look at a clock, and allocates nothing after its construction. Record numbers count modulo 2^28.
 """
 
-from protocols.link import PLAN, SAMPLE, SAMPLE_HEAD_BYTES
+from protocols.link import COUNTS, PLAN, SAMPLE, SAMPLE_HEAD_BYTES, put_u16, put_u28
 from protocols.ticks import diff
 
 _RECORD_HEAD_BYTES = 2  # length of the body, kind
@@ -35,52 +35,58 @@ class Recorder:
         self._ack = 0
         self._ack_generation = 0
         self._send = 0
+        self._body = bytearray(SAMPLE_HEAD_BYTES)
 
     def used_percent(self):
         """How full the ring is."""
         return self._used // (self.size // 100)
 
-    def sample(self, read, outcome, uptime, buf, start, count, urgent, now_ms):
+    def sample(self, read, outcome, reply_ms, uptime, buf, start, count, urgent, now_ms):
         """The outcome of one poll, with the `count` bytes of `buf` that belong to it."""
+        body = self._body
+        body[0] = read
+        body[1] = outcome
+        put_u16(body, put_u16(body, put_u28(body, 2, uptime.s), uptime.ms), reply_ms)
         self._begin(SAMPLE, SAMPLE_HEAD_BYTES + count, now_ms)
-        self._put(read)
-        self._put(outcome)
-        s = uptime.s
-        self._put(s & 0xFF)
-        self._put(s >> 8 & 0xFF)
-        self._put(s >> 16 & 0xFF)
-        self._put(s >> 24 & 0x0F)
-        self._put(uptime.ms & 0xFF)
-        self._put(uptime.ms >> 8)
-        i = start
-        while i < start + count:
-            self._put(buf[i])
-            i += 1
+        self._append(body, 0, SAMPLE_HEAD_BYTES)
+        self._append(buf, start, count)
+        if urgent:
+            self.urgent = True
+
+    def counts(self, body, length, urgent, now_ms):
+        """How a bus fared: body[:length] as link.COUNTS lays it down."""
+        self._begin(COUNTS, length, now_ms)
+        self._append(body, 0, length)
         if urgent:
             self.urgent = True
 
     def plan(self, generation, now_ms):
         """From the next record on, samples are taken under this generation."""
         self._begin(PLAN, 2, now_ms)
-        self._put(generation & 0xFF)
-        self._put(generation >> 8)
+        put_u16(self._body, 0, generation)
+        self._append(self._body, 0, 2)
         self.generation = generation
         self.urgent = True
 
     def take(self, out, at, end, now_ms):
         """Copy whole records that are due to be sent into out[at:end]; the offset after them."""
         while self.unsent_bytes:
-            length = 2 + self._at(self._send, 0)
+            place = self._send
+            length = 2 + self._at(place, 0)
             if at + length > end:
                 break
-            i = 0
-            while i < length:
-                out[at + i] = self._at(self._send, i)
-                i += 1
-            at += length
-            if self._at(self._send, 1) == PLAN:
-                self.send_generation = self._plan_at(self._send)
-            self._send = self._step(self._send, length)
+            if self._at(place, 1) == PLAN:
+                self.send_generation = self._plan_at(place)
+            ring = self.ring
+            size = self.size
+            until = at + length
+            while at < until:
+                out[at] = ring[place]
+                at += 1
+                place += 1
+                if place == size:
+                    place = 0
+            self._send = place
             self.send_number = self.send_number + 1 & 0x0FFFFFFF
             self.unsent_bytes -= length
             self.flight_bytes += length
@@ -135,14 +141,24 @@ class Recorder:
         self.unsent_bytes += length + _RECORD_HEAD_BYTES
         self._used += length + _RECORD_HEAD_BYTES
         self.next = self.next + 1 & 0x0FFFFFFF
-        self._put(length)
-        self._put(kind)
+        at = self._head
+        self.ring[at] = length
+        at = self._step(at, 1)
+        self.ring[at] = kind
+        self._head = self._step(at, 1)
 
-    def _put(self, byte):
-        self.ring[self._head] = byte
-        self._head += 1
-        if self._head == self.size:
-            self._head = 0
+    def _append(self, buf, start, count):
+        ring = self.ring
+        size = self.size
+        at = self._head
+        end = start + count
+        while start < end:
+            ring[at] = buf[start]
+            start += 1
+            at += 1
+            if at == size:
+                at = 0
+        self._head = at
 
     def _free_oldest(self):
         length = 2 + self._at(self._tail, 0)

@@ -62,7 +62,7 @@ class Bench:
         elif isinstance(event, Records):
             for generation, kind, body in event.records:
                 if kind == link.SAMPLE:
-                    self.samples.append((generation, body[1], body[link.SAMPLE_HEAD_BYTES :]))
+                    self.samples.append((generation, body[1] & 15, body[link.SAMPLE_HEAD_BYTES :]))
             self.link.write(self.end.ack(self.end.expected))
         elif isinstance(event, Answer):
             self.answers.append(event.result)

@@ -18,14 +18,20 @@ four bytes; a boot is the 32 random bits that a board draws at each start.
            PING    boot[4], token u16
            COMMAND boot[4], command u16, operation, arguments
            WHO     (nothing): say HELLO
-    record SAMPLE  read, outcome, uptime_s u28, ms u16, registers big-endian | exception code | the bytes that came
+    record SAMPLE  read, outcome, uptime_s u28, ms u16, reply_ms u16, then registers big-endian | exception code | the
+                   bytes that came. The outcome's low half is how the poll ended, its high half how the first try did
+                   where there were two, else 0. reply_ms is from the request's end to the reply's first byte; 0 without
+                   a reply, NOT_ASKED where a dead unit's other read was asked in this one's stead
            PLAN    generation u16: records after this one were taken under it
+           COUNTS  bus, state, uptime_s u28, ms u16, span_ms u16, busy_ms u16, overruns u16, foreign requests u16,
+                   stray bytes u16, then for each unit that was late: unit, late replies. Once a minute of each bus, and at
+                   once when its state changes; counts are those of the span, 65535 is also more
 """
 
 from protocols.modbus import crc16
 from protocols.ticks import diff
 
-PROTOCOL = 1
+PROTOCOL = 2
 FRAME_MAX_BYTES = 210
 BODY_MAX_BYTES = 205  # kind, body and CRC
 WINDOW_BYTES = 1600
@@ -41,6 +47,14 @@ WHO = 0x84
 
 SAMPLE = 1
 PLAN = 2
+COUNTS = 3
+
+NOT_ASKED = 0xFFFF  # reply_ms of a sample
+
+# The state of a bus, in COUNTS.
+POLLING = 0
+LISTENING = 1  # before the first request
+OTHER_MASTER = 2  # one was heard: nothing is sent
 
 OLDEST_FIRST = 1  # flag of DATA: the ring holds nothing older than this frame's first record
 
@@ -55,7 +69,8 @@ WRONG_PLAN = 3
 NOT_STORED = 4  # the flash did not take it
 
 CHUNK_MAX_BYTES = 160
-SAMPLE_HEAD_BYTES = 8
+SAMPLE_HEAD_BYTES = 10
+COUNTS_HEAD_BYTES = 18
 FAILED_MAX_BYTES = 64
 
 # Why the board started, in HELLO.

@@ -69,7 +69,7 @@ class Pair:
 
     def sample(self, number):
         body = bytes((number & 0xFF, number >> 8))
-        self.recorder.sample(7, 0, self.uptime, body, 0, 2, 0, self.now_ms)
+        self.recorder.sample(7, 0, 0, self.uptime, body, 0, 2, 0, self.now_ms)
 
     def run(self, ms, commits=True):
         for _ in range(ms):
@@ -106,7 +106,7 @@ class Pair:
             self.others.append(event)
 
     def numbers(self):
-        return [body[8] | body[9] << 8 for _, kind, body in self.got if kind == link.SAMPLE]
+        return [body[10] | body[11] << 8 for _, kind, body in self.got if kind == link.SAMPLE]
 
 
 def ladder():
@@ -195,7 +195,7 @@ def test_full_ring_drops_its_oldest_and_the_edge_knows_how_many():
         pair.sample(number)
         pair.run(10)
     held = pair.recorder.next - pair.recorder.oldest
-    assert held == 1024 // 12
+    assert held == 1024 // 14
     pair.adopts = True
     pair.run(3000)
     assert pair.lost == 200 - held

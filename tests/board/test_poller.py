@@ -90,7 +90,7 @@ class Bus:
                 body = bytes(buf[at + 2 : at + 2 + length])
                 at += 2 + length
                 uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
-                out.append((body[0], body[1], uptime_ms, body[8:]))
+                out.append((body[0], body[1] & 15, uptime_ms, body[10:]))
         return out
 
 

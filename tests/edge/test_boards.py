@@ -53,7 +53,7 @@ class FakeBoard:
         self.refuses = False  # plans
 
     def sample(self, now_ms: int) -> None:
-        self.recorder.sample(0, 0, self.uptime, self.samples.to_bytes(2, "big"), 0, 2, 0, now_ms)
+        self.recorder.sample(0, 0, 0, self.uptime, self.samples.to_bytes(2, "big"), 0, 2, 0, now_ms)
         self.samples += 1
 
     def obey(self, now_ms: int) -> None:
@@ -127,7 +127,7 @@ class World:
 
     def samples(self, board: str) -> list[int]:
         return [
-            int.from_bytes(body[8:10], "big")
+            int.from_bytes(body[10:12], "big")
             for taken in self.taken
             if taken.board == board
             for _generation, kind, body in taken.records

@@ -114,8 +114,8 @@ class Edge:
             self.lost += event.lost
             for _generation, kind, body in event.records:
                 if kind == link.SAMPLE:
-                    self.outcomes[body[1]] += 1
-                    if body[1] == modbus.OK:
+                    self.outcomes[body[1] & 15] += 1
+                    if body[1] & 15 == modbus.OK:
                         self.reads.add(body[0])
             return end.ack(end.expected)
         return b""
