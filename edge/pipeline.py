@@ -313,8 +313,8 @@ class Pipeline:
         if outcome == modbus.OK:
             readings = read.decoder.decode(_registers(body, read.bits))
         else:
-            code = body[link.SAMPLE_HEAD_BYTES] if outcome == modbus.EXCEPTION and len(body) > link.SAMPLE_HEAD_BYTES else 0
-            readings = read.decoder.failed(outcome, code)
+            is_refusal = outcome == modbus.EXCEPTION and len(body) > link.SAMPLE_HEAD_BYTES
+            readings = read.decoder.failed(outcome, body[link.SAMPLE_HEAD_BYTES] if is_refusal else 0)
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         moment_ms = uptime_ms if utc_ms is None else utc_ms

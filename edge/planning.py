@@ -108,7 +108,9 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
         for bus in buses
     ]
     unit_rows = [
-        readplan_edge.encode_unit(index, unit_id, profile.timeout_ms, profile.spacing_ms, profile.late_ms)
+        readplan_edge.encode_unit(
+            index, unit_id, profile.timeout_ms, min(profile.timeout_ms, 50), profile.spacing_ms, profile.late_ms
+        )
         for index, unit_id, profile, _points in units
     ]
     read_rows = [

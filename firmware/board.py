@@ -43,6 +43,7 @@ class UartPort:
     """One UART; with a direction pin, an RS-485 line. It cannot vanish."""
 
     lost = False
+    deaf = False
 
     def __init__(self, uart, baud, line, direction):
         tx, rx, de = PINS[uart]
@@ -56,6 +57,10 @@ class UartPort:
     def wants_reopening(self, now):
         """Never."""
         return False
+
+    def set_deaf(self, deaf):
+        """Whether bytes that come need not end a `wait`."""
+        self.deaf = deaf
 
     def any(self):
         """Whether bytes wait."""
@@ -80,6 +85,7 @@ class ConsolePort:
     """The console as the link, where both UARTs are buses."""
 
     lost = False
+    deaf = False
 
     def __init__(self):
         micropython.kbd_intr(-1)  # byte 3 is data
@@ -123,7 +129,7 @@ def wait(timeout_us):
     while time.ticks_diff(time.ticks_us(), start_us) < timeout_us:
         i = 0
         while i < len(_ports):
-            if _ports[i] is not None and _ports[i].any():
+            if _ports[i] is not None and not _ports[i].deaf and _ports[i].any():
                 return
             i += 1
         time.sleep_us(200)

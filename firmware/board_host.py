@@ -55,20 +55,20 @@ class Port:
         self.lost = True
         self._file = None
         self._writable = None
+        self._deaf = False
         self._reopen_ms = now_ms()
         self.reopen()
 
     def reopen(self):
-        """Open the path again; at most once a second."""
+        """Open the path again; at most once a second. Whether it is open."""
         self._reopen_ms = now_ms() + REOPEN_MS & 0x0FFFFFFF
         if self._file is not None:
-            _readable.unregister(self._file)
             self._file.close()
             self._file = None
         try:
             file = open(self.path, "r+b") if MICROPYTHON else open(self.path, "r+b", buffering=0)
         except OSError:
-            return
+            return False
         fd = file.fileno()
         termios.setraw(fd) if MICROPYTHON else tty.setraw(fd)
         settings = termios.tcgetattr(fd)
@@ -85,6 +85,18 @@ class Port:
                 pass
         self._file = file
         self.lost = False
+        self._deaf = False
+        return True
+
+    def set_deaf(self, deaf):
+        """Whether bytes that come need not end a `wait`."""
+        if deaf != self._deaf and not self.lost:
+            self._deaf = deaf
+            _readable.modify(self._file, 0 if deaf else select.POLLIN)
+
+    def _lose(self):
+        self.lost = True
+        _readable.unregister(self._file)  # a terminal that hung up would end every wait
 
     def wants_reopening(self, now):
         """Whether it is lost and a second has passed since the last try."""
@@ -97,7 +109,7 @@ class Port:
         try:
             return self._file.readinto(buf) or 0
         except OSError:
-            self.lost = True
+            self._lose()
             return 0
 
     def write(self, buf, count):
@@ -111,7 +123,7 @@ class Port:
             elif self._writable.poll(0):
                 self._file.write(memoryview(buf)[:count])
         except OSError:
-            self.lost = True
+            self._lose()
 
 
 _readable = select.poll()

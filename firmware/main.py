@@ -27,6 +27,7 @@ RING = allocate_ring()
 import hashlib  # noqa: E402
 
 import flash  # noqa: E402
+from overheard import Overheard  # noqa: E402
 from poller import Poller  # noqa: E402
 from protocols import link, readplan  # noqa: E402
 from protocols.ticks import Uptime  # noqa: E402
@@ -45,19 +46,22 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
     while True:
         board.feed_watchdog()
         now_ms = board.now_ms()
-        now_us = board.now_us()
         uptime.advance(now_ms)
         if link_port.wants_reopening(now_ms):
             return PORT_LOST
         i = 0
         while i < len(pollers):
-            if ports[i].wants_reopening(now_ms):
+            port = ports[i]
+            poller = pollers[i]
+            if port.wants_reopening(now_ms):
                 return PORT_LOST
-            count = ports[i].read(rx)
-            if count:
-                pollers[i].received(rx, count, board.now_us())
-            if pollers[i].step(now_ms, now_us, uptime):
-                ports[i].write(pollers[i].request, pollers[i].request_bytes)
+            if not poller.is_deaf(board.now_us()):
+                count = port.read(rx)
+                if count:
+                    poller.received(rx, count, now_ms, board.now_us())
+                if poller.step(now_ms, board.now_us(), uptime):
+                    port.write(poller.request, poller.request_bytes)
+                    poller.sent(board.now_us())
             i += 1
         count = link_port.read(rx)
         if count:
@@ -69,9 +73,11 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
             link_port.write(board_end.wire, length)
             continue
         wait_us = board_end.due_ms(now_ms) * 1000
+        now_us = board.now_us()
         i = 0
         while i < len(pollers):
             wait_us = min(wait_us, pollers[i].due_us(now_ms, now_us))
+            ports[i].set_deaf(pollers[i].is_deaf(now_us))
             i += 1
         board.wait(wait_us)
 
@@ -150,6 +156,7 @@ def main():
     rx = bytearray(256)
     ports = []
     pollers = []
+    overheard = {}  # by UART: what is known of a bus's other master outlives a plan
     polled = None  # the digest of the plan that the pollers were built from
     while True:
         if plan.bytes and plan.digest != polled:
@@ -159,8 +166,10 @@ def main():
             gc.collect()
             for bus, port in enumerate(open_buses(plan.bytes)):
                 if port is not None:
+                    uart = plan.bytes[readplan.bus_at(plan.bytes, bus)]
+                    heard = overheard.setdefault(uart, Overheard(board.now_ms()))
                     ports.append(port)
-                    pollers.append(Poller(plan.bytes, bus, recorder, board.now_ms(), board.now_us()))
+                    pollers.append(Poller(plan.bytes, bus, recorder, heard, board.now_ms(), board.now_us()))
             recorder.plan(plan.generation(), board.now_ms())
             board_end.say_hello()
         board.feed_watchdog()  # its first call makes it, and needs the heap
@@ -171,9 +180,11 @@ def main():
         if reason == COMMANDED:
             board_end.answer(plan.obey(board_end.command, board_end.command_bytes))
         else:
-            for port in ports + [link_port]:
-                if port.wants_reopening(board.now_ms()):
-                    port.reopen()
+            if link_port.wants_reopening(board.now_ms()):
+                link_port.reopen()
+            for i, port in enumerate(ports):
+                if port.wants_reopening(board.now_ms()) and port.reopen():
+                    pollers[i].reopened(board.now_ms())
 
 
 if __name__ == "__main__":

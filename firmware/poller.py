@@ -1,73 +1,132 @@
 """What one bus is asked next, when to give up on an answer, and when to probe a unit that is dead. Policy.
 
-Owns one bus of the read plan: due times (earliest deadline first), the silence between frames, one retry on a live
-unit, the replies that units still owe, and dead units, who get one cheap probe when the bus has nothing better to do.
-Polls straight from the plan's bytes. Must never look at a clock (`now_ms` and `now_us` are arguments, 28-bit counters)
-and allocates nothing after its construction.
+Owns one bus of the read plan: deadlines (the earliest first), the silence between frames, how long each unit is waited
+for, one retry on a live unit, the replies that units still owe, and dead units, who get one cheap probe when the bus
+has nothing better to do. Polls straight from the plan's bytes. Must never look at a clock (`now_ms` and `now_us` are
+arguments, 28-bit counters) and allocates nothing after its construction.
 
 Modbus RTU echoes no address, so a late answer to one read is a perfect answer to another of the same shape: after a
-time-out, for `late_ms`, the unit is asked only the same read again or one whose reply differs in function or length.
+time-out, until the reply has come or `late_ms` is over, the unit is asked only the same read again or one whose reply
+differs in function or length.
+
+A unit is dead until it is first heard: nobody waits twice for a unit that was never wired.
 """
 
 from array import array
 
-from protocols import modbus, readplan
-from protocols.link import FAILED_MAX_BYTES
+from protocols import link, modbus, readplan
 from protocols.ticks import add, diff
 
 DEAD_AFTER = 3  # failed polls in a row
 _PROBE_AT_LEAST_EVERY_MS = 9000
-_PROBE_LOOK_MS = 20  # how often a waiting probe looks for room on the bus
-_OWED_LOOK_MS = 5
+_FULL_WAIT_EVERY = 128  # of a dead unit: its whole time-out is waited once in so many of it
 _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
+_COUNTS_EVERY_MS = 60000
+_LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
+_OWED_LOOK_MS = 5
 _LONG_AGO_MS = 0x07000000
+_U16_MAX = 65535
 
 
 class Poller:
-    """One bus. Call `received` with each piece of bytes, then `step`; True means: send `request[:request_bytes]`."""
+    """One bus. Call `received` with each piece of bytes, then `step`; True means: send `request[:request_bytes]`.
 
-    def __init__(self, plan, bus, recorder, now_ms, now_us):
+    `overheard` knows whether the bus is ours to talk on; it outlives a change of the plan.
+    """
+
+    def __init__(self, plan, bus, recorder, overheard, now_ms, now_us):
         self.plan = plan
         self.bus = bus
+        self.overheard = overheard
         self.transaction = modbus.Transaction()
         self.request = self.transaction.request
         self.request_bytes = 0
         self.polls = 0
         self.overruns = 0  # periods in which a read could not be asked
-        self.stray_bytes = 0
         self._recorder = recorder
         char_us = readplan.bits_per_char(plan, bus) * 1000000 // readplan.baud(plan, bus)
         self._char_us = char_us
         self._silence_us = 7 * char_us // 2 if readplan.baud(plan, bus) <= 19200 else 1750
         self._quiet_us = now_us  # the line is quiet from then on
         self._busy_since_us = now_us  # and was not, since then
+        self._ready = False  # the next request lies in `request`
         self._waiting = False
+        self._asked_us = now_us
+        self._end_us = now_us  # of the request, on the wire
+        self._look_us = now_us  # what comes earlier is not the whole reply
         self._deadline_us = now_us
-        self._read = 0  # the read that is on the wire
+        self._reply_ms = 0
+        self._is_full_wait = False  # of the probe that was chosen
+        self._current = 0  # the read that is asked, by its place in `_reads`
         self._outcome = modbus.PENDING
-        reads = readplan.reads(plan)
-        units = readplan.units(plan)
-        mine = [i for i in range(reads) if plan[readplan.unit_at(plan, plan[readplan.read_at(plan, i)])] == bus]
-        self._reads = array("B", mine)
-        self._due_ms = array("I", [now_ms] * reads)
-        self._failed_once = bytearray(reads)  # 1: asked, failed, and due once more
-        self._owed = bytearray(reads)  # 1: a reply to this read may still come
-        self._owed_until_ms = array("I", [0] * reads)
-        self._owing = 0  # how many of `_owed` are set
-        self._fails = bytearray(units)
-        self._asked_ms = array("I", [add(now_ms, -_LONG_AGO_MS)] * units)
+        self._requests = 0  # of other masters, when this transaction began
+        overheard.other_master_allowed = bool(plan[readplan.bus_at(plan, bus) + 4] & readplan.OTHER_MASTER_ALLOWED)
 
-    def received(self, buf, count, now_us):
+        everything = range(readplan.reads(plan))
+        mine = [i for i in everything if plan[readplan.unit_at(plan, plan[readplan.read_at(plan, i)])] == bus]
+        units = sorted({plan[readplan.read_at(plan, i)] for i in mine})
+        start_ms = now_ms if overheard.may_send(now_ms) else overheard.until_ms
+        self._reads = bytearray(mine)  # their index in the plan
+        self._read_at = array("H", [readplan.read_at(plan, i) for i in mine])
+        self._unit = bytearray([units.index(plan[readplan.read_at(plan, i)]) for i in mine])
+        self._data_bytes = bytearray([_data_bytes(plan, readplan.read_at(plan, i)) for i in mine])
+        self._period_ms = array("I", [readplan.period_ms(plan, i) for i in mine])
+        self._due_ms = array("I", [start_ms for _ in mine])
+        self._sampled_ms = array("I", [start_ms for _ in mine])
+        self._failed_once = bytearray(len(mine))  # the outcome of a first try whose retry is due
+        self._owed = bytearray(len(mine))  # replies to this read that may still come
+        self._owed_until_ms = array("I", [0 for _ in mine])
+        self._owing = 0  # how many of `_owed` are set
+        self._units = bytearray(units)  # their index in the plan
+        self._unit_at = array("H", [readplan.unit_at(plan, unit) for unit in units])
+        self._cheapest = bytearray([self._cheapest_read(unit) for unit in range(len(units))])
+        self._fails = bytearray([DEAD_AFTER for _ in units])
+        self._asked_ms = array("I", [add(now_ms, -_LONG_AGO_MS) for _ in units])
+        self._full_ms = array("I", [add(now_ms, -_LONG_AGO_MS) for _ in units])  # its whole time-out was waited
+        self._slow_ms = array("H", [0 for _ in units])  # how slow it is, forgetting; 0: never heard
+        self._slowest_ms = array("H", [0 for _ in units])  # and ever was
+        self._late = bytearray(len(units))  # replies of this minute
+        self._wake_ms = now_ms  # nothing is due before
+
+        self._counts = bytearray(link.COUNTS_HEAD_BYTES + 2 * len(units))
+        self._told_state = -1
+        self._told_ms = now_ms
+        self._told_overruns = 0
+        self._told_requests = overheard.requests
+        self._told_stray_bytes = overheard.stray_bytes
+        self._busy_us = 0
+
+    def _cheapest_read(self, unit):
+        """Set-up. The place of the unit's read with the shortest reply."""
+        mine = [i for i in range(len(self._reads)) if self._unit[i] == unit]
+        return min(mine, key=lambda i: self._data_bytes[i])
+
+    def received(self, buf, count, now_ms, now_us):
         """Bytes from the line."""
         if diff(self._quiet_us, now_us) <= 0:
             self._busy_since_us = now_us
         self._quiet_us = now_us + self._silence_us & 0x0FFFFFFF
-        if self._waiting:
-            outcome = self.transaction.feed(buf, count)
-            if outcome != modbus.PENDING:
-                self._outcome = outcome
-        else:
-            self.stray_bytes = self.stray_bytes + count & 0x0FFFFFFF
+        if not self._waiting or self._outcome != modbus.PENDING:
+            self._hear(buf, 0, count, now_ms)
+            return
+        transaction = self.transaction
+        outcome = transaction.feed(buf, count)
+        if outcome == modbus.PENDING:
+            self._look_us = now_us + transaction.missing_bytes() * self._char_us & 0x0FFFFFFF
+            return
+        self._outcome = outcome
+        wire_us = (transaction.frame_end - transaction.frame_start) * self._char_us
+        self._reply_ms = min(max(diff(now_us, self._end_us) - wire_us, 0) // 1000, _U16_MAX - 1)
+        if transaction.frame_start > transaction.strays_start() or transaction.frame_end < transaction.reply_bytes:
+            self._hear(transaction.reply, transaction.strays_start(), transaction.frame_start, now_ms)
+            if self._requests != self.overheard.requests:
+                self._outcome = modbus.WRONG_REPLY  # it may be the answer to the other master
+            self._hear(transaction.reply, transaction.frame_end, transaction.reply_bytes, now_ms)
+
+    def reopened(self, now_ms):
+        """The port was lost and is back: who else is there now?"""
+        self.overheard.listen(now_ms)
+        self._ready = False
 
     def step(self, now_ms, now_us, uptime):
         """Decide. True when a request is to be sent now."""
@@ -76,158 +135,288 @@ class Poller:
             if outcome == modbus.PENDING:
                 if diff(self._deadline_us, now_us) > 0:
                     return False
-                outcome = self.transaction.finish()
-            self._end(outcome, now_ms, uptime)
-        if diff(self._quiet_us, now_us) <= 0:
+                transaction = self.transaction
+                outcome = transaction.finish()
+                self._hear(transaction.reply, transaction.strays_start(), transaction.reply_bytes, now_ms)
+            self._end(outcome, now_ms, now_us, uptime)
+        is_ours = self.overheard.may_send(now_ms)
+        if self.overheard.state != self._told_state or diff(now_ms, self._told_ms) >= _COUNTS_EVERY_MS:
+            self._tell_counts(now_ms, uptime)
+        if not is_ours:
+            self._ready = False
+            if diff(now_ms, self._wake_ms) >= 0:
+                self._wake_ms = now_ms + 100 & 0x0FFFFFFF
+                self._skip_overdue(now_ms)
+            return False
+        quiet_us = diff(self._quiet_us, now_us)
+        if not self._ready and diff(now_ms, self._wake_ms) >= 0:
+            place = self._choose(now_ms + max(quiet_us, 0) // 1000 & 0x0FFFFFFF)
+            if place >= 0:
+                self._prepare(place)
+        if quiet_us <= 0:
             self._quiet_us = now_us  # stays within reach of a counter that wraps
         elif diff(now_us, self._busy_since_us) < _BABBLE_US:
             return False
-        read = self._choose(now_ms)
-        if read < 0:
+        if not self._ready:
             return False
-        self._ask(read, now_ms, now_us)
+        self._ask(now_ms, now_us)
         return True
+
+    def sent(self, now_us):
+        """The request was handed to the port, which may have waited until it was on the wire."""
+        if diff(now_us, self._end_us) > 0:
+            late_us = diff(now_us, self._end_us)
+            self._end_us = now_us
+            self._look_us = self._look_us + late_us & 0x0FFFFFFF
+            self._deadline_us = self._deadline_us + late_us & 0x0FFFFFFF
 
     def due_us(self, now_ms, now_us):
         """Microseconds until `step` wants to be asked again, if nothing is received before: 0 to a second."""
         if self._waiting:
-            return max(diff(self._deadline_us, now_us), 0)
-        wait = 1000
-        plan = self.plan
-        i = 0
-        while i < len(self._reads):
-            read = self._reads[i]
-            i += 1
-            unit = plan[readplan.read_at(plan, read)]
-            due = diff(self._due_ms[read], now_ms)
-            if self._fails[unit] >= DEAD_AFTER:
-                due = max(due, _PROBE_LOOK_MS)
-            due = max(due, self._not_before(unit, now_ms))
-            if due <= 0 and self._is_owed_alike(read, now_ms):
-                due = _OWED_LOOK_MS
-            if due < wait:
-                wait = due
-        quiet = min(diff(self._quiet_us, now_us), _BABBLE_US - diff(now_us, self._busy_since_us))
-        return max(wait * 1000, quiet, 0)
+            if self._outcome != modbus.PENDING:
+                return 0
+            look_us = diff(self._look_us, now_us)
+            if look_us > 0:
+                return look_us
+            return min(max(diff(self._deadline_us, now_us), 0), 1000000)
+        wait_us = 0 if self._ready else min(max(diff(self._wake_ms, now_ms), 0), _LOOK_MS) * 1000
+        quiet_us = min(diff(self._quiet_us, now_us), _BABBLE_US - diff(now_us, self._busy_since_us))
+        return max(wait_us, quiet_us, 0)
 
-    def _not_before(self, unit, now_ms):
-        """Milliseconds that this unit's minimum spacing still asks for."""
-        spacing = readplan.u16(self.plan, readplan.unit_at(self.plan, unit) + 4)
-        return spacing - diff(now_ms, self._asked_ms[unit])
+    def is_deaf(self, now_us):
+        """Whether bytes that come now change nothing before `due_us` is over: they may lie in the port until then."""
+        return self._waiting and self._outcome == modbus.PENDING and diff(self._look_us, now_us) > 0
+
+    def _hear(self, buf, start, end, now_ms):
+        """Bytes that answer nothing: a request of somebody else, or a reply that is late."""
+        overheard = self.overheard
+        own = self.request if self._waiting else None
+        while start < end:
+            is_request = overheard.hear(buf[start], own, now_ms)
+            start += 1
+            if self._owing and not is_request:
+                self._look_for_late(now_ms)
+
+    def _look_for_late(self, now_ms):
+        plan = self.plan
+        place = 0
+        while place < len(self._reads):
+            if self._owed[place]:
+                at = self._read_at[place]
+                unit = self._unit[place]
+                unit_at = self._unit_at[unit]
+                if self.overheard.ends_with_reply(plan[unit_at + 1], plan[at + 1], self._data_bytes[place]):
+                    self._owed[place] -= 1
+                    if not self._owed[place]:
+                        self._owing -= 1
+                    self._late[unit] = min(self._late[unit] + 1, 255)
+                    wire_ms = (13 + self._data_bytes[place]) * self._char_us // 1000
+                    reply_ms = diff(now_ms, self._asked_ms[unit]) - wire_ms
+                    self._learn(unit, min(max(reply_ms, 0), readplan.u16(plan, unit_at + 8)))
+                    return
+            place += 1
 
     def _choose(self, now_ms):
-        """The read to ask now, or -1: the live one due first, else a dead unit's probe that delays nobody."""
-        plan = self.plan
+        """The place of the read to ask now, or -1: the live one with the earliest deadline, else a probe.
+
+        A probe delays nobody, but for one each 9 s on a bus that is never idle.
+        """
+        reads = len(self._reads)
+        due_ms = self._due_ms
         best = -1
-        best_due = 1
+        best_left = 0x07FFFFFF  # until its deadline, which is the end of its period
         probe = -1
         probe_due = 1
-        next_live = 1000000
-        i = 0
-        while i < len(self._reads):
-            read = self._reads[i]
-            i += 1
-            unit = plan[readplan.read_at(plan, read)]
-            due = diff(self._due_ms[read], now_ms)
-            if self._fails[unit] >= DEAD_AFTER:
-                if due < probe_due and self._not_before(unit, now_ms) <= 0:
-                    probe = read
+        next_live = _LOOK_MS
+        next_any = _LOOK_MS
+        place = 0
+        while place < reads:
+            due = (due_ms[place] - now_ms + 0x08000000 & 0x0FFFFFFF) - 0x08000000
+            unit = self._unit[place]
+            if self._fails[unit] < DEAD_AFTER:
+                left = due + self._period_ms[place]
+                is_better = left < best_left or left == best_left and self._is_older(place, best)
+                if due <= 0 and is_better or 0 < due < next_live:
+                    due = max(due, self._spacing_left_ms(unit, now_ms))
+                    if due <= 0 and self._owing and self._is_owed_alike(place, now_ms):
+                        due = _OWED_LOOK_MS
+                    if due <= 0:
+                        best = place
+                        best_left = left
+                    elif due < next_live:
+                        next_live = due
+            elif due < probe_due or due < next_any:
+                due = max(due, self._spacing_left_ms(unit, now_ms))
+                if due <= 0 and due < probe_due:
+                    probe = self._cheapest[unit]
                     probe_due = due
-                continue
-            wait = max(due, self._not_before(unit, now_ms))
-            if wait > 0 or self._is_owed_alike(read, now_ms):
-                next_live = min(next_live, max(wait, 0))
-            elif due < best_due:
-                best = read
-                best_due = due
+                elif due < next_any:
+                    next_any = max(due, 1)
+            place += 1
         if probe >= 0:
-            overdue = diff(now_ms, self._asked_ms[plan[readplan.read_at(plan, probe)]]) >= _PROBE_AT_LEAST_EVERY_MS
-            if overdue or best < 0 and next_live * 1000 > self._transaction_us(probe):
+            unit = self._unit[probe]
+            silent_ms = diff(now_ms, self._asked_ms[unit])
+            if not 0 <= silent_ms < _PROBE_AT_LEAST_EVERY_MS:
+                self._is_full_wait = self._is_full_wait_due(unit, now_ms)
                 return probe
+            if best < 0 and self._has_room(probe, next_live, now_ms):
+                return probe
+            next_any = min(next_any, _PROBE_AT_LEAST_EVERY_MS - silent_ms)
+        if best < 0:
+            self._wake_ms = now_ms + min(next_live, next_any) & 0x0FFFFFFF
         return best
 
-    def _is_owed_alike(self, read, now_ms):
-        """Whether a reply that is still owed could be taken for the reply to this read."""
-        if not self._owing:
+    def _is_older(self, place, other):
+        """Whether a read was sampled before another one: on a bus that is asked for too much they take turns."""
+        return diff(self._sampled_ms[place], self._sampled_ms[other]) < 0
+
+    def _has_room(self, probe, idle_ms, now_ms):
+        """Whether a dead unit can be asked in this time. Its whole time-out is waited only where that fits."""
+        unit = self._unit[probe]
+        self._is_full_wait = self._is_full_wait_due(unit, now_ms)
+        if self._is_full_wait and self._transaction_us(probe, self._most_ms(unit)) < idle_ms * 1000:
+            return True
+        self._is_full_wait = False
+        return self._transaction_us(probe, self._short_ms(unit)) < idle_ms * 1000
+
+    def _spacing_left_ms(self, unit, now_ms):
+        """Milliseconds that this unit's minimum spacing still asks for."""
+        spacing = readplan.u16(self.plan, self._unit_at[unit] + 6)
+        if not spacing:
+            return 0
+        passed = diff(now_ms, self._asked_ms[unit])
+        return spacing - passed if 0 <= passed < spacing else 0
+
+    def _is_owed(self, place, now_ms):
+        """Whether a reply to this read may still come."""
+        if not self._owed[place]:
             return False
-        plan = self.plan
-        at = readplan.read_at(plan, read)
-        i = 0
-        while i < len(self._reads):
-            other = self._reads[i]
-            i += 1
-            if self._owed[other] and other != read:
-                if diff(self._owed_until_ms[other], now_ms) <= 0:
-                    self._owed[other] = 0
-                    self._owing -= 1
-                    continue
-                other_at = readplan.read_at(plan, other)
-                alike = plan[other_at] == plan[at] and plan[other_at + 1] == plan[at + 1]
-                if alike and self._data_bytes(other_at) == self._data_bytes(at):
-                    return True
+        if diff(self._owed_until_ms[place], now_ms) > 0:
+            return True
+        self._owed[place] = 0
+        self._owing -= 1
         return False
 
-    def _data_bytes(self, read_at):
-        count = readplan.u16(self.plan, read_at + 4)
-        return count + 7 >> 3 if self.plan[read_at + 1] <= 2 else 2 * count
+    def _is_owed_alike(self, place, now_ms):
+        """Whether a reply that is still owed could be taken for the reply to this read."""
+        unit = self._unit[place]
+        function_code = self.plan[self._read_at[place] + 1]
+        other = 0
+        while other < len(self._reads):
+            if self._unit[other] == unit and other != place and self._is_owed(other, now_ms):
+                if self._data_bytes[other] == self._data_bytes[place]:
+                    if self.plan[self._read_at[other] + 1] == function_code:
+                        return True
+            other += 1
+        return False
 
-    def _transaction_us(self, read):
+    def _most_ms(self, unit):
+        """The longest that the unit's first byte is waited for; replies that come late can teach a longer time."""
+        unit_at = self._unit_at[unit]
+        most = readplan.u16(self.plan, unit_at + 2)
+        return readplan.u16(self.plan, unit_at + 8) if self._slowest_ms[unit] > most else most
+
+    def _short_ms(self, unit):
+        """How long a dead unit is waited for: by its profile's floor, or by what it took when it lived."""
+        floor = readplan.u16(self.plan, self._unit_at[unit] + 4)
+        return min(max(floor, 2 * self._slow_ms[unit]), self._most_ms(unit))
+
+    def _live_ms(self, unit, is_retry):
+        """How long a live unit is waited for: four times what it took lately at its slowest, a retry twice that."""
+        floor = readplan.u16(self.plan, self._unit_at[unit] + 4)
+        wait = max(floor, 4 * self._slow_ms[unit] + 10)
+        return min(2 * wait if is_retry else wait, self._most_ms(unit))
+
+    def _is_full_wait_due(self, unit, now_ms):
+        """Whether a dead unit's whole time-out was not waited for long: it may have become slower."""
+        return not 0 <= diff(now_ms, self._full_ms[unit]) < _FULL_WAIT_EVERY * self._most_ms(unit)
+
+    def _transaction_us(self, place, wait_ms):
         """The longest that asking this read can take."""
-        at = readplan.read_at(self.plan, read)
-        timeout_ms = readplan.u16(self.plan, readplan.unit_at(self.plan, self.plan[at]) + 2)
-        return (8 + 5 + self._data_bytes(at)) * self._char_us + timeout_ms * 1000 + 2 * self._silence_us
+        return (13 + self._data_bytes[place]) * self._char_us + wait_ms * 1000 + 2 * self._silence_us
 
-    def _ask(self, read, now_ms, now_us):
+    def _prepare(self, place):
         plan = self.plan
-        at = readplan.read_at(plan, read)
-        unit = plan[at]
-        unit_id = plan[readplan.unit_at(plan, unit) + 1]
-        self._read = read
-        self._waiting = True
-        self._outcome = modbus.PENDING
-        self._asked_ms[unit] = now_ms
-        self._deadline_us = now_us + self._transaction_us(read) & 0x0FFFFFFF
-        self.polls = self.polls + 1 & 0x0FFFFFFF
+        at = self._read_at[place]
+        self._current = place
+        self._ready = True
         self.request_bytes = modbus.put_request(
-            self.request, unit_id, plan[at + 1], readplan.u16(plan, at + 2), readplan.u16(plan, at + 4)
+            self.request,
+            plan[self._unit_at[self._unit[place]] + 1],
+            plan[at + 1],
+            readplan.u16(plan, at + 2),
+            readplan.u16(plan, at + 4),
         )
         self.transaction.begin(self.request_bytes)
 
-    def _end(self, outcome, now_ms, uptime):
-        plan = self.plan
-        at = readplan.read_at(plan, self._read)
-        unit = plan[at]
+    def _ask(self, now_ms, now_us):
+        place = self._current
+        unit = self._unit[place]
+        self._ready = False
+        self._waiting = True
+        self._outcome = modbus.PENDING
+        self._reply_ms = 0
+        self._requests = self.overheard.requests
+        if self._fails[unit] < DEAD_AFTER:
+            wait_ms = self._live_ms(unit, self._failed_once[place] != 0)
+        elif self._is_full_wait:
+            wait_ms = self._most_ms(unit)
+            self._full_ms[unit] = now_ms
+        else:
+            wait_ms = self._short_ms(unit)
+        if self._owing:
+            self._is_owed(place, now_ms)  # forgets what is over
+        self._asked_ms[unit] = now_ms
+        self._asked_us = now_us
+        self._end_us = now_us + 8 * self._char_us & 0x0FFFFFFF
+        self._look_us = self._end_us + 5 * self._char_us & 0x0FFFFFFF
+        self._deadline_us = now_us + self._transaction_us(place, wait_ms) & 0x0FFFFFFF
+        self.polls = self.polls + 1 & 0x0FFFFFFF
+
+    def _end(self, outcome, now_ms, now_us, uptime):
+        place = self._current
+        unit = self._unit[place]
         self._waiting = False
+        self._wake_ms = now_ms
+        self._busy_us += diff(now_us, self._asked_us) + self._silence_us
         if outcome == modbus.OK or outcome == modbus.EXCEPTION:
             self._fails[unit] = 0
+            self._full_ms[unit] = now_ms
+            self._learn(unit, self._reply_ms)
         else:
-            self._owing += 1 - self._owed[self._read]
-            self._owed[self._read] = 1
-            late_ms = readplan.u16(plan, readplan.unit_at(plan, unit) + 6)
-            self._owed_until_ms[self._read] = now_ms + late_ms & 0x0FFFFFFF
-            if self._fails[unit] < DEAD_AFTER and not self._failed_once[self._read]:
-                self._failed_once[self._read] = 1  # it stays due, and so comes first
+            if not self._owed[place]:
+                self._owing += 1
+            self._owed[place] = min(self._owed[place] + 1, 255)
+            late_ms = max(readplan.u16(self.plan, self._unit_at[unit] + 8), 2 * self._slowest_ms[unit])
+            self._owed_until_ms[place] = now_ms + late_ms & 0x0FFFFFFF
+            if self._fails[unit] < DEAD_AFTER and not self._failed_once[place]:
+                self._failed_once[place] = outcome  # it stays due, and so comes first
                 return
             self._fails[unit] = min(self._fails[unit] + 1, 200)
-        self._failed_once[self._read] = 0
-        self._record(self._read, outcome, now_ms, uptime)
-        self._reschedule(self._read, now_ms)
-        if self._fails[unit] >= DEAD_AFTER:
-            self._fail_the_others(unit, outcome, now_ms, uptime)
+        if self._fails[unit] < DEAD_AFTER:
+            self._record(place, outcome, self._reply_ms, now_ms, uptime)
+        else:
+            self._fail_all(unit, outcome, now_ms, uptime)
 
-    def _fail_the_others(self, unit, outcome, now_ms, uptime):
+    def _learn(self, unit, reply_ms):
+        slow = self._slow_ms[unit]
+        self._slow_ms[unit] = max(reply_ms, slow - (slow - reply_ms + 31 >> 5), 1)
+        if reply_ms > self._slowest_ms[unit]:
+            self._slowest_ms[unit] = reply_ms
+
+    def _fail_all(self, unit, outcome, now_ms, uptime):
         """One probe speaks for all reads of a dead unit that are due."""
-        i = 0
-        while i < len(self._reads):
-            read = self._reads[i]
-            i += 1
-            if self.plan[readplan.read_at(self.plan, read)] == unit and diff(self._due_ms[read], now_ms) <= 0:
-                self._record(read, outcome, now_ms, uptime)
-                self._reschedule(read, now_ms)
+        reply_ms = 0
+        place = 0
+        while place < len(self._reads):
+            if self._unit[place] == unit and diff(self._due_ms[place], now_ms) <= 0:
+                self._record(place, outcome, reply_ms, now_ms, uptime)
+                reply_ms = link.NOT_ASKED
+            place += 1
 
-    def _record(self, read, outcome, now_ms, uptime):
+    def _record(self, place, outcome, reply_ms, now_ms, uptime):
         transaction = self.transaction
-        urgent = self.plan[readplan.read_at(self.plan, read) + 8] & readplan.URGENT
+        urgent = self.plan[self._read_at[place] + 8] & readplan.URGENT
         buf = transaction.reply
         if outcome == modbus.OK:
             start = transaction.data_start
@@ -239,16 +428,68 @@ class Poller:
             count = 1
         else:
             start = 0
-            count = min(transaction.reply_bytes, FAILED_MAX_BYTES)
-        self._recorder.sample(read, outcome, 0, uptime, buf, start, count, urgent, now_ms)
+            count = min(transaction.reply_bytes, link.FAILED_MAX_BYTES)
+        both = outcome | self._failed_once[place] << 4
+        self._recorder.sample(self._reads[place], both, reply_ms, uptime, buf, start, count, urgent, now_ms)
+        self._failed_once[place] = 0
+        self._sampled_ms[place] = now_ms
+        if diff(self._due_ms[place], now_ms) <= 0:
+            self._reschedule(place, now_ms)
 
-    def _reschedule(self, read, now_ms):
+    def _reschedule(self, place, now_ms):
         """The next due time keeps the phase; periods that are over already are counted, never caught up."""
-        period_ms = readplan.period_ms(self.plan, read)
-        due = self._due_ms[read] + period_ms & 0x0FFFFFFF
+        period_ms = self._period_ms[place]
+        due = self._due_ms[place] + period_ms & 0x0FFFFFFF
         behind = diff(now_ms, due)
         if behind >= period_ms:
             skipped = behind // period_ms
             self.overruns = self.overruns + skipped & 0x0FFFFFFF
             due = due + skipped * period_ms & 0x0FFFFFFF
-        self._due_ms[read] = due
+        self._due_ms[place] = due
+
+    def _skip_overdue(self, now_ms):
+        """While the bus is not ours: count what could not be asked, and keep due times within the counter's reach."""
+        place = 0
+        while place < len(self._reads):
+            self._is_owed(place, now_ms)
+            if diff(now_ms, self._due_ms[place]) >= self._period_ms[place]:
+                self._failed_once[place] = 0
+                self._sampled_ms[place] = now_ms
+                self.overruns = self.overruns + 1 & 0x0FFFFFFF
+                self._reschedule(place, now_ms)
+            place += 1
+
+    def _tell_counts(self, now_ms, uptime):
+        """A record of what this bus met since the last one."""
+        overheard = self.overheard
+        body = self._counts
+        body[0] = self.bus
+        body[1] = overheard.state
+        at = link.put_u28(body, 2, uptime.s)
+        at = link.put_u16(body, at, uptime.ms)
+        at = link.put_u16(body, at, min(diff(now_ms, self._told_ms), _U16_MAX))
+        at = link.put_u16(body, at, min(self._busy_us // 1000, _U16_MAX))
+        at = link.put_u16(body, at, min(diff(self.overruns, self._told_overruns), _U16_MAX))
+        at = link.put_u16(body, at, min(diff(overheard.requests, self._told_requests), _U16_MAX))
+        at = link.put_u16(body, at, min(max(diff(overheard.stray_bytes, self._told_stray_bytes), 0), _U16_MAX))
+        unit = 0
+        while unit < len(self._units) and at < link.COUNTS_MAX_BYTES:
+            if self._late[unit]:
+                body[at] = self._units[unit]
+                body[at + 1] = self._late[unit]
+                at += 2
+                self._late[unit] = 0
+            unit += 1
+        self._recorder.counts(body, at, overheard.state != self._told_state, now_ms)
+        self._told_state = overheard.state
+        self._told_ms = now_ms
+        self._told_overruns = self.overruns
+        self._told_requests = overheard.requests
+        self._told_stray_bytes = overheard.stray_bytes
+        self._busy_us = 0
+
+
+def _data_bytes(plan, read_at):
+    """Set-up. How many data bytes the reply to a read has."""
+    count = readplan.u16(plan, read_at + 4)
+    return count + 7 >> 3 if plan[read_at + 1] <= 2 else 2 * count

@@ -20,7 +20,7 @@ DEADLINE_S = 20.0
 def plan_of(address: int) -> bytes:
     return readplan_edge.encode(
         [readplan_edge.encode_bus(1, 115200, 8, "N", 1)],
-        [readplan_edge.encode_unit(0, 7, 200, 0, 1000)],
+        [readplan_edge.encode_unit(0, 7, 200, 50, 0, 1000)],
         [readplan_edge.encode_read(0, 3, address, 2, 100)],
         b"\1\2\3\4",
     )

@@ -24,8 +24,8 @@ four bytes; a boot is the 32 random bits that a board draws at each start.
                    a reply, NOT_ASKED where a dead unit's other read was asked in this one's stead
            PLAN    generation u16: records after this one were taken under it
            COUNTS  bus, state, uptime_s u28, ms u16, span_ms u16, busy_ms u16, overruns u16, foreign requests u16,
-                   stray bytes u16, then for each unit that was late: unit, late replies. Once a minute of each bus, and at
-                   once when its state changes; counts are those of the span, 65535 is also more
+                   stray bytes u16, then for each unit that was late: unit, late replies. Once a minute of each bus, and
+                   at once when its state changes; counts are those of the span, 65535 is also more
 """
 
 from protocols.modbus import crc16
@@ -71,6 +71,7 @@ NOT_STORED = 4  # the flash did not take it
 CHUNK_MAX_BYTES = 160
 SAMPLE_HEAD_BYTES = 10
 COUNTS_HEAD_BYTES = 18
+COUNTS_MAX_BYTES = 180
 FAILED_MAX_BYTES = 64
 
 # Why the board started, in HELLO.

@@ -147,6 +147,8 @@ class Transaction:
         self.exception_code = 0
         self.data_start = 0
         self.data_bytes = 0
+        self.frame_start = 0  # of the reply that was taken; what lies around it is strays
+        self.frame_end = 0
         self._expected = 0
         self._first = 0  # no reply begins before this offset
         self._damaged = False
@@ -191,11 +193,23 @@ class Transaction:
                 self._first = self.request_bytes
         return self._look()
 
+    def missing_bytes(self):
+        """How many more must come at least until the reply can be whole: 1 or more. A refusal has five bytes."""
+        first = self._first
+        have = self.reply_bytes - first
+        if have < 5:
+            return 5 - have
+        return max(self._length_at(first) - have, 1)
+
+    def strays_start(self):
+        """Where what came begins that is not our own echo."""
+        return self.request_bytes if self.echoed else 0
+
     def finish(self):
         """The time is up: TIMEOUT, SHORT, BAD_CRC or WRONG_REPLY."""
         reply = self.reply
         end = self.reply_bytes
-        start = self.request_bytes if self.echoed else 0
+        start = self.strays_start()
         if end == start:
             return TIMEOUT
         if self._damaged:
@@ -254,6 +268,8 @@ class Transaction:
 
     def _take(self, at, length):
         reply = self.reply
+        self.frame_start = at
+        self.frame_end = at + length
         if reply[at + 1] & 0x80:
             self.exception_code = reply[at + 2]
             return EXCEPTION

@@ -4,25 +4,27 @@ Owns the layout, its check and the generation. The edge compiles a plan from the
 these bytes, without building objects from them. `readplan_edge.py` makes them. Must never decide when something is
 polled. Runs unchanged under CPython and MicroPython; allocates nothing.
 
-Layout, little-endian (version 1):
+Layout, little-endian (version 2):
 
     header  "TP" version salt birth[4] buses units reads                       11 bytes
     bus     uart, baud / 100 (u16), format, flags                               5 bytes
-    unit    bus, unit id, timeout ms (u16), spacing ms (u16), late ms (u16)     8 bytes
+    unit    bus, unit id, timeout ms (u16), floor ms (u16), spacing ms (u16), late ms (u16)
+                                                                               10 bytes
     read    unit, function code, address (u16), count (u16), period (u16, tenths of a second), flags
                                                                                 9 bytes
+`timeout` is the most and `floor` the least that a live unit's first byte is waited for: between them the board learns.
 `birth` ties a plan to the meaning of its reads: change a name, a scale or a unit, and it is another plan. `salt` is
 whatever makes the generation differ from every other one that the edge still keeps.
 """
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 3072
 MAX_REGISTERS = 90  # so that a sample fits one frame of the link
 MAX_BITS = 1440
 
 HEADER_BYTES = 11
 BUS_BYTES = 5
-UNIT_BYTES = 8
+UNIT_BYTES = 10
 READ_BYTES = 9
 
 PARITY_EVEN = 1  # format of a bus: data bits - 5 in bits 0-1, parity in bits 2-3, stop bits - 1 in bit 4
@@ -65,12 +67,12 @@ def bus_at(plan, index):
 
 def unit_at(plan, index):
     """Offset of a unit."""
-    return 11 + 5 * plan[8] + 8 * index
+    return 11 + 5 * plan[8] + 10 * index
 
 
 def read_at(plan, index):
     """Offset of a read."""
-    return 11 + 5 * plan[8] + 8 * plan[9] + 9 * index
+    return 11 + 5 * plan[8] + 10 * plan[9] + 9 * index
 
 
 def baud(plan, bus):
@@ -93,7 +95,7 @@ def check(plan, length):
     """Whether plan[:length] may be polled: GOOD or what is wrong. The caller has compared its digest before."""
     if length < 11 or length > 3072:
         return WRONG_SIZE
-    if plan[0] != 0x54 or plan[1] != 0x50 or plan[2] != 1:
+    if plan[0] != 0x54 or plan[1] != 0x50 or plan[2] != 2:
         return WRONG_VERSION
     if length != read_at(plan, plan[10]):
         return WRONG_SIZE

@@ -34,13 +34,14 @@ def encode_bus(uart, baud, data_bits, parity, stop_bits, other_master=False):
     return bytes((uart,)) + _u16(baud // 100) + bytes((line, OTHER_MASTER_ALLOWED if other_master else 0))
 
 
-def encode_unit(bus, unit_id, timeout_ms, spacing_ms, late_ms):
+def encode_unit(bus, unit_id, timeout_ms, floor_ms, spacing_ms, late_ms):
     """One unit on the bus of that index."""
     check_range("unit_id", unit_id, 1, 247)
     check_range("timeout_ms", timeout_ms, 1, 60000)
+    check_range("floor_ms", floor_ms, 1, timeout_ms)
     check_range("spacing_ms", spacing_ms, 0, 60000)
     check_range("late_ms", late_ms, 1, 60000)
-    return bytes((bus, unit_id)) + _u16(timeout_ms) + _u16(spacing_ms) + _u16(late_ms)
+    return bytes((bus, unit_id)) + _u16(timeout_ms) + _u16(floor_ms) + _u16(spacing_ms) + _u16(late_ms)
 
 
 def encode_read(unit, function_code, address, count, period_ms, urgent=False):

@@ -5,7 +5,7 @@ from protocols import readplan, readplan_edge
 
 def example(salt=0):
     buses = [readplan_edge.encode_bus(1, 9600, 8, "N", 1), readplan_edge.encode_bus(2, 19200, 8, "E", 1)]
-    units = [readplan_edge.encode_unit(0, 1, 200, 0, 1000), readplan_edge.encode_unit(1, 7, 300, 500, 1000)]
+    units = [readplan_edge.encode_unit(0, 1, 200, 50, 0, 1000), readplan_edge.encode_unit(1, 7, 300, 50, 500, 1000)]
     reads = [
         readplan_edge.encode_read(0, 4, 100, 8, 2000),
         readplan_edge.encode_read(1, 3, 0, 10, 1000, urgent=True),
@@ -17,11 +17,11 @@ def example(salt=0):
 def test_layout_is_what_the_page_says():
     # written by hand from the layout in readplan.py
     golden = (
-        b"TP\x01\x00\xd1\xc1\xa1\x79\x02\x02\x03"
+        b"TP\x02\x00\xd1\xc1\xa1\x79\x02\x02\x03"
         b"\x01\x60\x00\x03\x00"  # UART1, 96 hundred baud, 8 data bits, no parity, 1 stop bit
         b"\x02\xc0\x00\x07\x00"  # UART2, 192 hundred baud, even
-        b"\x00\x01\xc8\x00\x00\x00\xe8\x03"
-        b"\x01\x07\x2c\x01\xf4\x01\xe8\x03"
+        b"\x00\x01\xc8\x00\x32\x00\x00\x00\xe8\x03"
+        b"\x01\x07\x2c\x01\x32\x00\xf4\x01\xe8\x03"
         b"\x00\x04\x64\x00\x08\x00\x14\x00\x00"
         b"\x01\x03\x00\x00\x0a\x00\x0a\x00\x01"
         b"\x01\x01\x00\x00\x10\x00\x58\x02\x00"
@@ -45,7 +45,7 @@ def test_a_damaged_plan_is_refused():
     assert readplan.check(plan + b"\0", len(plan) + 1) == readplan.WRONG_SIZE
     for at, value, fault in (
         (0, 0, readplan.WRONG_VERSION),
-        (2, 2, readplan.WRONG_VERSION),
+        (2, 1, readplan.WRONG_VERSION),
         (readplan.unit_at(plan, 0), 2, readplan.WRONG_REFERENCE),
         (readplan.unit_at(plan, 0) + 1, 0, readplan.WRONG_REFERENCE),
         (readplan.unit_at(plan, 0) + 1, 248, readplan.WRONG_REFERENCE),
@@ -78,7 +78,7 @@ def test_wrong_arguments_are_named():
         (lambda: readplan_edge.encode_read(0, 5, 0, 1, 1000), "function_code = 5"),
         (lambda: readplan_edge.encode_read(0, 3, 0, 1, 1050), "period_ms = 1050"),
         (lambda: readplan_edge.encode_bus(1, 9650, 8, "N", 1), "baud = 9650"),
-        (lambda: readplan_edge.encode_unit(0, 248, 1, 0, 1), "unit_id = 248"),
+        (lambda: readplan_edge.encode_unit(0, 248, 1, 1, 0, 1), "unit_id = 248"),
     ):
         try:
             call()

@@ -5,6 +5,7 @@ Shell of the tests: runs on every interpreter.
 
 from array import array
 
+from overheard import Overheard
 from poller import Poller
 from protocols import link, modbus, readplan_edge
 from protocols.ticks import MASK, Uptime, add, diff
@@ -20,7 +21,7 @@ def _plan():
     """Three reads of two units on one bus; the second unit never answers."""
     return readplan_edge.encode(
         [readplan_edge.encode_bus(1, 9600, 8, "N", 1)],
-        [readplan_edge.encode_unit(0, 1, 50, 0, 1000), readplan_edge.encode_unit(0, 2, 50, 10, 1000)],
+        [readplan_edge.encode_unit(0, 1, 50, 50, 0, 1000), readplan_edge.encode_unit(0, 2, 50, 50, 10, 1000)],
         [
             readplan_edge.encode_read(0, 3, 0, 2, 500),
             readplan_edge.encode_read(0, 4, 8, 1, 700, urgent=True),
@@ -76,7 +77,8 @@ def _story(start_ms, start_us, first_number):
     """
     recorder = Recorder(bytearray(4096))
     recorder.oldest = recorder.next = recorder.ack_number = recorder.send_number = first_number
-    poller = Poller(_plan(), 0, recorder, start_ms, start_us)
+    overheard = Overheard(start_ms)
+    poller = Poller(_plan(), 0, recorder, overheard, start_ms, start_us)
     uptime = Uptime(start_ms)
     board = link.BoardEnd(b"virtual-1", BOOT, (0, 1, 0), link.RESET_POWER, recorder, start_ms)
     recorder.plan(7, start_ms)
@@ -89,7 +91,7 @@ def _story(start_ms, start_us, first_number):
         uptime.advance(now_ms)
         while replies and replies[0][0] <= elapsed:
             reply = replies.pop(0)[1]
-            poller.received(reply, len(reply), now_us)
+            poller.received(reply, len(reply), now_ms, now_us)
         if poller.step(now_ms, now_us, uptime):
             request = bytes(poller.request[: poller.request_bytes])
             story.append((elapsed, "asks", 0, 0, request))
@@ -97,7 +99,7 @@ def _story(start_ms, start_us, first_number):
                 replies.append((elapsed + 2 * STEP_MS, _reply(request)))
         length = board.poll(now_ms, uptime)
         if elapsed % 100 == 0:
-            _check_counters(recorder, poller, uptime, board)
+            _check_counters(recorder, overheard, poller, uptime, board)
         if not length:
             continue
         body = board.wire[1 : length - 1]

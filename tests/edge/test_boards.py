@@ -32,7 +32,7 @@ FREE_SITE = replace(SITE, boards=(Board("cab1", "esp32-one", None), Board("cab2"
 def plan_for(board: str, period_ms: int = 1000) -> BoardPlan:
     plan = readplan_edge.encode(
         [readplan_edge.encode_bus(1, 9600, 8, "N", 1)],
-        [readplan_edge.encode_unit(0, unit_id, 200, 0, 1000) for unit_id in range(1, 31)],
+        [readplan_edge.encode_unit(0, unit_id, 200, 50, 0, 1000) for unit_id in range(1, 31)],
         [readplan_edge.encode_read(unit, 3, 0, 2, period_ms) for unit in range(30)],
         b"\1\2\3\4",
     )

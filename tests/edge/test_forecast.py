@@ -14,6 +14,7 @@ from edge.planning import BoardPlan, PlannedRead, compile_board
 from hil_tests.bench import line, sheet
 from hil_tests.bench.bench import make_units
 from hil_tests.bench.units import SILENT
+from overheard import LISTEN_MS, Overheard
 from poller import Poller
 from protocols import link
 from protocols.model import Line, Site
@@ -252,7 +253,7 @@ class VirtualBus:
             unit.profile = dataclasses.replace(unit.profile, timeout_ms=allowed_ms * part)
             assert unit.first_byte_s == pytest.approx(first_byte * allowed_ms / 1000)
         self.line = line.Line(name, bus.line, units, lambda point, at_s: 0.0)
-        self.poller = Poller(self.plan.plan, index, Recorder(bytearray(60000)), 0, 0)
+        self.poller = Poller(self.plan.plan, index, Recorder(bytearray(60000)), Overheard(-LISTEN_MS), 0, 0)
         self.uptime = Uptime(0)
         self.asked_s: defaultdict[tuple[int, int], list[float]] = defaultdict(list)  # by unit id and address
         self.longest_ms = 0.0
@@ -263,16 +264,17 @@ class VirtualBus:
             now_ms, now_us = at_us // 1000, at_us & 0x0FFFFFFF
             self.uptime.advance(now_ms)
             due_s = self.line.due_s()
-            if due_s is not None and due_s * 1e6 <= at_us:
+            is_deaf = self.poller.is_deaf(now_us)
+            if due_s is not None and due_s * 1e6 <= at_us and not is_deaf:
                 data = self.line.deliver(at_us / 1e6)
-                self.poller.received(data, len(data), now_us)
+                self.poller.received(data, len(data), now_ms, now_us)
             if self.poller.step(now_ms, now_us, self.uptime):
                 request = bytes(self.poller.request[: self.poller.request_bytes])
                 self.asked_s[request[0], request[2] << 8 | request[3]].append(at_us / 1e6)
                 self.line.heard(request, at_us / 1e6)
             at_us += max(self.poller.due_us(now_ms, now_us), 1)
             due_s = self.line.due_s()
-            if due_s is not None:
+            if due_s is not None and not self.poller.is_deaf(now_us):
                 at_us = min(at_us, int(due_s * 1e6) + 1)
         silence_ms = self.line.silence_s * 1000
         for exchange in self.line.exchanges:

@@ -38,15 +38,15 @@ def names(plan: BoardPlan) -> list[list[str]]:
 def test_the_bytes_of_the_example(site: Site) -> None:
     """Header and buses by hand from the layout; units and reads taken apart by a second reader."""
     plan = plan_of(site, "cab1")
-    assert plan.plan[:11] == b"TP\x01\x00" + bytes.fromhex("d1c1a179") + bytes([2, 12, len(plan.reads)])
+    assert plan.plan[:11] == b"TP\x02\x00" + bytes.fromhex("d1c1a179") + bytes([2, 12, len(plan.reads)])
     assert plan.plan[11:21] == bytes.fromhex("01 6000 03 0002 c000 03 00")  # 9600 8N1, 19200 8N1
     assert plan.digest == hashlib.sha256(plan.plan).digest()
     assert plan.generation == int.from_bytes(plan.digest[:2], "little")
-    units = list(struct.iter_unpack("<BBHHH", plan.plan[21 : 21 + 12 * 8]))
+    units = list(struct.iter_unpack("<BBHHHH", plan.plan[21 : 21 + 12 * 10]))
     assert [unit[:2] for unit in units] == [(bus, unit_id) for bus in (0, 1) for unit_id in range(1, 7)]
     profile = site.profiles["vegapuls-modbus"]
-    assert units[0][2:] == (profile.timeout_ms, profile.spacing_ms, profile.late_ms)
-    reads = list(struct.iter_unpack("<BBHHHB", plan.plan[21 + 12 * 8 :]))
+    assert units[0][2:] == (profile.timeout_ms, 50, profile.spacing_ms, profile.late_ms)
+    reads = list(struct.iter_unpack("<BBHHHB", plan.plan[21 + 12 * 10 :]))
     assert len(reads) == len(plan.reads)
     for (unit, function_code, address, count, tenths, flags), planned in zip(reads, plan.reads, strict=True):
         assert (planned.bus, planned.unit_id) == (["level", "gas-a"][units[unit][0]], units[unit][1])
@@ -145,7 +145,7 @@ def test_more_than_a_plan_can_hold_is_refused(site: Site) -> None:
         for n in range(1, 248)
     )
     too_many = dataclasses.replace(site, points=points)
-    too_long = dataclasses.replace(site, points=points[:200])  # 200 units with a read each: 3421 bytes
-    for large, english in ((too_many, "494 reads, allowed are 255"), (too_long, "3421 bytes, allowed are 3072")):
+    too_long = dataclasses.replace(site, points=points[:200])  # 200 units with a read each: 3821 bytes
+    for large, english in ((too_many, "494 reads, allowed are 255"), (too_long, "3821 bytes, allowed are 3072")):
         with pytest.raises(ValueError, match=english):
             compile_board(large, "cab1", "d1c1a179", ())

@@ -27,7 +27,7 @@ def plan():
     return readplan_edge.encode(
         [readplan_edge.encode_bus(uart + 1, 115200, 8, "N", 1) for uart in range(BUSES)],
         [
-            readplan_edge.encode_unit(bus, unit_id, 10, 0, 100)
+            readplan_edge.encode_unit(bus, unit_id, 10, 10, 0, 100)
             for bus in range(BUSES)
             for unit_id in range(1, UNITS + 1)
         ],
