@@ -7,12 +7,14 @@ Must never decide what is polled or sent: poller.py and link.py do.
 """
 
 import gc
+import sys
 
 import board
 
 RING_KIB = 64  # at most
 RING_MIN_KIB = 32
-REST_BYTES = 49152  # what the other modules (compiled beforehand) and every other object need beside the ring
+# What the other modules (compiled beforehand) and every other object need beside the ring, by the size of a word.
+REST_BYTES = 56320 if sys.maxsize >> 32 else 28160
 
 
 def allocate_ring():

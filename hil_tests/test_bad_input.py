@@ -56,8 +56,9 @@ class Bench:
             self.link.write(self.end.repeat(int(time.monotonic() * 1000)))
 
     def take(self, event: object) -> None:
-        if isinstance(event, Hello) and self.end.boot is None:
-            self.end.adopt(event.boot, 0)
+        if isinstance(event, Hello):
+            if self.end.boot is None:
+                self.end.adopt(event.boot, 0)
             self.link.write(self.end.ack())
         elif isinstance(event, Records):
             for generation, kind, body in event.records:
