@@ -14,7 +14,7 @@ import board
 RING_KIB = 64  # at most
 RING_MIN_KIB = 32
 # What the other modules (compiled beforehand) and every other object need beside the ring, by the size of a word.
-REST_BYTES = 56320 if sys.maxsize >> 32 else 28160
+REST_BYTES = 58368 if sys.maxsize >> 32 else 29184
 
 
 def allocate_ring():
@@ -171,6 +171,7 @@ def main():
                     uart = plan.bytes[readplan.bus_at(plan.bytes, bus)]
                     heard = overheard.setdefault(uart, Overheard(board.now_ms()))
                     ports.append(port)
+                    gc.collect()  # a small heap in pieces does not always find room by itself
                     pollers.append(Poller(plan.bytes, bus, recorder, heard, board.now_ms(), board.now_us()))
             recorder.plan(plan.generation(), board.now_ms())
             board_end.say_hello()

@@ -14,7 +14,7 @@ from protocols.ticks import add, diff
 
 LISTEN_MS = 5000
 SILENT_MS = 60000  # after the last request of another master
-_KEEP = 192  # the longest reply of a read has 185 bytes
+_KEEP = 128
 
 
 class Overheard:
@@ -46,11 +46,11 @@ class Overheard:
         """Take one byte; True when a request ends with it. `own` is the request on the wire, whose echo is none."""
         heard = self._heard
         end = self._end
-        if end == 384:
-            end = 192
+        if end == 256:
+            end = 128
             i = 0
-            while i < 192:
-                heard[i] = heard[i + 192]
+            while i < 128:
+                heard[i] = heard[i + 128]
                 i += 1
         heard[end] = byte
         end += 1

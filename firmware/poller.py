@@ -19,7 +19,7 @@ from protocols.ticks import add, diff
 
 DEAD_AFTER = 3  # failed polls in a row
 _PROBE_AT_LEAST_EVERY_MS = 9000
-_FULL_WAIT_EVERY = 128  # of a dead unit: its whole time-out is waited once in so many of it
+_FULL_WAIT_EVERY = 256  # of a dead unit: its whole time-out is waited once in so many of it
 _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
 _COUNTS_EVERY_MS = 60000
 _LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
@@ -38,7 +38,7 @@ class Poller:
         self.plan = plan
         self.bus = bus
         self.overheard = overheard
-        self.transaction = modbus.Transaction()
+        self.transaction = modbus.Transaction(modbus.REQUEST_BYTES)
         self.request = self.transaction.request
         self.request_bytes = 0
         self.polls = 0
@@ -70,7 +70,7 @@ class Poller:
         self._read_at = array("H", [readplan.read_at(plan, i) for i in mine])
         self._unit = bytearray([units.index(plan[readplan.read_at(plan, i)]) for i in mine])
         self._data_bytes = bytearray([_data_bytes(plan, readplan.read_at(plan, i)) for i in mine])
-        self._period_ms = array("I", [readplan.period_ms(plan, i) for i in mine])
+        self._tenths = array("H", [readplan.period_ms(plan, i) // 100 for i in mine])  # of a second, its period
         self._due_ms = array("I", [start_ms for _ in mine])
         self._sampled_ms = array("I", [start_ms for _ in mine])
         self._failed_once = bytearray(len(mine))  # the outcome of a first try whose retry is due
@@ -116,7 +116,7 @@ class Poller:
             return
         self._outcome = outcome
         wire_us = (transaction.frame_end - transaction.frame_start) * self._char_us
-        self._reply_ms = min(max(diff(now_us, self._end_us) - wire_us, 0) // 1000, _U16_MAX - 1)
+        self._reply_ms = min(max(diff(now_us, self._end_us) - wire_us, 0) // 1000, _U16_MAX)
         if transaction.frame_start > transaction.strays_start() or transaction.frame_end < transaction.reply_bytes:
             self._hear(transaction.reply, transaction.strays_start(), transaction.frame_start, now_ms)
             if self._requests != self.overheard.requests:
@@ -234,8 +234,9 @@ class Poller:
             due = (due_ms[place] - now_ms + 0x08000000 & 0x0FFFFFFF) - 0x08000000
             unit = self._unit[place]
             if self._fails[unit] < DEAD_AFTER:
-                left = due + self._period_ms[place]
-                is_better = left < best_left or left == best_left and self._is_older(place, best)
+                left = due + 100 * self._tenths[place]
+                is_older = left == best_left and diff(self._sampled_ms[place], self._sampled_ms[best]) < 0
+                is_better = left < best_left or is_older  # on a bus that is asked for too much they take turns
                 if due <= 0 and is_better or 0 < due < next_live:
                     due = max(due, self._spacing_left_ms(unit, now_ms))
                     if due <= 0 and self._owing and self._is_owed_alike(place, now_ms):
@@ -265,10 +266,6 @@ class Poller:
         if best < 0:
             self._wake_ms = now_ms + min(next_live, next_any) & 0x0FFFFFFF
         return best
-
-    def _is_older(self, place, other):
-        """Whether a read was sampled before another one: on a bus that is asked for too much they take turns."""
-        return diff(self._sampled_ms[place], self._sampled_ms[other]) < 0
 
     def _has_room(self, probe, idle_ms, now_ms):
         """Whether a dead unit can be asked in this time. Its whole time-out is waited only where that fits."""
@@ -394,7 +391,7 @@ class Poller:
                 return
             self._fails[unit] = min(self._fails[unit] + 1, 200)
         if self._fails[unit] < DEAD_AFTER:
-            self._record(place, outcome, self._reply_ms, now_ms, uptime)
+            self._record(place, outcome, link.answered(self._reply_ms), now_ms, uptime)
         else:
             self._fail_all(unit, outcome, now_ms, uptime)
 
@@ -406,15 +403,15 @@ class Poller:
 
     def _fail_all(self, unit, outcome, now_ms, uptime):
         """One probe speaks for all reads of a dead unit that are due."""
-        reply_ms = 0
+        answered = 0
         place = 0
         while place < len(self._reads):
             if self._unit[place] == unit and diff(self._due_ms[place], now_ms) <= 0:
-                self._record(place, outcome, reply_ms, now_ms, uptime)
-                reply_ms = link.NOT_ASKED
+                self._record(place, outcome, answered, now_ms, uptime)
+                answered = link.NOT_ASKED
             place += 1
 
-    def _record(self, place, outcome, reply_ms, now_ms, uptime):
+    def _record(self, place, outcome, answered, now_ms, uptime):
         transaction = self.transaction
         urgent = self.plan[self._read_at[place] + 8] & readplan.URGENT
         buf = transaction.reply
@@ -430,7 +427,7 @@ class Poller:
             start = 0
             count = min(transaction.reply_bytes, link.FAILED_MAX_BYTES)
         both = outcome | self._failed_once[place] << 4
-        self._recorder.sample(self._reads[place], both, reply_ms, uptime, buf, start, count, urgent, now_ms)
+        self._recorder.sample(self._reads[place], both, answered, uptime, buf, start, count, urgent, now_ms)
         self._failed_once[place] = 0
         self._sampled_ms[place] = now_ms
         if diff(self._due_ms[place], now_ms) <= 0:
@@ -438,7 +435,7 @@ class Poller:
 
     def _reschedule(self, place, now_ms):
         """The next due time keeps the phase; periods that are over already are counted, never caught up."""
-        period_ms = self._period_ms[place]
+        period_ms = 100 * self._tenths[place]
         due = self._due_ms[place] + period_ms & 0x0FFFFFFF
         behind = diff(now_ms, due)
         if behind >= period_ms:
@@ -452,7 +449,7 @@ class Poller:
         place = 0
         while place < len(self._reads):
             self._is_owed(place, now_ms)
-            if diff(now_ms, self._due_ms[place]) >= self._period_ms[place]:
+            if diff(now_ms, self._due_ms[place]) >= 100 * self._tenths[place]:
                 self._failed_once[place] = 0
                 self._sampled_ms[place] = now_ms
                 self.overruns = self.overruns + 1 & 0x0FFFFFFF

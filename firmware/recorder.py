@@ -41,12 +41,13 @@ class Recorder:
         """How full the ring is."""
         return self._used // (self.size // 100)
 
-    def sample(self, read, outcome, reply_ms, uptime, buf, start, count, urgent, now_ms):
+    def sample(self, read, outcome, answered, uptime, buf, start, count, urgent, now_ms):
         """The outcome of one poll, with the `count` bytes of `buf` that belong to it."""
         body = self._body
         body[0] = read
         body[1] = outcome
-        put_u16(body, put_u16(body, put_u28(body, 2, uptime.s), uptime.ms), reply_ms)
+        put_u16(body, put_u28(body, 2, uptime.s), uptime.ms)
+        body[8] = answered
         self._begin(SAMPLE, SAMPLE_HEAD_BYTES + count, now_ms)
         self._append(body, 0, SAMPLE_HEAD_BYTES)
         self._append(buf, start, count)

@@ -18,10 +18,11 @@ four bytes; a boot is the 32 random bits that a board draws at each start.
            PING    boot[4], token u16
            COMMAND boot[4], command u16, operation, arguments
            WHO     (nothing): say HELLO
-    record SAMPLE  read, outcome, uptime_s u28, ms u16, reply_ms u16, then registers big-endian | exception code | the
-                   bytes that came. The outcome's low half is how the poll ended, its high half how the first try did
-                   where there were two, else 0. reply_ms is from the request's end to the reply's first byte; 0 without
-                   a reply, NOT_ASKED where a dead unit's other read was asked in this one's stead
+    record SAMPLE  read, outcome, uptime_s u28, ms u16, answered, then registers big-endian | exception code | the bytes
+                   that came. The outcome's low half is how the poll ended, its high half how the first try did where
+                   there were two, else 0. `answered` is the time from the request's end to the reply's first byte:
+                   milliseconds up to 100, from there on in steps of 20; 0 without a reply, NOT_ASKED where a dead
+                   unit's other read was asked in this one's stead
            PLAN    generation u16: records after this one were taken under it
            COUNTS  bus, state, uptime_s u28, ms u16, span_ms u16, busy_ms u16, overruns u16, foreign requests u16,
                    stray bytes u16, then for each unit that was late: unit, late replies. Once a minute of each bus, and
@@ -49,7 +50,7 @@ SAMPLE = 1
 PLAN = 2
 COUNTS = 3
 
-NOT_ASKED = 0xFFFF  # reply_ms of a sample
+NOT_ASKED = 255  # `answered` of a sample
 
 # The state of a bus, in COUNTS.
 POLLING = 0
@@ -69,7 +70,7 @@ WRONG_PLAN = 3
 NOT_STORED = 4  # the flash did not take it
 
 CHUNK_MAX_BYTES = 160
-SAMPLE_HEAD_BYTES = 10
+SAMPLE_HEAD_BYTES = 9
 COUNTS_HEAD_BYTES = 18
 COUNTS_MAX_BYTES = 180
 FAILED_MAX_BYTES = 64
@@ -92,6 +93,11 @@ def put_u16(buf, at, value):
     buf[at] = value & 0xFF
     buf[at + 1] = value >> 8 & 0xFF
     return at + 2
+
+
+def answered(reply_ms):
+    """A reply's time as a sample has it: one byte, at most 3,180 ms."""
+    return reply_ms if reply_ms <= 100 else min(100 + (reply_ms - 100) // 20, 254)
 
 
 def put_u28(buf, at, value):

@@ -16,6 +16,7 @@ from protocols.link import (
     DATA,
     FRAME_MAX_BYTES,
     HELLO,
+    NOT_ASKED,
     OLDEST_FIRST,
     PING,
     PLAN,
@@ -32,6 +33,13 @@ from protocols.ticks import MASK, diff
 
 CONSOLE_MAX_BYTES = 1024
 REPEAT_COMMAND_MS = 500
+
+
+def reply_ms(answered):
+    """Edge only. Milliseconds that a sample's `answered` stands for, to 20 above 100; None where it was not asked."""
+    if answered == NOT_ASKED:
+        return None
+    return answered if answered <= 100 else 100 + (answered - 100) * 20
 
 
 class Hello:

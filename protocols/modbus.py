@@ -136,8 +136,8 @@ class Transaction:
     a write is asked for: the reply to a write looks like its request.
     """
 
-    def __init__(self):
-        self.request = bytearray(FRAME_MAX_BYTES)
+    def __init__(self, request_max_bytes=FRAME_MAX_BYTES):
+        self.request = bytearray(request_max_bytes)
         self.request_bytes = 0
         self.reply = bytearray(_CAPACITY)
         self.reply_bytes = 0

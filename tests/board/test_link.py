@@ -1,6 +1,6 @@
 """Both ends of the link over a ladder of wires, on a fake clock. Shell of the tests: runs on every interpreter."""
 
-from protocols import link
+from protocols import link, readplan
 from protocols.link import BoardEnd, deframe, enframe
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.ticks import Uptime
@@ -106,7 +106,7 @@ class Pair:
             self.others.append(event)
 
     def numbers(self):
-        return [body[10] | body[11] << 8 for _, kind, body in self.got if kind == link.SAMPLE]
+        return [body[9] | body[10] << 8 for _, kind, body in self.got if kind == link.SAMPLE]
 
 
 def ladder():
@@ -195,7 +195,7 @@ def test_full_ring_drops_its_oldest_and_the_edge_knows_how_many():
         pair.sample(number)
         pair.run(10)
     held = pair.recorder.next - pair.recorder.oldest
-    assert held == 1024 // 14
+    assert held == 1024 // 13
     pair.adopts = True
     pair.run(3000)
     assert pair.lost == 200 - held
@@ -332,3 +332,11 @@ def test_babble_on_the_link_stays_bounded():
     pair.run(4000)
     assert pair.numbers() == [0]
     assert len(pair.edge._in) <= 1024
+
+
+def test_the_longest_sample_fits_one_frame():
+    pair = Pair()
+    registers = bytes(2 * readplan.MAX_REGISTERS)
+    pair.recorder.sample(7, 0, 0, pair.uptime, registers, 0, len(registers), 0, pair.now_ms)
+    pair.run(2000)
+    assert [len(body) for _, kind, body in pair.got if kind == link.SAMPLE] == [link.SAMPLE_HEAD_BYTES + 180]

@@ -104,7 +104,7 @@ class Bus:
                     self.counts.append(body)
                     continue
                 uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
-                out.append((body[0], body[1] & 15, uptime_ms, body[10:]))
+                out.append((body[0], body[1] & 15, uptime_ms, body[9:]))
         return out
 
 
@@ -408,7 +408,7 @@ def test_a_sample_tells_how_soon_the_unit_answered_and_how_its_first_try_ended()
     at = 0
     while at < end:
         if buf[at + 1] == link.SAMPLE:
-            heads.append((buf[at + 3], link.get_u16(buf, at + 10)))
+            heads.append((buf[at + 3], buf[at + 10]))
         at += 2 + buf[at]
     assert heads[0] == (modbus.OK, 12)
     assert heads[1] == (modbus.SHORT << 4 | modbus.OK, 12)

@@ -127,7 +127,7 @@ class World:
 
     def samples(self, board: str) -> list[int]:
         return [
-            int.from_bytes(body[10:12], "big")
+            int.from_bytes(body[9:11], "big")
             for taken in self.taken
             if taken.board == board
             for _generation, kind, body in taken.records

@@ -140,26 +140,26 @@ def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(si
 
 
 def test_ring_and_link_of_the_boards(site: Site) -> None:
-    """A record is 12 bytes and the registers' bytes; alone in a frame 17 more; a byte on the link is 10 bits.
+    """A record is 11 bytes and the registers' bytes; alone in a frame 17 more; a byte on the link is 10 bits.
 
-    cab1: 3 a second of 28 bytes, 6 a second of 30: 264 bytes/s, 65536 / 264 = 248.2 s;
-        (264 + 9 x 17) / 46080 = 0.905 %.
-    cab2: 4 a second of 32, 0.2 a second of 24: 132.8 bytes/s, 493.5 s; (132.8 + 4.2 x 17) / 46080 = 0.443 %.
+    cab1: 3 a second of 27 bytes, 6 a second of 29: 255 bytes/s, 65536 / 255 = 257.0 s;
+        (255 + 9 x 17) / 46080 = 0.885 %.
+    cab2: 4 a second of 31, 0.2 a second of 23: 128.6 bytes/s, 509.6 s; (128.6 + 4.2 x 17) / 46080 = 0.434 %.
     """
     cab1, cab2 = told_of(site).boards
-    assert (cab1.ring_s, cab1.link_pct) == pytest.approx((248.24, 0.905), abs=0.01)
-    assert (cab2.ring_s, cab2.link_pct) == pytest.approx((493.49, 0.443), abs=0.01)
+    assert (cab1.ring_s, cab1.link_pct) == pytest.approx((257.0, 0.885), abs=0.01)
+    assert (cab2.ring_s, cab2.link_pct) == pytest.approx((509.61, 0.434), abs=0.01)
 
 
 def test_a_record_and_its_frame_are_as_long_as_on_a_real_board() -> None:
     recorder = Recorder(bytearray(1000))
     recorder.sample(0, 0, 0, Uptime(0), bytes(range(1, 17)), 0, 16, False, 0)
-    assert recorder.unsent_bytes == 28
+    assert recorder.unsent_bytes == 27
     end = link.BoardEnd(b"board", b"\1\2\3\4", (0, 1, 0), 1, recorder, 0)
     assert end.poll(0, Uptime(0)) > 0  # HELLO
     ack = bytearray(20)
     end.feed(ack, link.enframe(bytearray(b"\x81\1\2\3\4" + bytes(10)), 13, ack), 0)
-    assert end.poll(200, Uptime(0)) == 28 + 17
+    assert end.poll(200, Uptime(0)) == 27 + 17
     assert f"RING_KIB = {RING_BYTES // 1024}  " in (ROOT / "firmware" / "main.py").read_text(encoding="utf-8")
 
 
@@ -221,16 +221,16 @@ def test_a_bus_without_idle_time_says_what_a_dead_unit_costs(site: Site) -> None
 
 
 def test_a_short_ring_a_busy_link_and_a_small_disk(site: Site) -> None:
-    """Twelve units of cab1 each 0.1 s, by hand: 60 x 28 + 60 x 30 = 3480 bytes/s, the ring bridges 19 s.
+    """Twelve units of cab1 each 0.1 s, by hand: 60 x 27 + 60 x 29 = 3360 bytes/s, the ring bridges 20 s.
 
-    3480 + 120 x 17 = 5520 bytes/s are 96 % of 5760; cab2 has 40 x 32 + 10 x 24 + 50 x 17 = 2370, 41 %.
+    3360 + 120 x 17 = 5400 bytes/s are 94 % of 5760; cab2 has 40 x 31 + 10 x 23 + 50 x 17 = 2320, 40 %.
     """
     small = dataclasses.replace(site, store=dataclasses.replace(site.store, max_bytes=100_000_000))
     small = with_points(small, period_ms=100)
     problems, reminders = judge(small, forecast(small, plans_of(small), 57600), "gateway.toml", "points.csv")
     assert [problem.field for problem in problems if problem.code == "E-BRD-006"] == ["boards.cab1"]
     told = {reminder.code: reminder for reminder in reversed(reminders)}
-    assert told["W-BRD-002"].field == "boards.cab1" and "only 19 s" in told["W-BRD-002"].text
+    assert told["W-BRD-002"].field == "boards.cab1" and "only 20 s" in told["W-BRD-002"].text
     assert told["W-STO-001"].value == "0.1 GB"
 
 

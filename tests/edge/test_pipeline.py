@@ -49,7 +49,7 @@ class World:
         for board, plan in self.plans.items():
             for index, planned in enumerate(plan.reads):
                 if any(use.point == point for use in planned.read.uses):
-                    body = bytes((index, outcome)) + struct.pack("<IHH", uptime_ms // 1000, uptime_ms % 1000, 0)
+                    body = bytes((index, outcome)) + struct.pack("<IHB", uptime_ms // 1000, uptime_ms % 1000, 0)
                     if outcome == modbus.OK:
                         body += self.registers(plan, index, point, value)
                     elif outcome == modbus.EXCEPTION:
@@ -287,7 +287,7 @@ def test_what_a_store_knew_that_was_set_aside_is_told() -> None:
 def test_a_sample_that_no_read_of_its_plan_gives_becomes_a_gap_and_never_a_reading() -> None:
     world = World()
     board, (generation, kind, body) = world.sample("TK101.level", 7.5, 1000)
-    bodies = [body[:-2], body + b"\0\0", body[:10], b"\xff" + body[1:], body[:1] + b"\x06" + body[2:]]
+    bodies = [body[:-2], body + b"\0\0", body[:9], b"\xff" + body[1:], body[:1] + b"\x06" + body[2:]]
     for wrong in bodies:
         world.take((board, (generation, kind, wrong)))
     batches = world.close()
