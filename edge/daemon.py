@@ -410,14 +410,12 @@ class Daemon:
             request=json.dumps(request), allowed='{"do": "status"}, {"do": "accept_unit"}')}
 
     def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
-        bus, unit_id, by, reason = (request.get(name) for name in ("bus", "unit_id", "by", "reason"))
-        is_whole = isinstance(bus, str) and isinstance(unit_id, int) and isinstance(by, str)
-        if not is_whole or not isinstance(reason, str | None):
-            return {"error": _("accept_unit: bus, unit_id and by are needed")}
+        unit, by, reason = (request.get("bus"), request.get("unit_id")), request.get("by"), request.get("reason")
+        if not isinstance(by, str) or not isinstance(reason, str | None):
+            return {"error": _("accept_unit: by is a name, reason a sentence or null")}
         kind = "synced" if self._is_clock_trusted() else "holdover"
         quality = json_feed.TimeQuality(kind, None, None)
-        is_done = self._pipeline.accept((bus, unit_id), quality, int(self._wall_ms()), by, reason, now_s)
-        return {"done": is_done, "replaced": sorted(self._pipeline.replaced)}
+        return {"done": self._pipeline.accept(unit, quality, int(self._wall_ms()), by, reason, now_s)}
 
     def _status(self, now_s: float) -> dict[str, Any]:
         return {

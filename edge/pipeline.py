@@ -285,7 +285,7 @@ class Pipeline:
 
     def accept(
         self,
-        unit: tuple[str, int],
+        unit: tuple[Any, Any],
         quality: json_feed.TimeQuality,
         t_ms: int,
         by: str,
