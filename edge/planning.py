@@ -151,7 +151,7 @@ def _units(points: Sequence[Point], bus: str) -> dict[int, list[Point]]:
 
 
 def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
-    """The reads of one unit, shortest period first, then what the profile checks.
+    """The reads of one unit: what the profile checks, so that no reading is judged before it, then by rising period.
 
     Each period's points have the cheapest requests there are. Then a slow request, or the point at one of its ends,
     moves to a shorter period for as long as that takes less of the bus's time: a point may be read more often than
@@ -175,7 +175,7 @@ def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
         for read in of_period
     ]
     checks = [Read(check.function_code, check.address, check.count, ()) for check in profile.checks]
-    return planned + [PlannedRead(bus, unit_id, read, CHECK_MS, False, profile.name) for read in checks]
+    return [PlannedRead(bus, unit_id, read, CHECK_MS, False, profile.name) for read in checks] + planned
 
 
 def _cheaper(

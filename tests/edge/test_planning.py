@@ -152,9 +152,9 @@ def test_a_unit_is_asked_who_it_is_at_the_start_and_each_hour(site: Site) -> Non
     point = dataclasses.replace(gas, profile=msa.name, channel="lel1")
     plan = plan_of(dataclasses.replace(site, points=(point,), profiles={msa.name: msa}), "cab1")
     assert [(each.read.address, each.read.count, each.period_ms, len(each.read.uses)) for each in plan.reads] == [
-        (40201, 8, 1000, 1),
         (40005, 9, 3_600_000, 0),
         (1000, 1, 3_600_000, 0),
+        (40201, 8, 1000, 1),
     ]
     assert from_json(to_json(plan)) == plan
 
