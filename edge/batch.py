@@ -79,11 +79,24 @@ class Mark:
     newest_ms: int | None
 
 
+class Held(NamedTuple):
+    """What the checked registers of a unit held when last read, and what its serial number is known to be."""
+
+    bus: str
+    unit_id: int
+    profile: str
+    function_code: int
+    address: int
+    registers: int
+    known: bytes | None
+    seen: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What is stored together or not at all. Its rows are of one birth and one kind of time.
 
-    `taken` has a mark of each board that it has records of.
+    `taken` has a mark of each board that it has records of, `held` the checked registers that changed.
     """
 
     birth: str
@@ -91,6 +104,7 @@ class Batch:
     rows: tuple[Row, ...]
     taken: tuple[Mark, ...]
     messages: tuple[Message, ...]
+    held: tuple[Held, ...] = ()
 
 
 # --- the data message ---------------------------------------------------------------------------------------

@@ -133,7 +133,8 @@ class Daemon:
         births = self._store.births()
         marks = self._store.taken()
         is_set_aside = bool(self._store.notes)
-        self._pipeline = Pipeline(site, self._store.epoch, self._mode, birth, births, marks, is_set_aside)
+        held = self._store.held()
+        self._pipeline = Pipeline(site, self._store.epoch, self._mode, birth, births, marks, is_set_aside, held)
         self._content = content
         plans = {}
         for board in site.boards:
@@ -403,8 +404,18 @@ class Daemon:
         if do == "step_clock" and self._simulated and isinstance(request.get("ms"), int):
             self._clock_step_ms += request["ms"]
             return {"done": True}
+        if do == "accept_unit":
+            return self._accept_unit(request, now_s)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
-            request=json.dumps(request), allowed='{"do": "status"}')}
+            request=json.dumps(request), allowed='{"do": "status"}, {"do": "accept_unit"}')}
+
+    def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
+        unit, by, reason = (request.get("bus"), request.get("unit_id")), request.get("by"), request.get("reason")
+        if not isinstance(by, str) or not isinstance(reason, str | None):
+            return {"error": _("accept_unit: by is a name, reason a sentence or null")}
+        kind = "synced" if self._is_clock_trusted() else "holdover"
+        quality = json_feed.TimeQuality(kind, None, None)
+        return {"done": self._pipeline.accept(unit, quality, int(self._wall_ms()), by, reason, now_s)}
 
     def _status(self, now_s: float) -> dict[str, Any]:
         return {
@@ -420,6 +431,7 @@ class Daemon:
             "refused_samples": self._pipeline.refused_samples,
             "next_seq": dict(self._pipeline.next_seq),
             "to_commit": self._writer.waiting(),
+            "replaced": sorted(self._pipeline.replaced),
             "unproven_profiles": sorted(
                 name for name, profile in self._site.profiles.items() if not profile.proven
             ),

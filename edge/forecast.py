@@ -15,9 +15,10 @@ from typing import NamedTuple
 from edge.pipeline import BATCH_S
 from edge.planning import BoardPlan, PlannedRead
 from edge.problem import Problem
-from protocols import link, modbus
+from protocols import link
 from protocols.feeds import json_feed
 from protocols.model import Bus, Line, Site
+from protocols.profile import FRAME_CHARS, SILENCE_CHARS, data_bytes
 
 RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
 PROBE_EVERY_S = 9  # a dead unit of a line without idle time, firmware/poller.py
@@ -141,13 +142,12 @@ def forecast(site: Site, plans: Sequence[BoardPlan], link_baud: int) -> Forecast
 def transaction_ms(line: Line, planned: PlannedRead, first_byte_ms: float) -> float:
     """Request, silence, waiting for the first byte, reply, silence."""
     char_ms = line.bits_per_char * 1000 / line.baud
-    silence_ms = 3.5 * char_ms if line.baud <= 19200 else 1.75
-    return (8 + 5 + _data_bytes(planned)) * char_ms + 2 * silence_ms + first_byte_ms
+    silences_ms = SILENCE_CHARS * char_ms if line.baud <= 19200 else 2 * 1.75
+    return (FRAME_CHARS + _data_bytes(planned)) * char_ms + silences_ms + first_byte_ms
 
 
 def _data_bytes(planned: PlannedRead) -> int:
-    count = planned.read.count
-    return (count + 7) // 8 if planned.read.function_code <= modbus.READ_DISCRETE_INPUTS else 2 * count
+    return data_bytes(planned.read.function_code, planned.read.count)
 
 
 def _bus(site: Site, bus: Bus, reads: Sequence[PlannedRead]) -> tuple[BusForecast, list[PointForecast]]:
@@ -178,7 +178,7 @@ def _bus(site: Site, bus: Bus, reads: Sequence[PlannedRead]) -> tuple[BusForecas
         for use in planned.read.uses
     ]
     periods = []
-    for asked_ms in sorted({planned.period_ms for planned in reads}):
+    for asked_ms in sorted({planned.period_ms for planned in reads if planned.read.uses}):
         of_period = [at for at, planned in enumerate(reads) if planned.period_ms == asked_ms]
         spans = [_longest([of_reads[at] for at in of_period]) for of_reads in (reachable, worst)]
         periods.append(PeriodForecast(asked_ms, *spans))

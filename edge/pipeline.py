@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.batch import Batch, Mark, Message, Row, Section, bitmap, data_payload
+from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload
 from edge.boards import Taken
+from edge.devices import Devices, Watch, fault
 from edge.planning import BoardPlan
 from edge.timebase import Clock
 from protocols import link, modbus, modbus_edge
 from protocols.feeds import json_feed
-from protocols.model import Site
-from protocols.profile import Decoder
+from protocols.model import UNIT_REPLACED, Reading, Site
+from protocols.profile import Decoder, data_bytes
 
 BATCH_S = 1.0
 
@@ -38,13 +39,15 @@ class _Point:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One read of one plan, ready to be turned into readings."""
+    """One read of one plan, ready to be turned into readings; `check` is what it checks instead."""
 
     decoder: Decoder
     bits: int  # count of coils or inputs; 0 for registers
     data_bytes: int  # of an intact sample
     points: tuple[tuple[int, _Point], ...]  # index in the birth, and the point
     unit: tuple[str, int]  # bus, unit id
+    watches: tuple[Watch, ...]  # all checks of the unit
+    check: Watch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class _Open:
 class Pipeline:
     """One epoch of one gateway. `take` what the boards sent, `close` gives what is to be committed together.
 
-    `marks`: how far earlier processes took each board; `is_set_aside`: the store that knew it could not be used.
+    `marks`: how far earlier processes took each board; `held`: what they knew of the devices; `is_set_aside`: the store
+    that knew it could not be used.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Pipeline:
         births: Mapping[str, dict[str, Any]],
         marks: Iterable[Mark] = (),
         is_set_aside: bool = False,
+        held: Iterable[Held] = (),
     ) -> None:
         self.epoch = epoch
         self.gateway = site.gateway
@@ -121,6 +126,7 @@ class Pipeline:
         self._newest = {mark.board: _Newest(mark.boot, None, mark.newest_ms) for mark in marks}
         self._lost: dict[str, int] = {}  # records of a board that are gone since its newest sample
         self._is_set_aside = is_set_aside
+        self._devices = Devices(held)
 
     def add_plan(self, plan: BoardPlan) -> None:
         """From now on samples of this board and generation are understood."""
@@ -133,10 +139,24 @@ class Pipeline:
                 row = content["points"][index[use.point]]
                 points.append((index[use.point], self._point(row)))
             count = planned.read.count
-            bits = count if planned.read.function_code <= modbus.READ_DISCRETE_INPUTS else 0
-            data_bytes = (count + 7) // 8 if bits else 2 * count
-            decoder = Decoder(plan.profiles[planned.profile], planned.read)
-            reads.append(_Read(decoder, bits, data_bytes, tuple(points), (planned.bus, planned.unit_id)))
+            function_code, profile = planned.read.function_code, plan.profiles[planned.profile]
+            bits = count if function_code <= modbus.READ_DISCRETE_INPUTS else 0
+            watches = self._devices.watches(planned.bus, planned.unit_id, profile)
+            place = (function_code, planned.read.address, count)
+            check = None
+            if not points:
+                check = next(w for w in watches if (w.check.function_code, w.check.address, w.check.count) == place)
+            reads.append(
+                _Read(
+                    decoder=Decoder(profile, planned.read),
+                    bits=bits,
+                    data_bytes=data_bytes(function_code, count),
+                    points=tuple(points),
+                    unit=(planned.bus, planned.unit_id),
+                    watches=watches,
+                    check=check,
+                )
+            )
         self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads))
 
     def begin(self, content: dict[str, Any], now_s: float) -> None:
@@ -258,6 +278,46 @@ class Pipeline:
         )
         self._event(Message("event", seq, "gap", self.birth, payload, None), now_s)
 
+    @property
+    def replaced(self) -> set[tuple[str, int]]:
+        """(bus, unit id) of the units that answer with another serial number than the one they are known by."""
+        return {read.unit for read in self._checks() if fault(read.watches) == (UNIT_REPLACED, 0)}
+
+    def accept(
+        self,
+        unit: tuple[Any, Any],
+        quality: json_feed.TimeQuality,
+        t_ms: int,
+        by: str,
+        reason: str | None,
+        now_s: float,
+    ) -> bool:
+        """A person says that the device which answers at this unit is the right one; False where none was in doubt."""
+        watches = [read.check for read in self._checks() if read.unit == unit and read.check]
+        if not self._devices.accept(watches):
+            return False
+        seq = self._number("event")
+        payload = json_feed.action(
+            self.gateway,
+            self.epoch,
+            seq,
+            self.birth,
+            action="unit_accepted",
+            quality=quality,
+            t_ms=t_ms,
+            by=by,
+            reason=reason,
+            unit=unit,
+        )
+        self._event(Message("event", seq, "action", self.birth, payload, None), now_s)
+        return True
+
+    def _checks(self) -> Iterable[_Read]:
+        """The reads of the birth in force that tell who a unit is."""
+        for meaning in self._meanings.values():
+            if meaning.birth == self.birth:
+                yield from (read for read in meaning.reads if read.check)
+
     def due_s(self) -> float:
         """When `close` wants to be called."""
         return float("inf") if self._close_s is None else self._close_s
@@ -273,7 +333,8 @@ class Pipeline:
             batches.append(Batch(filled.birth, tuple(filled.sections), tuple(filled.rows), (), tuple(messages)))
         self._open.clear()
         if self._taken or self._events:
-            batches.append(Batch(self.birth, (), (), tuple(self._taken.values()), tuple(self._events)))
+            held = tuple(self._devices.changes())
+            batches.append(Batch(self.birth, (), (), tuple(self._taken.values()), tuple(self._events), held))
             self._taken.clear()
             self._events = []
         return batches
@@ -310,11 +371,17 @@ class Pipeline:
         outcome = body[1] & 15
         utc_ms = clock.utc_ms(uptime_ms)
         self._count(read.unit, outcome, utc_ms)
+        if read.check is not None:
+            if outcome == modbus.OK and self._devices.saw(read.check, bytes(body[link.SAMPLE_HEAD_BYTES :])):
+                self._close_s = now_s
+            return
         if outcome == modbus.OK:
             readings = read.decoder.decode(_registers(body, read.bits))
         else:
             is_refusal = outcome == modbus.EXCEPTION and len(body) > link.SAMPLE_HEAD_BYTES
             readings = read.decoder.failed(outcome, body[link.SAMPLE_HEAD_BYTES] if is_refusal else 0)
+        if read.watches and (told := fault(read.watches)) is not None:
+            readings = [Reading(reading.point, None, *told) for reading in readings]
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         moment_ms = uptime_ms if utc_ms is None else utc_ms

@@ -7,20 +7,26 @@ after any restart and any change of the site. Must never decide when a read is s
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 from gettext import gettext as _
+from itertools import combinations
 from typing import Any
 
 from protocols import readplan, readplan_edge
 from protocols.model import Point, Site
-from protocols.profile import ChannelUse, Profile, Read, load, plan_reads
+from protocols.profile import ChannelUse, Profile, Read, bus_chars, load, plan_reads
 
+CHECK_MS = 3_600_000  # how often a unit is asked who it is
 _READS_MAX = 255  # a sample names its read in one byte
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRead:
-    """One request that is repeated: the read at the same index of the plan. `bus` and `profile` are names."""
+    """One request that is repeated: the read at the same index of the plan. `bus` and `profile` are names.
+
+    A read without uses is a check of its profile.
+    """
 
     bus: str
     unit_id: int
@@ -109,7 +115,7 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
     ]
     unit_rows = [
         readplan_edge.encode_unit(
-            index, unit_id, profile.timeout_ms, min(profile.timeout_ms, 50), profile.spacing_ms, profile.late_ms
+            index, unit_id, profile.timeout_ms, profile.floor_ms, profile.spacing_ms, profile.late_ms
         )
         for index, unit_id, profile, _points in units
     ]
@@ -147,40 +153,57 @@ def _units(points: Sequence[Point], bus: str) -> dict[int, list[Point]]:
 
 
 def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
-    """The reads of one unit, shortest period first.
+    """The reads of one unit: what the profile checks, so that no reading is judged before it, then by rising period.
 
-    Points of one period share requests. Registers that a faster read brings anyway are not asked for again:
-    their point is then read more often than its row says.
+    Each period's points have the cheapest requests there are. Then a slow request, or the point at one of its ends,
+    moves to a shorter period for as long as that takes less of the bus's time: a point may be read more often than
+    its row says, never less often.
     """
-    reads: list[PlannedRead] = []
-    for period_ms in sorted({point.period_ms for point in points}):
-        group = [point for point in points if point.period_ms == period_ms]
-        urgent = {point.point for point in group if point.urgent}
-        for read in plan_reads(profile, [channel_use(point) for point in group]):
-            is_urgent = any(use.point in urgent for use in read.uses)
-            faster = next((i for i, planned in enumerate(reads) if _brings(planned.read, read)), None)
-            if faster is None:
-                bus, unit_id = points[0].bus, points[0].unit_id
-                reads.append(PlannedRead(bus, unit_id, read, period_ms, is_urgent, profile.name))
-            else:
-                shared = reads[faster]
-                reads[faster] = replace(
-                    shared,
-                    read=replace(shared.read, uses=shared.read.uses + read.uses),
-                    urgent=shared.urgent or is_urgent,
-                )
-    return reads
+    every = [channel_use(point) for point in points]
+    groups = {
+        period_ms: [use for use, point in zip(every, points, strict=True) if point.period_ms == period_ms]
+        for period_ms in sorted({point.period_ms for point in points})
+    }
+    reads = {period_ms: plan_reads(profile, uses, every) for period_ms, uses in groups.items()}
+    while moved := _cheaper(profile, groups, reads, every):
+        for period_ms, uses in moved.items():
+            groups[period_ms] = uses
+            reads[period_ms] = plan_reads(profile, uses, every)
+    urgent = {point.point for point in points if point.urgent}
+    bus, unit_id = points[0].bus, points[0].unit_id
+    planned = [
+        PlannedRead(bus, unit_id, read, period_ms, any(use.point in urgent for use in read.uses), profile.name)
+        for period_ms, of_period in reads.items()
+        for read in of_period
+    ]
+    checks = [Read(check.function_code, check.address, check.count, ()) for check in profile.checks]
+    return [PlannedRead(bus, unit_id, read, CHECK_MS, False, profile.name) for read in checks] + planned
+
+
+def _cheaper(
+    profile: Profile,
+    groups: Mapping[int, Sequence[ChannelUse]],
+    reads: Mapping[int, Sequence[Read]],
+    every: Sequence[ChannelUse],
+) -> dict[int, list[ChannelUse]] | None:
+    """Two periods' uses with some moved from the longer one, where that costs less; None where nothing does."""
+    for fast_ms, slow_ms in combinations(groups, 2):
+        now = _cost(fast_ms, reads[fast_ms]) + _cost(slow_ms, reads[slow_ms])
+        for read in reads[slow_ms]:
+            for moving in dict.fromkeys((read.uses, read.uses[:1], read.uses[-1:])):
+                fast = [*groups[fast_ms], *moving]
+                slow = [use for use in groups[slow_ms] if use not in moving]
+                then = _cost(fast_ms, plan_reads(profile, fast, every))
+                if then < now and then + _cost(slow_ms, plan_reads(profile, slow, every)) < now:
+                    return {fast_ms: fast, slow_ms: slow}
+    return None
+
+
+def _cost(period_ms: int, reads: Sequence[Read]) -> Fraction:
+    """Characters of bus time in each millisecond."""
+    return sum((Fraction(bus_chars(read.function_code, read.count), period_ms) for read in reads), Fraction())
 
 
 def channel_use(point: Point) -> ChannelUse:
     """What a point wants of its unit's profile."""
     return ChannelUse(point.point, point.channel, point.unit, point.range_low, point.range_high)
-
-
-def _brings(wide: Read, narrow: Read) -> bool:
-    """Whether the first read answers the second one too."""
-    return (
-        wide.function_code == narrow.function_code
-        and wide.address <= narrow.address
-        and narrow.address + narrow.count <= wide.address + wide.count
-    )

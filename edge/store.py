@@ -20,12 +20,12 @@ from typing import Any, Self
 
 import apsw
 
-from edge.batch import Batch, Mark, data_payload, indices, pack, unpack
+from edge.batch import Batch, Held, Mark, data_payload, indices, pack, unpack
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 1
+SCHEMA = 2
 WAL_MAX_BYTES = 4 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -41,6 +41,11 @@ CREATE TABLE plan (
 -- A board's ring dies with its boot: only its newest boot matters.
 CREATE TABLE taken (
     board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL, newest_ms INTEGER) WITHOUT ROWID;
+-- Registers that tell which device a unit is. known: its accepted serial number; null where the profile says it.
+CREATE TABLE held (
+    bus TEXT, unit_id INTEGER, profile TEXT, function_code INTEGER, address INTEGER, registers INTEGER,
+    known BLOB, seen BLOB NOT NULL,
+    PRIMARY KEY (bus, unit_id, profile, function_code, address, registers)) WITHOUT ROWID;
 -- from_ms, to_ms: UTC of the first and last reading, null where no clock was known.
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, readings BLOB NOT NULL);
@@ -57,7 +62,7 @@ PRAGMA user_version = {SCHEMA};
 """
 # These stay small and are checked whole at each opening. To check batch and message, gigabytes on a card,
 # would take longer than the boards can buffer: of them only the newest rows are read.
-CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "position")
+CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position")
 
 Positions = Mapping[tuple[str, str], Sequence[tuple[int, int]]]  # (epoch, stream) -> acknowledged ranges
 
@@ -155,6 +160,11 @@ class Store:
         with _faults(self._path):
             return [Mark(*row) for row in self._writer.execute("SELECT board, boot, next_record, newest_ms FROM taken")]
 
+    def held(self) -> list[Held]:
+        """What the checked registers of each unit are known to hold."""
+        with _faults(self._path):
+            return [Held(*row) for row in self._writer.execute("SELECT * FROM held")]
+
     def positions(self, destination: str) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """(epoch, stream) -> the ranges that this destination has acknowledged, ascending."""
         acknowledged: dict[tuple[str, str], list[tuple[int, int]]] = {}
@@ -233,6 +243,7 @@ class Store:
             "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?)",
             ((mark.board, mark.boot, mark.next_record, mark.newest_ms) for mark in batch.taken),
         )
+        self._writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
 
     def _replace_positions(self, destination: str, positions: Positions) -> None:
         for (epoch, stream), ranges in positions.items():

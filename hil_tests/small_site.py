@@ -112,6 +112,11 @@ class SmallSite:
             while not self._payloads.empty():
                 self._take(json.loads(self._payloads.get()))
 
+    def restart_board(self) -> None:
+        """Pull the board's cord, and plug it in again."""
+        self._board.power_off()
+        self._board.power_on()
+
     def close(self) -> None:
         """Stop everything, in the reverse order of starting."""
         self._to_stop.close()

@@ -20,6 +20,8 @@ from protocols.model import Reading
 # profile. The sensor's own code is added.
 UNIT_DISAGREES = 1000
 DECIMALS_DISAGREE = 2000
+# The same of a unit in which a register that the profile expects holds something else.
+REGISTERS_DISAGREE = 3000
 
 # What a profile can say of a sensor. Statuses with a detail carry the sensor's own code.
 STATUSES = {

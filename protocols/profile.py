@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
 from importlib import resources
@@ -23,6 +23,8 @@ from protocols.channel import Current, Field
 from protocols.model import Line, Reading
 
 _MAX_PLANNED = 90  # registers that fit one sample of the board
+FRAME_CHARS = 8 + 5  # of a request, and of its reply without the data
+SILENCE_CHARS = 7  # 3.5 around each of the two; above 19200 baud a little more (MODBUS over Serial Line V1.02, 2.5.1)
 _OUTCOMES = {
     modbus.TIMEOUT: model.NO_REPLY,
     modbus.BAD_CRC: model.BAD_CRC,
@@ -41,14 +43,28 @@ class ProfileError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Registers that tell whether this is still the device that the profile and the sheet mean.
+
+    They hold `expected` where the profile says what; None: the device's own serial number, the same at each read.
+    """
+
+    function_code: int
+    address: int
+    count: int
+    expected: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A checked profile. `proven`: it has an example from its source, and reads it as printed there.
 
-    `timeout_ms` is the slowest first byte of a reply, `spacing_ms` the least time between two requests to one unit,
-    `late_ms` how long after a time-out its reply may still come. `block`, its first and last register, is only known
-    to be read whole. `address_base` is the document's number of wire address 0; negative where this unit's map is
-    moved up. `writes` are the function codes, first and last wire addresses that may be written: by default none, and
-    this version writes nothing at all. `text` is the file itself.
+    `timeout_ms` is the slowest first byte of a reply, `floor_ms` what a unit that lives is always given, `spacing_ms`
+    the least time between two requests to one unit, `late_ms` how long after a time-out its reply may still come.
+    `bridge_gaps` are first and last wire addresses of what may be read along; `block`, its first and last register, is
+    only known to be read whole. `address_base` is the document's number of wire address 0; negative where this unit's
+    map is moved up. `writes` are the function codes, first and last wire addresses that may be written: by default
+    none, and this version writes nothing at all. `text` is the file itself.
     """
 
     name: str
@@ -61,13 +77,15 @@ class Profile:
     line: Line | None
     default_unit_id: int | None
     timeout_ms: int
+    floor_ms: int
     spacing_ms: int
     late_ms: int
     max_registers: int
-    bridge_gaps: bool
+    bridge_gaps: tuple[tuple[int, int], ...]
     address_base: int
     block: tuple[int, int] | None
     writes: tuple[tuple[int, int, int], ...]
+    checks: tuple[Check, ...]
     channels: Mapping[str, Channel]
     text: str
 
@@ -128,6 +146,14 @@ def _list(allowed: str, is_allowed: Callable[[Any], object], default: Any = ...)
     return _Key(allowed, lambda value: isinstance(value, list) and all(is_allowed(each) for each in value), default)
 
 
+def _is_word(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 0xFFFF
+
+
+def _is_span(text: Any) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"[0-9]{1,6}-[0-9]{1,6}", text) is not None
+
+
 def _is_write(text: Any) -> bool:
     """Whether it is a function code that writes, and the first and last of its wire addresses."""
     parts = re.fullmatch(r"(?:5|6|15|16) ([0-9]{1,5})-([0-9]{1,5})", text) if isinstance(text, str) else None
@@ -135,6 +161,7 @@ def _is_write(text: Any) -> bool:
 
 
 _ADDRESS = _whole(0, 465536)
+_FLOOR_MS = 100  # where the profile says nothing
 # What the first register's number is in the document, and the function that such numbers belong to.
 _BASES = {0: None, 1: None, 10001: 2, 30001: 4, 40001: 3, 100001: 2, 300001: 4, 400001: 3}
 _PROFILE_KEYS = {
@@ -146,14 +173,21 @@ _PROFILE_KEYS = {
     "line": _text(r"[1-9][0-9]+ [78][NEO][12]", '"9600 8N1"', default=None),
     "default_unit_id": _whole(1, 247, default=None),
     "timeout_ms": _whole(10, 10_000),
+    "timeout_floor_ms": _whole(10, 10_000, default=None),
     "spacing_ms": _whole(0, 10_000, default=0),
     "late_ms": _whole(10, 60_000, default=1000),
     "max_registers": _whole(1, modbus.MAX_REGISTERS, default=modbus.MAX_REGISTERS),
-    "bridge_gaps": _one_of(True, False, default=False),
+    "bridge_gaps": _Key(
+        'true, false, ["10-14", …]',
+        lambda value: type(value) is bool or (isinstance(value, list) and all(map(_is_span, value))),
+        False,
+    ),
     "address_base": _one_of(*_BASES),
     "moved_by": _whole(0, 0xFFFF, default=0),
-    "block": _text(r"[0-9]{1,6}-[0-9]{1,6}", '"0-9"', default=None),
+    "block": _Key('"0-9"', _is_span, None),
     "writes": _list('["5 0-15", …]', _is_write, default=()),
+    "serial": _Key("[serial]", lambda value: isinstance(value, dict), None),
+    "expect": _list("[[expect]]", lambda value: isinstance(value, dict), default=()),
     "channels": _Key("[channels.…]", lambda value: isinstance(value, dict) and value, ...),
     "example": _list("[[example]]", lambda value: isinstance(value, dict), default=()),
 }
@@ -181,11 +215,25 @@ _CHANNEL_KEYS = {
     **{f"{field}_bits": _text(r"[0-9]{1,2}-[0-9]{1,2}", '"15-12"', default=None) for field in _FIELDS},
     **{limit: _number() for limit in Current._fields},
 }
+_SERIAL_KEYS = {
+    "function_code": _one_of(3, 4),
+    "address": _ADDRESS,
+    "count": _whole(1, _MAX_PLANNED),
+}
+_EXPECT_KEYS = {
+    "function_code": _one_of(3, 4),
+    "address": _ADDRESS,
+    "registers": _Key(
+        "[0x0000 - 0xFFFF, …]",
+        lambda value: isinstance(value, list) and 0 < len(value) <= _MAX_PLANNED and all(map(_is_word, value)),
+        ...,
+    ),
+}
 _EXAMPLE_KEYS = {
     "source": _text(),
     "channel": _text(),
     "address": _ADDRESS,
-    "registers": _list("[0x0000 - 0xFFFF, …]", lambda word: type(word) is int and 0 <= word <= 0xFFFF),
+    "registers": _list("[0x0000 - 0xFFFF, …]", _is_word),
     "value": _number(),
     "unit": _text(),
     "status": _one_of(*channels_.STATUSES, default="good"),
@@ -229,15 +277,28 @@ def load(name: str, text: str) -> Profile:
                 problems.append(_("{where}: {channel} stands twice").format(where=place, channel=one))
             if len(problems) == before and base in _BASES:
                 channels[one] = _channel(one, own, base, moved_by, place, problems)
+    checks = _checks(where, keys.pop("serial"), keys.pop("expect") or (), base, moved_by, problems)
     examples = [
         _read(f"{where} [[example]]", example, _EXAMPLE_KEYS, problems) for example in keys.pop("example") or ()
     ]
+    floor_ms = keys.pop("timeout_floor_ms")
+    if None not in (floor_ms, keys["timeout_ms"]) and floor_ms > keys["timeout_ms"]:
+        told = _("{where}: timeout_floor_ms = {floor} is longer than timeout_ms = {timeout}")
+        problems.append(told.format(where=where, floor=floor_ms, timeout=keys["timeout_ms"]))
     if problems:
         raise ProfileError(problems)
+
+    def span(printed: str) -> tuple[int, ...]:
+        return tuple(_wire(int(end), base, moved_by) for end in printed.split("-"))
+
+    gaps = keys["bridge_gaps"]
     keys |= {
         "line": keys["line"] and Line.parse(keys["line"]),
+        "floor_ms": floor_ms or min(keys["timeout_ms"], _FLOOR_MS),
+        "bridge_gaps": tuple(map(span, gaps)) if isinstance(gaps, list) else ((0, 0xFFFF),) * gaps,
         "address_base": base - moved_by,
-        "block": keys["block"] and tuple(int(end) - base + moved_by for end in keys["block"].split("-")),
+        "block": keys["block"] and span(keys["block"]),
+        "checks": checks,
         "writes": tuple(tuple(map(int, re.split("[ -]", written))) for written in keys["writes"]),
         "channels": channels,
     }
@@ -246,12 +307,51 @@ def load(name: str, text: str) -> Profile:
         if (count := _place(profile, channel)[2]) > (limit := _limit(profile, channel.function_code)):
             told = _("{where} [channels.{channel}]: value and codes span {count} registers; one request has {limit}")
             problems.append(told.format(where=where, channel=channel.name, count=count, limit=limit))
+    for check in checks:
+        if check.count > profile.max_registers:
+            told = _("{where}: {count} registers to be checked; one request has {limit}")
+            problems.append(told.format(where=where, count=check.count, limit=profile.max_registers))
     for example in examples:
         if disproof := _disproof(profile, example):
             problems.append(f"{where} [[example]] {example['source']}: {disproof}")
     if problems:
         raise ProfileError(problems)
     return profile
+
+
+def _checks(
+    where: str, serial: Any, expects: Sequence[Any], base: int, moved_by: int, problems: list[str]
+) -> tuple[Check, ...]:
+    """The serial number, then what is expected: that is never moved, because it may tell where the map begins."""
+    tables = [(f"{where} [serial]", serial, _SERIAL_KEYS, moved_by)] if serial is not None else []
+    tables += [(f"{where} [[expect]]", each, _EXPECT_KEYS, 0) for each in expects]
+    checks = []
+    for place, table, allowed, moved in tables:
+        before = len(problems)
+        keys = _read(place, table, allowed, problems)
+        if len(problems) > before or base not in _BASES:
+            continue
+        if _BASES[base] not in (None, keys["function_code"]):
+            problems.append(f"{place}: function_code: {_base_means(base)}")
+        address, expected = _wire(keys["address"], base, moved), keys.get("registers")
+        count = len(expected) if expected else keys["count"]
+        if not 0 <= address <= 0x10000 - count:
+            problems.append(f"{place}: address: {_no_register(keys['address'], base, moved)}")
+        checks.append(Check(keys["function_code"], address, count, expected and tuple(expected)))
+    return tuple(checks)
+
+
+def _wire(printed: int, base: int, moved_by: int) -> int:
+    return printed - base + moved_by
+
+
+def _no_register(printed: int, base: int, moved_by: int) -> str:
+    told = _("{printed} is no register where address_base is {base} and moved_by {moved_by}")
+    return told.format(printed=printed, base=base, moved_by=moved_by)
+
+
+def _base_means(base: int) -> str:
+    return _("address_base {base} means {code}").format(base=base, code=_BASES[base])
 
 
 def _completed(table: Any, tables: Mapping[str, Any]) -> Any:
@@ -308,15 +408,14 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where
         problems.append(f"{where}: {key}: {told}")
 
     def wire(key: str) -> int:
-        address: int = keys[key] - base + moved_by
+        address = _wire(keys[key], base, moved_by)
         if not 0 <= address <= 0xFFFF:
-            told = _("{printed} is no register where address_base is {base} and moved_by {moved_by}")
-            wrong(key, told.format(printed=keys[key], base=base, moved_by=moved_by))
+            wrong(key, _no_register(keys[key], base, moved_by))
         return address
 
     kind, function_code = keys["type"], keys["function_code"]
     if _BASES[base] not in (None, function_code):
-        wrong("function_code", _("address_base {base} means {code}").format(base=base, code=_BASES[base]))
+        wrong("function_code", _base_means(base))
     if (kind == "bool") != (function_code <= modbus.READ_DISCRETE_INPUTS):
         wrong("type", _("bool goes with function_code 1 and 2, and only with them"))
     if (keys["word_order"] is None) != (channels_.WORDS[kind] == 1):
@@ -394,28 +493,68 @@ def _disproof(profile: Profile, example: Mapping[str, Any]) -> str | None:
 # --- requests -----------------------------------------------------------------------------------------------
 
 
-def plan_reads(profile: Profile, uses: Sequence[ChannelUse]) -> tuple[Read, ...]:
-    """The fewest requests for these uses, each of them whole in one; ValueError for a use that does not fit.
+def data_bytes(function_code: int, count: int) -> int:
+    """Bytes of data in a reply to a request for so many registers or bits."""
+    return (count + 7) // 8 if function_code <= modbus.READ_DISCRETE_INPUTS else 2 * count
 
-    Registers that nobody wants are read along only where the profile allows it.
+
+def bus_chars(function_code: int, count: int) -> int:
+    """What a request costs: characters that nobody else can send meanwhile; the wait for the unit comes on top."""
+    return FRAME_CHARS + SILENCE_CHARS + data_bytes(function_code, count)
+
+
+def plan_reads(profile: Profile, uses: Sequence[ChannelUse], beside: Sequence[ChannelUse] = ()) -> tuple[Read, ...]:
+    """The cheapest requests for these uses, each of them whole in one; of equally cheap ones the fewest.
+
+    Registers that no use wants, nor one of those `beside` (of the same unit), are read along only where the profile
+    allows it. ValueError for a use that does not fit.
     """
     for use in uses:
         if use.channel not in profile.channels:
             raise ValueError(f"{use.point}: channel = {use.channel!r}: allowed are {', '.join(profile.channels)}")
         if told := channels_.unfit(profile.channels[use.channel], use):
             raise ValueError(told)
+    of_place: dict[tuple[int, int, int], list[ChannelUse]] = {}
+    for use in uses:
+        of_place.setdefault(_place(profile, profile.channels[use.channel]), []).append(use)
+    places = sorted(of_place)
+    all_places = {*places, *(_place(profile, profile.channels[use.channel]) for use in beside)}
+    wanted = {(code, first + i) for code, first, count in all_places for i in range(count)}
+    # Some cheapest plan has runs of the sorted places: of two requests, the later one may take all that it holds.
+    # best[end]: characters and requests for the places before `end`, and where the last request begins, negative.
+    best = [(0, 0, 0)] + [(1 << 30, 0, 0)] * len(places)
+    for start in range(len(places)):
+        for end, run in _runs(profile, places, start, wanted):
+            chars, requests, _last = best[start]
+            best[end] = min(best[end], (chars + bus_chars(places[start][0], run), requests + 1, -start))
     reads: list[Read] = []
-    for use in sorted(uses, key=lambda use: _place(profile, profile.channels[use.channel])):
-        function_code, first, count = _place(profile, profile.channels[use.channel])
-        if reads and reads[-1].function_code == function_code:
-            last = reads[-1]
-            joined = max(last.address + last.count, first + count) - last.address
-            is_near = profile.bridge_gaps or first <= last.address + last.count
-            if is_near and joined <= _limit(profile, function_code):
-                reads[-1] = Read(function_code, last.address, joined, (*last.uses, use))
-                continue
-        reads.append(Read(function_code, first, count, (use,)))
-    return tuple(reads)
+    end = len(places)
+    while end:
+        start = -best[end][2]
+        function_code, first, _count = places[start]
+        last = max(place_first + count for _code, place_first, count in places[start:end])
+        riders = tuple(use for place in places[start:end] for use in of_place[place])
+        reads.append(Read(function_code, first, last - first, riders))
+        end = start
+    return tuple(reversed(reads))
+
+
+def _runs(
+    profile: Profile, places: Sequence[tuple[int, int, int]], start: int, wanted: Collection[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """The requests that may begin with this place: the place after their last one, and their length."""
+    function_code, first, _count = places[start]
+    reached = first
+    for end in range(start, len(places)):
+        code, address, count = places[end]
+        farthest = max(reached, address + count)
+        if code != function_code or farthest - first > _limit(profile, code):
+            return
+        for gap in range(reached, address):
+            if (code, gap) not in wanted and not any(low <= gap <= high for low, high in profile.bridge_gaps):
+                return
+        reached = farthest
+        yield end + 1, reached - first
 
 
 def _place(profile: Profile, channel: Channel) -> tuple[int, int, int]:

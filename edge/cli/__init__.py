@@ -35,6 +35,7 @@ def _summaries() -> dict[str, str]:
         "run": _("The daemon: read the boards, keep and forward every reading."),
         "listen": _("The district's side: receive a gateway's feed and check it."),
         "status": _("What the running daemon knows about boards, units and destinations."),
+        "unit": _("Units: accept the device that took another one's place."),
     }
 
 

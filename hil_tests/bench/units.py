@@ -94,6 +94,7 @@ class Unit:
     faulty_replies: int | None = None
     late_s: float = 1.0
     exception_code: int = BUSY
+    serial: int = 1  # stands in all registers of its serial number; another one is another device
     states: dict[str, tuple[str, int]] = field(default_factory=dict)
     requests: int = 0
     writes: int = 0  # that somebody tried: a gateway that only reads leaves it at 0
@@ -142,7 +143,11 @@ class Unit:
             return self._refuse(request, ILLEGAL_FUNCTION, ())
         address, count = modbus_edge.unpack_registers(request[2:6])
         wanted = {(function_code, address + offset) for offset in range(count)}
-        registers: dict[tuple[int, int], int] = {}
+        registers = {
+            (check.function_code, check.address + i): word
+            for check in self.profile.checks
+            for i, word in enumerate(check.expected or (self.serial,) * check.count)
+        }
         told = []
         for point in self.points:
             laid, measured = self._measure(point, measure(point.point))

@@ -232,13 +232,15 @@ def action(
     t_ms: int,
     by: str | None,
     reason: str | None,
+    unit: tuple[str, int] | None = None,
 ) -> bytes:
-    """What was done, to no single alarm, by whom and why. `t_ms` is an uptime where unsynced."""
+    """What was done, to no single alarm, by whom and why. `t_ms` is an uptime where unsynced; `unit`: bus, unit id."""
     return _json(
         _message("action", gateway, epoch, "event", seq, birth)
         | {"action": action}
         | _moments(quality, t_ms=t_ms)
         | {"time": _time(quality), "by": by, "reason": reason}
+        | ({} if unit is None else {"unit": {"bus": unit[0], "unit_id": unit[1]}})
     )
 
 

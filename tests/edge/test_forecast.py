@@ -130,9 +130,9 @@ def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(si
     1000 + 2 x 22.92 + 400 for the other read + 400 for the retry + 1100 = 2945.83 ms.
     """
     points = tuple(
-        dataclasses.replace(point, period_ms=1000 if point.point == "TK102.temp" else 5000)
+        dataclasses.replace(point, period_ms=1000 if point.point == "TK103.temp" else 5000)
         for point in site.points
-        if point.point in ("TK101.temp", "TK102.temp")
+        if point.point in ("TK101.temp", "TK103.temp")
     )
     slow = dataclasses.replace(site.profiles["adam-4017p"], spacing_ms=400)
     told = told_of(dataclasses.replace(site, points=points, profiles={slow.name: slow}))

@@ -7,16 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.batch import Batch, Mark
+from edge.batch import Batch, Held, Mark
 from edge.boards import Taken
 from edge.config import load_site
+from edge.feed_schemas import Schemas
 from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, compile_board
 from edge.timebase import UNSYNCED, Clock
 from protocols import link, modbus, model
 from protocols.feeds import json_feed
 from protocols.model import Site
-from protocols.profile import encode_registers
+from protocols.profile import builtin, encode_registers
 
 SITE = load_site(Path(__file__).parents[2] / "hil_tests" / "site" / "gateway.toml")
 EPOCH = "01KAR8M2QQQQQQQQ"
@@ -28,18 +29,20 @@ BOOT = "9f3a60c2"
 class World:
     """A pipeline with the plans of both boards, and samples made for it from the profiles."""
 
-    def __init__(self, site: Site = SITE, marks: Sequence[Mark] = (), is_set_aside: bool = False) -> None:
+    def __init__(
+        self, site: Site = SITE, marks: Sequence[Mark] = (), is_set_aside: bool = False, held: Sequence[Held] = ()
+    ) -> None:
         self.site = site
         content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
         self.birth = json_feed.birth_id(content)
         self.births = {self.birth: content}
-        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside)
+        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside, held)
         self.plans: dict[str, BoardPlan] = {}
         for board in site.boards:
             plan = compile_board(site, board.name, self.birth, ())
-            assert plan is not None
-            self.plans[board.name] = plan
-            self.pipeline.add_plan(plan)
+            if plan is not None:
+                self.plans[board.name] = plan
+                self.pipeline.add_plan(plan)
         self.numbers = {board.name: 0 for board in site.boards}
 
     def sample(
@@ -56,6 +59,15 @@ class World:
                         body += bytes((code,))
                     return board, (plan.generation, link.SAMPLE, body)
         raise LookupError(point)
+
+    def check(
+        self, address: int, registers: Sequence[int], uptime_ms: int, outcome: int = modbus.OK
+    ) -> tuple[str, tuple[int, int, bytes]]:
+        """(board, record) of one poll that asks a unit who it is."""
+        (board, plan) = next(iter(self.plans.items()))
+        index = next(i for i, each in enumerate(plan.reads) if not each.read.uses and each.read.address == address)
+        body = bytes((index, outcome)) + struct.pack("<IH", uptime_ms // 1000, uptime_ms % 1000)
+        return board, (plan.generation, link.SAMPLE, body + struct.pack(f">{len(registers)}H", *registers))
 
     def registers(self, plan: BoardPlan, index: int, point: str, value: float | None) -> bytes:
         planned = plan.reads[index]
@@ -317,3 +329,121 @@ def test_everything_of_one_second_is_committed_together() -> None:
     batches = world.close()
     assert {mark.board for batch in batches for mark in batch.taken} == {"cab1", "cab2"}
     assert world.close() == []
+
+
+# --- which device answers -----------------------------------------------------------------------------------
+
+MSA = builtin("msa-ultima-x")
+UNIT = ("gas-a", 1)
+OLD, NEW = [2019, 5, 6, 0, 0, 0, 0, 0, 0], [2024, 5, 6, 0, 0, 0, 0, 0, 0]
+GOOD, REPLACED = (model.GOOD, 0), (model.UNIT_REPLACED, 0)
+MOVED = (model.WRONG_REPLY, 3000)
+
+
+def detector_world(held: Sequence[Held] = ()) -> World:
+    """One MSA detector: its serial number at 40005, its map's base at 1000."""
+    point = replace(next(p for p in SITE.points if p.point == "GD01.gas"), profile=MSA.name, channel="lel1")
+    return World(replace(SITE, points=(point,), profiles={MSA.name: MSA}), held=held)
+
+
+def polled(world: World, uptime_ms: int, outcome: int = modbus.OK) -> tuple[int, int]:
+    """Status and detail of a reading now; one with a value has 7.5."""
+    world.take(world.sample("GD01.gas", 7.5, uptime_ms, outcome))
+    ((_name, latest),) = world.pipeline.latest()
+    assert latest is not None and (latest[1] == 7.5) is model.has_value(latest[2])
+    return latest[2:]
+
+
+def held(batches: list[Batch]) -> list[Held]:
+    return [each for batch in batches for each in batch.held]
+
+
+def test_another_serial_number_spoils_every_reading_until_the_old_one_is_back() -> None:
+    world = detector_world()
+    assert polled(world, 1000) == GOOD  # not asked yet
+    world.take(world.check(40005, OLD, 2000))
+    assert polled(world, 3000) == GOOD and world.pipeline.replaced == set()
+    world.take(world.check(40005, NEW, 4000))
+    assert polled(world, 5000) == REPLACED and world.pipeline.replaced == {UNIT}
+    assert polled(world, 6000, modbus.TIMEOUT) == REPLACED
+    world.take(world.check(40005, [], 7000, modbus.TIMEOUT))
+    assert polled(world, 8000) == REPLACED  # what nobody answered changes nothing
+    world.take(world.check(40005, OLD, 9000))
+    assert polled(world, 10_000) == GOOD and world.pipeline.replaced == set()
+
+
+def test_a_check_is_no_reading_and_what_it_found_is_committed_at_once_and_once() -> None:
+    world = detector_world()
+    world.take(world.check(40005, OLD, 1000))
+    assert world.pipeline.due_s() == 0.0
+    batches = world.close()
+    data = struct.pack(">9H", *OLD)
+    assert held(batches) == [Held(*UNIT, MSA.name, 3, 40005, 9, data, data)]
+    assert not any(batch.rows for batch in batches) and batches[-1].taken[0].next_record == 1
+    world.take(world.check(40005, OLD, 2000))
+    assert world.pipeline.due_s() == 1.0
+    assert held(world.close()) == []
+
+
+def test_a_unit_whose_serial_number_never_comes_is_judged_by_its_readings() -> None:
+    world = detector_world()
+    world.take(world.check(40005, [], 1000, modbus.TIMEOUT))
+    assert polled(world, 2000) == GOOD
+    assert held(world.close()) == []
+
+
+def test_a_replaced_unit_is_still_replaced_after_a_restart() -> None:
+    first = detector_world()
+    first.take(first.check(40005, OLD, 1000))
+    kept = held(first.close())
+    first.take(first.check(40005, NEW, 2000))
+    kept = held(first.close())
+    second = detector_world(kept)
+    assert second.pipeline.replaced == {UNIT}
+    assert polled(second, 3000) == REPLACED
+    second.take(second.check(40005, OLD, 4000))
+    assert polled(second, 5000) == GOOD
+
+
+def test_a_person_accepts_the_new_device() -> None:
+    world = detector_world()
+    quality = json_feed.TimeQuality("synced", None, None)
+
+    def accept(unit: tuple[str, int]) -> bool:
+        return world.pipeline.accept(unit, quality, START_MS, "李工", "更换探头", 0.0)
+
+    assert not accept(UNIT)  # never read
+    world.take(world.check(40005, OLD, 1000))
+    world.take(world.check(40005, NEW, 2000))
+    world.close()
+    assert not accept(("gas-a", 2)) and accept(UNIT) and not accept(UNIT)
+    assert world.pipeline.replaced == set() and polled(world, 3000) == GOOD
+    batches = world.close()
+    (action,) = messages(batches, "action")
+    assert (action["action"], action["by"], action["reason"]) == ("unit_accepted", "李工", "更换探头")
+    assert action["unit"] == {"bus": "gas-a", "unit_id": 1}
+    assert list(Schemas().violations("action", action)) == []
+    new = struct.pack(">9H", *NEW)
+    assert held(batches) == [Held(*UNIT, MSA.name, 3, 40005, 9, new, new)]
+    world.take(world.check(40005, OLD, 4000))
+    assert polled(world, 5000) == REPLACED  # now the old one is the stranger
+
+
+def test_a_map_that_was_moved_is_a_wrong_reply_and_nothing_to_accept() -> None:
+    world = detector_world()
+    world.take(world.check(1000, [40000], 1000))
+    assert polled(world, 2000) == GOOD
+    world.take(world.check(1000, [41000], 3000))
+    assert polled(world, 4000) == MOVED and world.pipeline.replaced == set()
+    assert not world.pipeline.accept(UNIT, json_feed.TimeQuality("synced", None, None), 0, "x", None, 0.0)
+    kept = held(world.close())
+    assert polled(detector_world(kept), 5000) == MOVED
+    world.take(world.check(1000, [40000], 6000))
+    assert polled(world, 7000) == GOOD
+
+
+def test_a_unit_that_gets_another_profile_is_a_new_acquaintance() -> None:
+    world = detector_world([Held(*UNIT, "another-profile", 3, 40005, 9, b"old" * 6, b"new" * 6)])
+    assert world.pipeline.replaced == set() and polled(world, 1000) == GOOD
+    world.take(world.check(40005, NEW, 2000))
+    assert polled(world, 3000) == GOOD

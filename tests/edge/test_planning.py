@@ -3,14 +3,19 @@
 import dataclasses
 import hashlib
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.config import load_site
-from edge.planning import BoardPlan, compile_board, from_json, to_json
+from edge.planning import BoardPlan, channel_use, compile_board, from_json, to_json
+from protocols import profile
 from protocols.model import Site
 
+HEAD = 'version = 1\nmaker = "M"\nmodel = "N"\nsource = "S"\nevidence = "manual"\ntimeout_ms = 200\naddress_base = 0\n'
 EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site" / "gateway.toml"
 
 
@@ -44,8 +49,8 @@ def test_the_bytes_of_the_example(site: Site) -> None:
     assert plan.generation == int.from_bytes(plan.digest[:2], "little")
     units = list(struct.iter_unpack("<BBHHHH", plan.plan[21 : 21 + 12 * 10]))
     assert [unit[:2] for unit in units] == [(bus, unit_id) for bus in (0, 1) for unit_id in range(1, 7)]
-    profile = site.profiles["vegapuls-modbus"]
-    assert units[0][2:] == (profile.timeout_ms, 50, profile.spacing_ms, profile.late_ms)
+    radar = site.profiles["vegapuls-modbus"]
+    assert units[0][2:] == (radar.timeout_ms, radar.floor_ms, radar.spacing_ms, radar.late_ms)
     reads = list(struct.iter_unpack("<BBHHHB", plan.plan[21 + 12 * 10 :]))
     assert len(reads) == len(plan.reads)
     for (unit, function_code, address, count, tenths, flags), planned in zip(reads, plan.reads, strict=True):
@@ -80,13 +85,78 @@ def test_a_slower_point_rides_on_a_faster_read_of_the_same_registers(site: Site)
     assert [use.point for use in planned.read.uses] == ["TK102.temp", "TK101.temp"]
 
 
-def test_other_registers_of_another_period_are_a_read_of_their_own(site: Site) -> None:
-    changed = with_points(site, {"TK101.temp": {}, "TK102.temp": {"period_ms": 1000}})
-    plan = plan_of(changed, "cab2")
-    assert [(planned.period_ms, planned.read.uses[0].point) for planned in plan.reads] == [
-        (1000, "TK102.temp"),
-        (5000, "TK101.temp"),
+def test_a_neighbour_that_is_asked_a_little_slower_rides_along(site: Site) -> None:
+    """One register more each second are 2 characters; a request of its own is 22 of them each period."""
+    for period_ms, reads in ((10_900, [(1000, 0, 2)]), (11_000, [(1000, 1, 1), (11_000, 0, 1)])):
+        changed = with_points(site, {"TK101.temp": {"period_ms": period_ms}, "TK102.temp": {"period_ms": 1000}})
+        planned = plan_of(changed, "cab2").reads
+        assert [(each.period_ms, each.read.address, each.read.count) for each in planned] == reads
+
+
+def test_slow_points_between_fast_ones_are_no_gap(site: Site) -> None:
+    """ch0 and ch2 are fast, ch1 and ch5 are slow: the module need not allow gaps, ch1 is wanted anyway."""
+    periods = {1: 1000, 2: 60_000, 3: 1000, 6: 60_000}
+    changed = with_points(site, {f"TK10{n}.temp": {"period_ms": period_ms} for n, period_ms in periods.items()})
+    planned = plan_of(changed, "cab2").reads
+    assert [(each.period_ms, each.read.address, each.read.count) for each in planned] == [
+        (1000, 0, 3),
+        (60_000, 5, 1),
     ]
+    assert [len(each.read.uses) for each in planned] == [3, 1]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.sampled_from([500, 1000, 5000, 60_000])), min_size=1, max_size=10),
+    st.sampled_from(["", "bridge_gaps = true\n", "max_registers = 6\n"]),
+)
+def test_periods_together_never_cost_more_than_each_alone(points: list[tuple[int, int]], head: str) -> None:
+    """Characters a millisecond; every point is read as often as asked, no gap is bridged unasked."""
+    channel = '[channels.c]\nfunction_code = 3\naddress = 0\ncount = 31\nfirst = 0\ntype = "u16"\ndecimals = 0\n'
+    known = profile.load("small", head + HEAD + channel + 'unit = "1"\n')
+    gas = next(point for point in load_site(EXAMPLE).points if point.point == "GD01.gas")
+    rows = [
+        dataclasses.replace(gas, point=f"P{i}.x", profile="small", channel=f"c{at}", unit="1", period_ms=period_ms)
+        for i, (at, period_ms) in enumerate(points)
+    ]
+    site = dataclasses.replace(load_site(EXAMPLE), points=tuple(rows), profiles={"small": known})
+    planned = plan_of(site, "cab1").reads
+
+    def cost(reads: Iterable[tuple[int, int]]) -> float:
+        return sum((20 + 2 * count) / period_ms for period_ms, count in reads)
+
+    alone = [
+        (period_ms, read.count)
+        for period_ms in {row.period_ms for row in rows}
+        for read in profile.plan_reads(
+            known, [channel_use(row) for row in rows if row.period_ms == period_ms], [channel_use(row) for row in rows]
+        )
+    ]
+    assert cost((each.period_ms, each.read.count) for each in planned) <= cost(alone) * 1.000001
+    asked = {row.point: (row.period_ms, int(row.channel[1:])) for row in rows}
+    wanted = {at for _period_ms, at in asked.values()}
+    served = {use.point: each for each in planned for use in each.read.uses}
+    assert served.keys() == asked.keys()
+    for point, each in served.items():
+        period_ms, at = asked[point]
+        assert each.period_ms <= period_ms and each.read.address <= at < each.read.address + each.read.count
+    for each in planned:
+        registers = range(each.read.address, each.read.address + each.read.count)
+        assert len(registers) <= known.max_registers
+        assert known.bridge_gaps or wanted.issuperset(registers)
+
+
+def test_a_unit_is_asked_who_it_is_at_the_start_and_each_hour(site: Site) -> None:
+    """Every read of a new plan is due at once. The numbers are the manual's: 1000, and 40000 + 5 to 13."""
+    msa = profile.builtin("msa-ultima-x")
+    gas = next(point for point in site.points if point.point == "GD01.gas")
+    point = dataclasses.replace(gas, profile=msa.name, channel="lel1")
+    plan = plan_of(dataclasses.replace(site, points=(point,), profiles={msa.name: msa}), "cab1")
+    assert [(each.read.address, each.read.count, each.period_ms, len(each.read.uses)) for each in plan.reads] == [
+        (40005, 9, 3_600_000, 0),
+        (1000, 1, 3_600_000, 0),
+        (40201, 8, 1000, 1),
+    ]
+    assert from_json(to_json(plan)) == plan
 
 
 def test_an_urgent_point_makes_its_read_urgent_and_no_other(site: Site) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import copytree
 
@@ -41,16 +41,24 @@ def gateway_toml(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def daemon(gateway_toml: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`tankgate run` on that site, its door open."""
+@contextmanager
+def running(gateway_toml: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`tankgate run` on that site, its door open; told to stop at the end."""
     with subprocess.Popen([sys.executable, "-m", "edge", "run", "--simulated", str(gateway_toml)], cwd=ROOT) as process:
         deadline = time.monotonic() + 20
         while not (gateway_toml.parent / "store" / "control.sock").exists():
             assert process.poll() is None and time.monotonic() < deadline, "the daemon opened no door"
             time.sleep(0.05)
         yield process
-        process.kill()
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture
+def daemon(gateway_toml: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`tankgate run` on that site."""
+    with running(gateway_toml) as process:
+        yield process
 
 
 @pytest.mark.parametrize("command", ["run", "status"])
@@ -146,6 +154,37 @@ def test_a_stored_plan_that_this_version_cannot_read_is_left_out_and_told(gatewa
             store.execute("INSERT INTO plan VALUES ('cab1', ?, x'00', ?)", (generation, text))
     seventh, eighth = runs()
     assert "cab1" in seventh and "generation 7" in seventh and "generation 8" in eighth
+
+
+def test_a_replaced_unit_waits_for_a_person_and_stays_accepted(gateway_toml: Path) -> None:
+    """A store that knows the detector of gas-a by one serial number and has seen another one."""
+    (gateway_toml.parent / "profiles").mkdir()
+    text = (ROOT / "protocols" / "profiles" / "sensepoint-xcd.toml").read_text(encoding="utf-8")
+    text = text.replace("[channels.gas]", "[serial]\nfunction_code = 3\naddress = 40046\ncount = 1\n[channels.gas]")
+    (gateway_toml.parent / "profiles" / "sensepoint-xcd.toml").write_text(text, encoding="utf-8")
+    accept = ("unit", "accept", gateway_toml, "gas-a", "3", "--by", "Li", "--reason", "new cell")
+    assert tankgate(*accept).returncode == UNREACHABLE
+    store_file = gateway_toml.parent / "store" / "tankgate.db"
+    with running(gateway_toml):
+        assert tankgate("status", "--json", gateway_toml).returncode == 0
+    with closing(sqlite3.connect(store_file)) as store, store:
+        store.execute("INSERT INTO held VALUES ('gas-a', 3, 'sensepoint-xcd', 3, 45, 1, x'0001', x'0002')")
+    with running(gateway_toml):
+        assert json.loads(tankgate("status", "--json", gateway_toml).stdout)["replaced"] == [["gas-a", 3]]
+        other = tankgate("unit", "accept", gateway_toml, "gas-a", "4")
+        assert other.returncode == FOUND_A_FAULT and "nothing to accept" in other.stderr
+        unknown = tankgate("unit", "accept", gateway_toml, "gas-a", "40")
+        assert unknown.returncode == USAGE and "no unit 40" in unknown.stderr
+        accepted = tankgate(*accept)
+        assert (accepted.returncode, accepted.stderr.count("Traceback")) == (0, 0)
+        assert "gas-a unit 3: accepted" in accepted.stdout
+    with running(gateway_toml):
+        assert json.loads(tankgate("status", "--json", gateway_toml).stdout)["replaced"] == []
+    with closing(sqlite3.connect(store_file)) as store:
+        assert store.execute("SELECT known, seen FROM held").fetchall() == [(b"\0\2", b"\0\2")]
+        ((body,),) = store.execute("SELECT body FROM message WHERE kind = 'action'").fetchall()
+    action = json.loads(body)
+    assert (action["by"], action["reason"], action["unit"]) == ("Li", "new cell", {"bus": "gas-a", "unit_id": 3})
 
 
 @pytest.mark.parametrize("command", ["run", "status"])

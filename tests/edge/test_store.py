@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
 from edge import store as store_module
-from edge.batch import Batch, Mark, Message, Row, Section, bitmap, data_payload
+from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload
 from edge.store import SCHEMA, Store, StoreFault
 from edge.timebase import Clock
 
@@ -49,6 +50,22 @@ def event_payload(seq: int) -> bytes:
 def live_payload(store: Store, batch: Batch, seq: int) -> bytes:
     points = CONTENT["points"]
     return data_payload("jt-0042", store.epoch, seq, BIRTH, points, batch.sections, batch.rows, range(0, 20, 3))
+
+
+def test_what_a_unit_is_known_by_is_committed_with_its_batch_and_outlives_it(tmp_path: Path) -> None:
+    old = Held("gas-a", 3, "msa-ultima-x", 3, 40005, 9, b"old", b"old")
+    new = old._replace(seen=b"new")
+    base = Held("gas-a", 3, "msa-ultima-x", 3, 1000, 1, None, b"\x9c\x40")
+    store = open_store(tmp_path)
+    assert store.held() == []
+    store.commit([replace(one_second(1), held=(old, base)), replace(one_second(2), held=(new,))], {})
+    store.close()
+    again = open_store(tmp_path)
+    assert sorted(again.held()) == [base, new]
+    with pytest.raises(StoreFault):
+        again.commit([replace(one_second(3), held=(old,)), one_second(3)], {})  # its second half cannot be stored
+    assert sorted(again.held()) == [base, new]
+    again.close()
 
 
 def test_a_committed_message_is_the_same_bytes_after_a_restart(tmp_path: Path) -> None:

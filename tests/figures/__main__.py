@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.figures import board_heap, cpu, latency, memory
+from tests.figures import board_heap, bus_time, cpu, latency, memory
 from tests.figures.figure import Figure, Measured
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,7 @@ FIGURES = {
         Figure("board_heap_needed", "bytes", 131072, board_heap.needed),
         Figure("cpu_vs_thingsboard_50", "ours/theirs", 0.056, cpu.at_50),
         Figure("cpu_vs_thingsboard_4000", "ours/theirs", 0.1, cpu.at_4000),
+        Figure("bus_seconds_vs_thingsboard", "ours/theirs", 0.2, bus_time.ten_tags),
         Figure("edge_rss_mib", "MiB", 45, memory.resident),
         Figure("latency_urgent_p99_ms", "ms", 25, latency.urgent),
         Figure("latency_p99_ms", "ms", 1200, latency.ordinary),

@@ -3,7 +3,8 @@
    PORT becomes a link to the terminal. Every unit answers functions 3 and 4 on registers 0 to 31; a register tells how
    often it has been read, modulo 65536, so every reply carries new values and each value names the reply that it came
    from. LEDGER is mapped, so that whoever opens it sees, by unit and register: `served`, how often it was read, and
-   `at_ns`, CLOCK_MONOTONIC when each of its last 1024 replies was handed to the terminal, whole. */
+   `at_ns`, CLOCK_MONOTONIC when each of its last 1024 replies was handed to the terminal, whole; and of the line:
+   `requests` that were answered, and `chars`, every byte that went either way. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,6 +22,7 @@ enum { UNITS = 32, REGISTERS = 32, KEPT = 1024, REQUEST = 8 };
 struct ledger {
     uint64_t served[UNITS][REGISTERS];
     uint64_t at_ns[UNITS][REGISTERS][KEPT];
+    uint64_t requests, chars;
 };
 
 static uint16_t crc16(const uint8_t *bytes, size_t count) { /* MODBUS over Serial Line V1.02, 6.2.2 */
@@ -56,6 +58,8 @@ static void answer(int line, struct ledger *ledger, const uint8_t *request) {
     clock_gettime(CLOCK_MONOTONIC, &now); /* before the write: nobody may be told of a value without a time */
     for (unsigned r = first; r < first + count; r++)
         ledger->at_ns[unit][r][ledger->served[unit][r] % KEPT] = now.tv_sec * 1000000000ull + now.tv_nsec;
+    ledger->requests++;
+    ledger->chars += length;
     if (write(line, reply, length) != (ssize_t)length)
         fail("sensors: write");
 }
@@ -91,6 +95,7 @@ int main(int argc, char **argv) {
         if (got <= 0)
             fail("sensors: read");
         count += got;
+        ledger->chars += got;
         size_t at = 0;
         while (count - at >= REQUEST) {
             const uint8_t *request = heard + at;

@@ -43,6 +43,11 @@ class Sensors:
             for register in range(registers)
         )
 
+    def line(self) -> tuple[int, int]:
+        """How many requests were answered, and how many characters went over the line, either way."""
+        after = UNITS * REGISTERS * (1 + _KEPT)
+        return self._number(after), self._number(after + 1)
+
     def at_ns(self, unit_id: int, register: int, value: int) -> int:
         """The monotonic clock when the reply that carried this value of the register was complete."""
         row = unit_id * REGISTERS + register

@@ -52,6 +52,15 @@ def test_a_4_to_20_ma_module_answers_all_its_channels():
     assert [m.point for m in module.answer(modbus_edge.read_request(20, 3, 1, 1), measure).measured] == ["T1"]
 
 
+def test_a_detector_tells_where_its_map_begins_and_who_it_is():
+    sensor = point("GD01.gas", "msa-ultima-x", "lel1", "%{LEL}", 0, 100)
+    detector = Unit(247, profile.builtin("msa-ultima-x"), [sensor], serial=2019)
+    base = detector.answer(modbus_edge.read_request(247, 3, 1000, 1), measure)
+    assert (base.data[2:5].hex(), base.measured) == ("029c40", ())  # 40000, the manual's default
+    serial = detector.answer(modbus_edge.read_request(247, 3, 40005, 9), measure)
+    assert struct.unpack(">9H", serial.data[3:-2]) == (2019,) * 9
+
+
 def test_what_a_sensor_says_of_itself_is_told():
     sensor = gas(states={"GD01.gas": ("sensor_fault", 1103)})
     answer = sensor.answer(modbus_edge.read_request(1, 3, 2, 9), measure)

@@ -225,6 +225,14 @@ def test_action():
     assert message == golden("action")
 
 
+def test_action_on_a_unit():
+    message = json_feed.action(
+        *NOW, 917, BIRTH, action="unit_accepted", quality=TimeQuality("synced", None, None), t_ms=1795401010000,
+        by="李工", reason="GD03 更换探头", unit=("gas-a", 3),
+    )  # fmt: skip
+    assert message == golden("action-unit")
+
+
 def test_link():
     assert json_feed.link(*NOW, False, 1795399869750) == golden("link")
 

@@ -36,6 +36,14 @@ unit = "m"
 """
 
 
+SERIAL = """
+[serial]
+function_code = 3
+address = 20
+count = 2
+"""
+
+
 def use(name, unit, low=None, high=None, point="p"):
     return ChannelUse(point, name, unit, low, high)
 
@@ -496,8 +504,13 @@ def spread(*addresses, head=""):
         ("", [7, 5, 6], [(5, 3)]),
         ("", [5, 7], [(5, 1), (7, 1)]),
         ("bridge_gaps = true\n", [5, 7], [(5, 3)]),
-        ("bridge_gaps = true\n", [0, 89, 90], [(0, 90), (90, 1)]),
-        ("bridge_gaps = true\nmax_registers = 8\n", [0, 7, 8, 15, 16], [(0, 8), (8, 8), (16, 1)]),
+        ("bridge_gaps = true\n", [0, 10], [(0, 11)]),  # nine between: 18 characters against 20
+        ("bridge_gaps = true\n", [0, 11], [(0, 12)]),  # ten cost the same, but each request its wait
+        ("bridge_gaps = true\n", [0, 12], [(0, 1), (12, 1)]),
+        ("bridge_gaps = ['6-8', '11-11']\n", [5, 9, 10, 12, 14], [(5, 8), (14, 1)]),
+        ("bridge_gaps = true\n", range(0, 99, 9), [(0, 82), (90, 1)]),
+        ("max_registers = 8\n", range(17), [(0, 8), (8, 8), (16, 1)]),
+        ("bridge_gaps = true\nmax_registers = 8\n", [0, 7, 8, 15, 16], [(0, 1), (7, 2), (15, 2)]),
         ("block = '4-9'\n", [5, 7, 10], [(4, 7)]),
         ("block = '4-9'\n", [5, 11], [(4, 6), (11, 1)]),
     ],
@@ -512,10 +525,75 @@ def test_neighbours_share_a_request(head, addresses, reads):
 def test_bits_share_a_request_of_sixteen_times_as_many():
     text = MINIMAL.replace("u16", "bool").replace("= 3", "= 2").replace("timeout_ms", "bridge_gaps = true\ntimeout_ms")
     table = text[text.index("[channels.a]") :]
-    text += table.replace("channels.a", "channels.b").replace("= 4", "= 1443")
-    text += table.replace("channels.a", "channels.c").replace("= 4", "= 1444")
-    planned = plan_reads(load("bits", text), [use(name, "m") for name in "abc"])
-    assert [(read.address, read.count) for read in planned] == [(4, 1440), (1444, 1)]
+    for i in range(1, 11):
+        text += table.replace("channels.a", f"channels.a{i}").replace("= 4", f"= {4 + 144 * i - (i == 10)}")
+    names = ["a", *(f"a{i}" for i in range(1, 11))]
+    planned = plan_reads(load("bits", text), [use(name, "m") for name in names])
+    assert [(read.address, read.count) for read in planned] == [(4, 1440)]
+    planned = plan_reads(load("bits", text.replace("= 1443", "= 1444")), [use(name, "m") for name in names])
+    assert [(read.address, read.count) for read in planned] == [(4, 1297), (1444, 1)]
+
+
+@st.composite
+def small_plans(draw):
+    """A profile's first lines, first and last register of its channels, and how many of them are wanted."""
+    head = draw(st.sampled_from(["", "bridge_gaps = true\n", "bridge_gaps = ['3-5', '9-9', '20-30']\n"]))
+    head += draw(st.sampled_from(["", "block = '4-7'\n"])) + f"max_registers = {draw(st.integers(6, 24))}\n"
+    highest = draw(st.sampled_from([12, 45]))
+    channels = draw(st.lists(st.tuples(st.integers(0, highest), st.integers(0, 5)), min_size=1, max_size=8))
+    wanted = draw(st.integers(1, min(len(channels), 5)))
+    return head, [(first, first + more) for first, more in channels], wanted
+
+
+def parted(items):
+    """Every way to part a list into groups."""
+    if not items:
+        yield []
+        return
+    for rest in parted(items[1:]):
+        yield [[items[0]], *rest]
+        for i, group in enumerate(rest):
+            yield [*rest[:i], [items[0], *group], *rest[i + 1 :]]
+
+
+@given(small_plans())
+def test_no_other_requests_are_cheaper(plan):
+    """All ways to part the uses into requests, each tried by its registers alone."""
+    head, channels, wanted = plan
+    text = head + MINIMAL[: MINIMAL.index("[channels.a]")]
+    for i, (first, last) in enumerate(channels):
+        text += f'[channels.c{i}]\nfunction_code = 3\naddress = {first}\ntype = "u16"\ndecimals = 0\nunit = "m"\n'
+        text += f'status_address = {last}\nstatus_flags = {{ 0 = "frozen" }}\n'
+    known = load("small", text)
+    uses = [use(f"c{i}", "m", point=f"p{i}") for i in range(len(channels))]
+    planned = plan_reads(known, uses[:wanted], uses[wanted:])
+
+    def place(each):
+        first, last = channels[int(each.channel[1:])]
+        return range(4, 8) if known.block and first >= 4 and last <= 7 else range(first, last + 1)
+
+    allowed = {at for each in uses for at in place(each)}
+    allowed |= {at for low, high in known.bridge_gaps for at in range(low, min(high, 99) + 1)}
+
+    def cost(requests):
+        """Two characters a register and 20 a request; None for what must not be sent."""
+        total = 0
+        for registers in requests:
+            if len(registers) > known.max_registers or not allowed.issuperset(registers):
+                return None
+            total += 20 + 2 * len(registers)
+        return total, len(requests)
+
+    def hull(group):
+        return range(min(place(each).start for each in group), max(place(each).stop for each in group))
+
+    costs = [told for groups in parted(uses[:wanted]) if (told := cost([hull(group) for group in groups]))]
+    mine = cost([range(read.address, read.address + read.count) for read in planned])
+    assert mine == min(costs)
+    assert sorted(each.point for read in planned for each in read.uses) == [f"p{i}" for i in range(wanted)]
+    for read in planned:
+        for each in read.uses:
+            assert set(place(each)) <= set(range(read.address, read.address + read.count))
 
 
 def test_functions_do_not_share_a_request():
@@ -596,6 +674,25 @@ def test_a_moved_map_keeps_the_documents_numbers(moved_by):
     assert decoder.decode([209, *[0] * 9])[0].value == 209
 
 
+def test_a_moved_map_takes_its_serial_number_along_but_not_what_tells_where_it_is():
+    head, table = MINIMAL[: MINIMAL.index("[channels.a]")], MINIMAL[MINIMAL.index("[channels.a]") :]
+    head = head.replace("address_base = 0", "address_base = 40001\nmoved_by = 500")
+    text = head + table.replace("= 4", "= 40005") + SERIAL.replace("20", "40021")
+    known = load("mine", text + "[[expect]]\nfunction_code = 3\naddress = 41001\nregisters = [500]\n")
+    assert known.checks == (profile.Check(3, 520, 2, None), profile.Check(3, 1000, 1, (500,)))
+    ultima = profile.builtin("msa-ultima-x")
+    assert ultima.checks == (profile.Check(3, 40005, 9, None), profile.Check(3, 1000, 1, (40000,)))
+    assert all(not profile.builtin(name).checks for name in profile.builtin_names() if name != ultima.name)
+
+
+@pytest.mark.parametrize(
+    ("stated", "floor_ms"),
+    [("timeout_ms = 200", 100), ("timeout_ms = 30", 30), ("timeout_ms = 200\ntimeout_floor_ms = 150", 150)],
+)
+def test_how_long_a_unit_that_lives_is_always_given(stated, floor_ms):
+    assert load("mine", MINIMAL.replace("timeout_ms = 200", stated)).floor_ms == floor_ms
+
+
 def test_nothing_may_be_written_unless_it_is_listed():
     assert all(profile.builtin(name).writes == () for name in profile.builtin_names())
     known = load("mine", MINIMAL.replace("address_base", "writes = ['5 0-15', '16 100-100']\naddress_base"))
@@ -604,8 +701,9 @@ def test_nothing_may_be_written_unless_it_is_listed():
 
 def test_the_blank_profile_explains_each_key():
     text = profile.builtin("generic").text
-    keys = [*profile._PROFILE_KEYS, *profile._CHANNEL_KEYS, *profile._EXAMPLE_KEYS]
-    keys = [key for key in keys if key not in ("channels", "example")]
+    tables = [profile._PROFILE_KEYS, profile._CHANNEL_KEYS, profile._EXAMPLE_KEYS, profile._SERIAL_KEYS]
+    keys = {key for table in tables for key in table} - {"channels", "example", "serial", "expect"}
+    assert all(heading in text for heading in ("[channels.value]", "# [[example]]", "# [serial]", "# [[expect]]"))
     lines = [line.lstrip("# ") for line in text.splitlines()]
     assert [key for key in keys if not any(line.startswith(f"{key} = ") for line in lines)] == []
     assert all(word in text for word in channel.STATUSES)
@@ -613,7 +711,7 @@ def test_the_blank_profile_explains_each_key():
 
 def test_the_blank_profile_may_be_filled_in():
     """What waits behind a # is what the reader allows there."""
-    tables = [profile._PROFILE_KEYS, profile._CHANNEL_KEYS, profile._EXAMPLE_KEYS]
+    tables = [profile._PROFILE_KEYS, profile._CHANNEL_KEYS, profile._EXAMPLE_KEYS, profile._SERIAL_KEYS]
     waiting = re.findall(r"(?m)^# (\w+ = .+)$", profile.builtin("generic").text)
     assert len(waiting) > 40
     for line in waiting:
@@ -677,6 +775,15 @@ def test_everything_wrong_is_told_at_once():
         ('unit = "m"', 'unit = "m"\ndetail_address = 94', "span 91 registers; one request has 90"),
         ('unit = "m"', 'unit = "m"\nsame_as = "b"', "same_as = b"),
         ('unit = "m"', 'unit_address = 5\nunit_codes = { m = "m" }', "unit_codes"),
+        ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 201", "timeout_floor_ms = 201 is longer"),
+        ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 9", "10 - 10000"),
+        ("address_base = 0", "address_base = 0\nbridge_gaps = ['9']", '["10-14", …]'),
+        ("[channels.a]", "serial = 7\n[channels.a]", "allowed: [serial]"),
+        ("[channels.a]", "[serial]\nfunction_code = 3\n[channels.a]", "[serial]: address is missing"),
+        ("[channels.a]", SERIAL.replace("2", "91") + "[channels.a]", "1 - 90"),
+        ("[channels.a]", SERIAL.replace("20", "65535") + "[channels.a]", "[serial]: address: 65535 is no register"),
+        ("[channels.a]", "[[expect]]\nregisters = []\n[channels.a]", "[[expect]]: registers = []"),
+        ("address_base = 0", "address_base = 0\nmax_registers = 1\n" + SERIAL, "2 registers to be checked"),
     ],
 )
 def test_a_mistake_in_a_file(old, new, part):
