@@ -351,8 +351,8 @@ def store(file: StoreFile, gateway: str, toml: str) -> Finding:
         return in_order("store", "store.file", file.path, _("does not exist yet: `tankgate run` makes it."))
     if file.damage:
         allowed = _("a sound store; the next start sets this one aside and begins a new one")
-        text = _("{damage}.").format(damage=file.damage)
-        return Finding(FAULT, "store", "store.file", file.path, text, allowed, f"cp -p {file.path} {file.path}-copy")
+        do = f"cp -p {file.path} {file.path}-copy"
+        return Finding(FAULT, "store", "store.file", file.path, f"{file.damage}.", allowed, do)
     if file.is_unclosed:
         text = _("was not closed in order: the next start recovers it. It was not examined.")
         allowed = _("a store that was closed in order")
