@@ -54,6 +54,8 @@ def examine(path: Path) -> Examined:
     sheet = read(sheet_name, sheet_data)
     profiles, names, faults = _read_profiles(path.parent / "profiles", sheet.profiles())
     points, problems, reminders = read_points(sheet, list(toml.named("buses")), profiles, names)
+    formulas = {(problem.row, problem.field) for problem in sheet.problems}  # a formula is no number, but one problem
+    problems = [problem for problem in problems if (problem.row, problem.field) not in formulas]
     problems = [*toml.problems, *sheet.problems, *problems, *faults]
     warnings = [*toml.warnings, *sheet.warnings, *reminders]
     if gateway is None or problems:
@@ -98,15 +100,16 @@ def _read_profiles(folder: Path, wanted: set[str]) -> tuple[dict[str, profile.Pr
     for name in sorted(wanted.intersection(names)):
         file = f"profiles/{name}.toml"
         try:
-            if name in own:
-                loaded[name] = profile.load(name, own[name].read_text(encoding="utf-8"))
-            else:
+            if name not in own:
                 loaded[name] = profile.builtin(name)
+                continue
+            data = own[name].read_bytes()
+            if mistakes := GatewayToml(file, data).problems:  # of TOML itself, whatever the file is about
+                problems += mistakes
+            else:
+                loaded[name] = profile.load(name, data.decode("utf-8-sig"))
         except profile.ProfileError as fault:
             problems += [Problem("E-PRF-003", file, "", None, text) for text in fault.problems]
-        except UnicodeDecodeError:
-            text = _("is not UTF-8 text. Save the file as UTF-8.")
-            problems.append(Problem("E-FIL-002", file, "", None, text))
         except OSError as fault:
             problems.append(Problem("E-FIL-001", file, "", None, _unreadable(own[name], fault)))
     return loaded, names, problems

@@ -6,7 +6,6 @@ batch is on disk the boards are told that it is committed, and its messages may 
 thread; it only reports what happened. Must never decide what is taken, reported or sent: the policies do.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge import __version__
+from edge import __version__, kernel_clock
 from edge.batch import Batch
 from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.cli import BUSY, FOUND_A_FAULT
@@ -44,7 +43,6 @@ REOPEN_S = 1.0
 POSITIONS_S = 10.0
 QUEUE_MAX = 600  # closed batches that wait for the disk
 LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
-STA_UNSYNC = 0x0040
 
 
 class Writer(threading.Thread):
@@ -183,7 +181,7 @@ class Daemon:
 
     def _is_clock_trusted(self) -> bool:
         """Whether the kernel says that its clock is synchronized; a simulated site has no other clock."""
-        return self._simulated or _kernel_synchronized()
+        return self._simulated or kernel_clock.is_synchronized()
 
     # --- the deciding thread ----------------------------------------------------------------------------------------
 
@@ -629,25 +627,3 @@ def run(site: Site, *, simulated: bool) -> int:
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")
-
-
-class _Timex(ctypes.Structure):
-    """struct timex of Linux: `status` is all that is read of it."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 512),
-    )
-
-
-_libc = ctypes.CDLL(None)
-
-
-def _kernel_synchronized() -> bool:
-    timex = _Timex()
-    return _libc.adjtimex(ctypes.byref(timex)) >= 0 and not timex.status & STA_UNSYNC

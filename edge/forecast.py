@@ -22,10 +22,13 @@ from protocols.profile import FRAME_CHARS, SILENCE_CHARS, data_bytes
 
 RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
 PROBE_EVERY_S = 9  # a dead unit of a line without idle time, firmware/poller.py
+PROBE_WAIT_MS = 50  # for a dead unit's first byte, unless it is known to answer later, firmware/poller.py
 RING_REMINDER_S = 90  # a Raspberry Pi has started again by then
 LINK_MOST_PCT = 70
 
 _RECORD_HEAD_BYTES = 2 + link.SAMPLE_HEAD_BYTES
+_COUNTS_BYTES = 2 + link.COUNTS_HEAD_BYTES  # the record of each bus, once a minute
+_COUNTS_PER_S = 1 / 60
 _FRAME_BYTES = 17  # of a DATA frame without its records: two zeros, COBS, CRC, kind, boot, number, generation, flags
 _READING_STORED_BYTES = 4  # edge/batch.py
 _BATCH_STORED_BYTES = 140  # its two rows, their keys and its sections, as measured on the example site
@@ -41,16 +44,28 @@ class Span(NamedTuple):
     slowest: float
 
 
+class Worst(NamedTuple):
+    """From a change at the sensor to what the gateway makes of it, in milliseconds.
+
+    `alarm`: it decides, on-delays apart. `horn`: a relay on the same bus has done what it was told. `published`: its
+    message goes out, an urgent one with the decision.
+    """
+
+    alarm: Span
+    horn: Span
+    published: Span
+
+
 @dataclass(frozen=True, slots=True)
 class PointForecast:
-    """One point. `worst_ms`: from a change at the sensor to its publication, if one poll in between fails."""
+    """One point. Its worst cases: from a change at the sensor, if one poll in between fails."""
 
     point: str
     bus: str
     unit_id: int
     asked_ms: int
     reachable_ms: Span
-    worst_ms: Span
+    worst: Worst
     has_limits: bool
 
 
@@ -63,7 +78,7 @@ class PeriodForecast:
 
     asked_ms: int
     reachable_ms: Span
-    worst_ms: Span
+    worst: Worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,7 @@ class BusForecast:
 
     `patience_ms`: the periods hold while its units begin to answer within that time on average; negative if they
     cannot hold at all. `allowed_ms`: what the slowest profile allows. `idle_ms`: left over in the shortest period.
-    `probe_ms`: the longest that asking a dead unit takes.
+    `probe_ms`: what asking a dead unit takes, where units answered at once before, or as late as their profiles allow.
     """
 
     bus: str
@@ -85,12 +100,12 @@ class BusForecast:
     patience_ms: float
     allowed_ms: int
     idle_ms: float
-    probe_ms: float
+    probe_ms: Span
 
     @property
     def has_room_for_a_probe(self) -> bool:
         """Whether a dead unit is asked in idle time only, so that the others do not notice."""
-        return self.idle_ms > self.probe_ms
+        return self.idle_ms > self.probe_ms.at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,7 @@ def forecast(site: Site, plans: Sequence[BoardPlan], link_baud: int) -> Forecast
     for bus in site.buses:
         mine = [planned for planned in reads if planned.bus == bus.name]
         if mine:
-            row, of_points = _bus(site, bus, mine)
+            row, of_points = _bus(site, bus, mine, link_baud)
             buses.append(row)
             points += of_points
     readings_per_s = sum(len(planned.read.uses) * 1000 / planned.period_ms for planned in reads)
@@ -141,28 +156,42 @@ def forecast(site: Site, plans: Sequence[BoardPlan], link_baud: int) -> Forecast
 
 def transaction_ms(line: Line, planned: PlannedRead, first_byte_ms: float) -> float:
     """Request, silence, waiting for the first byte, reply, silence."""
+    return _on_the_wire_ms(line, _data_bytes(planned)) + first_byte_ms
+
+
+def _on_the_wire_ms(line: Line, carried_bytes: int) -> float:
+    """A request of eight bytes, a reply of five and its data, a silence after each."""
     char_ms = line.bits_per_char * 1000 / line.baud
     silences_ms = SILENCE_CHARS * char_ms if line.baud <= 19200 else 2 * 1.75
-    return (FRAME_CHARS + _data_bytes(planned)) * char_ms + silences_ms + first_byte_ms
+    return (FRAME_CHARS + carried_bytes) * char_ms + silences_ms
 
 
 def _data_bytes(planned: PlannedRead) -> int:
     return data_bytes(planned.read.function_code, planned.read.count)
 
 
-def _bus(site: Site, bus: Bus, reads: Sequence[PlannedRead]) -> tuple[BusForecast, list[PointForecast]]:
+def _bus(
+    site: Site, bus: Bus, reads: Sequence[PlannedRead], link_baud: int
+) -> tuple[BusForecast, list[PointForecast]]:
     allowed_ms = [site.profiles[planned.profile].timeout_ms for planned in reads]
     at_once_ms = [transaction_ms(bus.line, planned, 0) for planned in reads]
     slowest_ms = [transaction_ms(bus.line, planned, ms) for planned, ms in zip(reads, allowed_ms, strict=True)]
     load_at_once = _load(_asked(reads, at_once_ms))
     reachable = list(map(Span, _reachable(site, reads, at_once_ms), _reachable(site, reads, slowest_ms)))
-    worst = list(
+    longest_ms = Span(max(at_once_ms), max(slowest_ms))
+    frame_ms = link.FRAME_MAX_BYTES * 10_000 / link_baud
+    alarm = list(
         map(
             Span,
-            _worst(site, reads, at_once_ms, slowest_ms, [span.at_once for span in reachable]),
-            _worst(site, reads, slowest_ms, slowest_ms, [span.slowest for span in reachable]),
+            _alarm(site, reads, at_once_ms, slowest_ms, [span.at_once for span in reachable], frame_ms),
+            _alarm(site, reads, slowest_ms, slowest_ms, [span.slowest for span in reachable], frame_ms),
         )
     )
+    horn_ms = _horn(bus.line, longest_ms, max(allowed_ms), frame_ms)
+    worst = [
+        Worst(span, _later(span, *horn_ms), span if planned.urgent else _later(span, BATCH_S * 1000, BATCH_S * 1000))
+        for planned, span in zip(reads, alarm, strict=True)
+    ]
     asked = {point.point: point for point in site.points}
     points = [
         PointForecast(
@@ -171,29 +200,29 @@ def _bus(site: Site, bus: Bus, reads: Sequence[PlannedRead]) -> tuple[BusForecas
             unit_id=planned.unit_id,
             asked_ms=asked[use.point].period_ms,
             reachable_ms=reachable_ms,
-            worst_ms=worst_ms,
+            worst=of_read,
             has_limits=bool(asked[use.point].limits),
         )
-        for planned, reachable_ms, worst_ms in zip(reads, reachable, worst, strict=True)
+        for planned, reachable_ms, of_read in zip(reads, reachable, worst, strict=True)
         for use in planned.read.uses
     ]
     periods = []
     for asked_ms in sorted({planned.period_ms for planned in reads if planned.read.uses}):
         of_period = [at for at, planned in enumerate(reads) if planned.period_ms == asked_ms]
-        spans = [_longest([of_reads[at] for at in of_period]) for of_reads in (reachable, worst)]
-        periods.append(PeriodForecast(asked_ms, *spans))
+        longest_worst = Worst(*(_longest(spans) for spans in zip(*(worst[at] for at in of_period), strict=True)))
+        periods.append(PeriodForecast(asked_ms, _longest([reachable[at] for at in of_period]), longest_worst))
     row = BusForecast(
         bus=bus.name,
         board=bus.board,
         line=str(bus.line),
         units=len({planned.unit_id for planned in reads}),
         load_pct=Span(100 * load_at_once, 100 * _load(_asked(reads, slowest_ms))),
-        longest_ms=Span(max(at_once_ms), max(slowest_ms)),
+        longest_ms=longest_ms,
         periods=tuple(periods),
         patience_ms=(1 - load_at_once) / sum(1 / planned.period_ms for planned in reads),
         allowed_ms=max(allowed_ms),
         idle_ms=periods[0].asked_ms - sum(at_once_ms),
-        probe_ms=max(slowest_ms),
+        probe_ms=_probe(site, bus.line, reads),
     )
     return row, points
 
@@ -234,31 +263,61 @@ def _reachable(site: Site, reads: Sequence[PlannedRead], costs_ms: Sequence[floa
     return [max(planned.period_ms, line_ms, _shortest_ms(of_unit[planned.unit_id])) for planned in reads]
 
 
-def _worst(
+def _alarm(
     site: Site,
     reads: Sequence[PlannedRead],
     costs_ms: Sequence[float],
     failed_ms: Sequence[float],
     reachable_ms: Sequence[float],
+    frame_ms: float,
 ) -> list[float]:
-    """From a change to its publication: just missed, then last in the queue, then one failed poll and its retry."""
+    """From a change to the decision: just missed, then last in the queue, then one failed poll and its retry."""
     queue_ms = sum(costs_ms)
     worst = []
     for planned, own_failed_ms, period_ms in zip(reads, failed_ms, reachable_ms, strict=True):
         spacing_ms = site.profiles[planned.profile].spacing_ms
         others_of_unit = sum(other.unit_id == planned.unit_id for other in reads) - 1
         wait_ms = queue_ms + others_of_unit * spacing_ms + max(own_failed_ms, spacing_ms)
-        company_ms = 0 if planned.urgent else link.HOLD_MS + BATCH_S * 1000
-        worst.append(period_ms + wait_ms + company_ms)
+        company_ms = 0 if planned.urgent else link.HOLD_MS
+        worst.append(period_ms + wait_ms + company_ms + frame_ms)
     return worst
+
+
+def _horn(line: Line, longest_ms: Span, allowed_ms: float, frame_ms: float) -> Span:
+    """From the decision to the relay: the command, the poll that is just going on, and one coil written.
+
+    A coil's write and its echo have eight bytes each (MODBUS Application Protocol V1.1b3, 6.5), three more than the
+    thirteen of a read without data. No profile of the relay is known: it is taken to be as slow as its neighbours.
+    """
+    write_ms = _on_the_wire_ms(line, 3)
+    return Span(frame_ms + longest_ms.at_once + write_ms, frame_ms + longest_ms.slowest + write_ms + allowed_ms)
+
+
+def _later(span: Span, at_once_ms: float, slowest_ms: float) -> Span:
+    return Span(span.at_once + at_once_ms, span.slowest + slowest_ms)
+
+
+def _probe(site: Site, line: Line, reads: Sequence[PlannedRead]) -> Span:
+    """The dearest unit to probe: its smallest read, and what is waited for its first byte."""
+    smallest: dict[int, PlannedRead] = {}
+    for planned in reads:
+        other = smallest.setdefault(planned.unit_id, planned)
+        smallest[planned.unit_id] = min(planned, other, key=_data_bytes)
+    costs = []
+    for planned in smallest.values():
+        allowed_ms = site.profiles[planned.profile].timeout_ms
+        waits_ms = min(PROBE_WAIT_MS, allowed_ms), allowed_ms
+        costs.append(Span(*(transaction_ms(line, planned, wait_ms) for wait_ms in waits_ms)))
+    return _longest(costs)
 
 
 # --- boards, disk and network -------------------------------------------------------------------------------
 
 
 def _board(plan: BoardPlan, link_baud: int) -> BoardForecast:
-    """A link's load is that of samples which all go alone; a byte on it has ten bits."""
+    """A link's load is that of records which all go alone; a byte on it has ten bits."""
     per_s = [(1000 / planned.period_ms, _RECORD_HEAD_BYTES + _data_bytes(planned)) for planned in plan.reads]
+    per_s += [(_COUNTS_PER_S, _COUNTS_BYTES)] * len({planned.bus for planned in plan.reads})
     ring_bytes_per_s = sum(rate * size for rate, size in per_s)
     link_bytes_per_s = sum(rate * (size + _FRAME_BYTES) for rate, size in per_s)
     return BoardForecast(plan.board, RING_BYTES / ring_bytes_per_s, 100 * link_bytes_per_s / (link_baud / 10))
@@ -311,8 +370,9 @@ def judge(site: Site, told: Forecast, toml_file: str, sheet_file: str) -> tuple[
             warnings.append(Problem("W-PER-002", toml_file, field, None, text))
         if not bus.has_room_for_a_probe:
             text = _(
-                "no idle time: if a unit is dead, every {every} s its probe delays the others by up to {ms:.0f} ms."
-            ).format(every=PROBE_EVERY_S, ms=bus.probe_ms)
+                "no idle time: if a unit is dead, every {every} s its probe delays the others by {least:.0f} ms, by "
+                "{most:.0f} ms if it is known to answer late."
+            ).format(every=PROBE_EVERY_S, least=bus.probe_ms.at_once, most=bus.probe_ms.slowest)
             warnings.append(Problem("W-PER-003", toml_file, field, None, text))
     for board in told.boards:
         field = f"boards.{board.board}"

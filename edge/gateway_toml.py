@@ -218,7 +218,7 @@ def _sentence(error: ErrorDetails, path: tuple[str, ...]) -> tuple[str, str]:
             text = _("there is no such key. Allowed are: {allowed}.").format(allowed=one_of(allowed))
             return "E-KEY-001", text + did_you_mean(path[-1], allowed)
         case "missing":
-            return "E-KEY-002", _("is missing.")
+            return "E-KEY-002", _("is missing. Add a line to this table: {key} = …").format(key=path[-1])
         case "string_type":
             return "E-VAL-001", _("must be a text in double quotes.")
         case "int_type":
@@ -266,8 +266,8 @@ class GatewayToml:
             return "E-TOM-002", line, text
         if reason.startswith("Cannot"):
             return "E-TOM-003", line, _("this key or table stands further up already. Delete one of them.")
-        text = _("is not TOML: {reason}. A text needs double quotes, a key needs =, a table [brackets].")
-        return "E-TOM-001", line, text.format(reason=reason)
+        text = _("column {column}: is not TOML. A text needs double quotes, a key needs =, a table [brackets].")
+        return "E-TOM-001", line, text.format(column=position[2] if position else len(code))
 
     def line_of(self, path: tuple[str, ...]) -> int | None:
         """The line where the key or table at `path` begins, or else what is nearest around it."""
@@ -334,7 +334,8 @@ class GatewayToml:
             first: dict[str, str] = {}
             for name, board in self.named("boards").items():
                 if key in board and first.setdefault(str(board[key]), name) != name:
-                    text = _("board {board} has it already.").format(board=first[str(board[key])])
+                    text = _("board {board} has it already. Each needs its own: change one of the two.")
+                    text = text.format(board=first[str(board[key])])
                     self.wrong("E-BRD-001", ("boards", name, key), board[key], text)
 
     def _check_buses(self) -> None:

@@ -75,7 +75,7 @@ class Northbound:
             reconnect_on_failure=False,
         )
         if is_tls:
-            client.tls_set_context(_tls(destination))
+            client.tls_set_context(tls_context(destination))
         client.will_set(will_topic, will_payload, qos=1, retain=True)
         client.max_inflight_messages_set(WINDOW)
         client.on_connect = self._on_connect
@@ -234,12 +234,16 @@ class Northbound:
         self._tell(("message", message.topic, message.payload))
 
 
-def _tls(destination: Destination) -> ssl.SSLContext:
-    """The broker's certificate is checked against `ca`, or the system's authorities; ours is shown if there is one."""
+def tls_context(destination: Destination) -> ssl.SSLContext:
+    """The broker's certificate is checked against `ca`, or the system's authorities; ours is shown if there is one.
+
+    ValueError where a file cannot be used.
+    """
     try:
         context = ssl.create_default_context(cafile=destination.ca)
         if destination.cert:
-            context.load_cert_chain(destination.cert, _key_file(destination.key))
+            # A key with a password is refused: nobody sits there to type it.
+            context.load_cert_chain(destination.cert, key_file(destination.key), password="")
     except OSError as error:
         raise ValueError(
             _("destination {destination}: ca = {ca}, cert = {cert}, key = {key} cannot be used: {cause}").format(
@@ -253,7 +257,7 @@ def _tls(destination: Destination) -> ssl.SSLContext:
     return context
 
 
-def _key_file(key: str | None) -> str | None:
+def key_file(key: str | None) -> str | None:
     """`credential:name` is a file that systemd's LoadCredential put for this service alone."""
     if key is None or not key.startswith(_CREDENTIAL):
         return key

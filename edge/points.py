@@ -45,33 +45,33 @@ COLUMNS = {
 _REQUIRED = ("point", "name", "area", "bus", "unit_id", "profile", "channel", "unit")
 _HALVES = {half.casefold(): column for column, chinese in COLUMNS.items() for half in (column, chinese)}
 
-# UCUM codes and what people write for them. Full-width characters are the same here, capitals are not: between
-# m and M lies a factor of a thousand million.
+# UCUM codes and what people write for them, blanks apart. Full-width and composed characters (％ ℃ ³ ㎜) are the same
+# here, capitals are not: between m and M lies a factor of a thousand million. What may mean two units stands nowhere.
 UNITS = {
-    "%{LEL}": ("%LEL", "LEL%"),
-    "%{vol}": ("%VOL", "%Vol", "%vol", "VOL%"),
-    "[ppm]": ("ppm", "PPM"),
-    "[ppb]": ("ppb", "PPB"),
-    "mg/m3": ("mg/m3",),
-    "Cel": ("℃", "°C"),
-    "MPa": ("MPa", "Mpa"),
-    "kPa": ("kPa", "Kpa", "KPa"),
-    "Pa": ("Pa",),
-    "bar": ("bar", "Bar"),
-    "mbar": ("mbar", "mBar"),
+    "%{LEL}": ("%LEL", "%lel", "%Lel", "LEL%", "lel%"),
+    "%{vol}": ("%VOL", "%Vol", "%vol", "VOL%", "Vol%", "vol%"),
+    "[ppm]": ("ppm", "PPM", "Ppm"),
+    "[ppb]": ("ppb", "PPB", "Ppb"),
+    "mg/m3": ("mg/m3", "mg/m^3", "毫克/立方米"),
+    "Cel": ("℃", "°C", "°c", "degC", "摄氏度"),
+    "MPa": ("MPa", "Mpa", "MPA", "兆帕"),
+    "kPa": ("kPa", "kpa", "Kpa", "KPa", "KPA", "千帕"),
+    "Pa": ("Pa", "pa", "PA", "帕"),
+    "bar": ("bar", "Bar", "BAR"),
+    "mbar": ("mbar", "mBar", "毫巴"),
     "m": ("m", "米"),
-    "cm": ("cm", "厘米"),
+    "cm": ("cm", "CM", "厘米"),
     "mm": ("mm", "毫米"),
     "%": ("%",),
-    "%{RH}": ("%RH",),
-    "kg": ("kg",),
+    "%{RH}": ("%RH", "%rh", "RH%"),
+    "kg": ("kg", "Kg", "KG", "千克", "公斤"),
     "t": ("t", "吨"),
-    "t/h": ("t/h",),
-    "m3": ("m3",),
-    "m3/h": ("m3/h",),
-    "L/min": ("L/min",),
-    "mA": ("mA",),
-    "V": ("V",),
+    "t/h": ("t/h", "吨/小时", "吨/时"),
+    "m3": ("m3", "m^3", "立方米"),
+    "m3/h": ("m3/h", "m^3/h", "立方米/小时", "立方米/时"),
+    "L/min": ("L/min", "l/min", "LPM", "升/分", "升/分钟"),
+    "mA": ("mA", "毫安"),
+    "V": ("V", "伏"),
     "1": ("1",),  # switches, relays and codes: no unit at all
 }
 _UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for written in all_written}
@@ -426,7 +426,8 @@ def _compare(reader: _Reader, row: int, point: Point, first: dict[tuple[object, 
     for column, value, code in (("point", point.point, "E-PNT-002"), ("quota_id", point.quota_id, "E-PNT-005")):
         other_row, _other = first.setdefault((column, value), (row, point))
         if value and other_row != row:
-            reader.wrong(code, column, _("stands in row {row} already.").format(row=other_row))
+            text = _("stands in row {row} already. Each point needs its own: change one of the two.")
+            reader.wrong(code, column, text.format(row=other_row))
     if not (point.bus and point.unit_id and point.profile and point.channel):
         return  # one of their cells is wrong, and was reported
     unit = (point.bus, point.unit_id)

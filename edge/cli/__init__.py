@@ -32,6 +32,7 @@ def _summaries() -> dict[str, str]:
     return {
         "demo": _("The whole chain on this machine: simulated sensors, real programs. No hardware needed."),
         "check": _("Check a site's files, and say what it will be able to do. No hardware needed."),
+        "doctor": _("Examine the machine that runs the gateway: rights, ports, clock, disk, store, brokers."),
         "run": _("The daemon: read the boards, keep and forward every reading."),
         "listen": _("The district's side: receive a gateway's feed and check it."),
         "status": _("What the running daemon knows about boards, units and destinations."),

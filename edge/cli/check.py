@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from gettext import gettext as _
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,14 @@ def _period(asked_ms: int, reachable_ms: Span) -> str:
     return "{} → {}".format(_("{n} s").format(n=f"{asked_ms / 1000:g}"), _seconds(reachable_ms, "g", 10))
 
 
-def _bus_row(bus: BusForecast) -> list[object]:
-    return [
-        bus.bus,
-        bus.board,
-        bus.line,
-        bus.units,
-        f"{_span(bus.load_pct, '.0f')} %",
-        f"{_span(bus.longest_ms, '.0f')} ms",
-        "\n".join(_period(period.asked_ms, period.reachable_ms) for period in bus.periods),
-        "\n".join(_seconds(period.worst_ms, ".1f", 100) for period in bus.periods),
-    ]
+def _bus_rows(bus: BusForecast) -> Iterable[list[object]]:
+    """A row for each of its periods; what is the bus's own stands in the first one."""
+    load, longest = f"{_span(bus.load_pct, '.0f')} %", f"{_span(bus.longest_ms, '.0f')} ms"
+    own: list[object] = [bus.bus, bus.board, bus.line, bus.units, load, longest]
+    for period in bus.periods:
+        worst = (_seconds(span, ".1f", 100) for span in (period.worst.alarm, period.worst.horn))
+        yield [*own, _period(period.asked_ms, period.reachable_ms), *worst]
+        own = [""] * len(own)
 
 
 def _board_row(board: BoardForecast) -> list[object]:
@@ -64,20 +62,23 @@ def _board_row(board: BoardForecast) -> list[object]:
 
 def _point_row(point: PointForecast) -> list[object]:
     period = _period(point.asked_ms, point.reachable_ms)
-    return [point.point, point.bus, point.unit_id, period, _seconds(point.worst_ms, ".1f", 100)]
+    worst = (_seconds(span, ".1f", 100) for span in point.worst)
+    return [point.point, point.bus, point.unit_id, period, *worst]
 
 
 def _tables(told: Forecast, with_points: bool) -> Iterable[Table]:
-    period, worst = _("period: asked → reachable"), _("worst: change → published")
-    headings = [_("bus"), _("board"), _("line"), _("units"), _("load"), _("longest poll"), period, worst]
-    yield table("", headings, map(_bus_row, told.buses))
+    period, worst = _("period:\nasked → reachable"), [_("worst: change\n→ alarm"), _("→ horn")]
+    headings = [_("bus"), _("board"), _("line"), _("units"), _("load"), _("longest poll"), period, *worst]
+    yield table("", headings, chain.from_iterable(map(_bus_rows, told.buses)))
     yield table("", [_("board"), _("without the gateway"), _("link load")], map(_board_row, told.boards))
     if with_points:
-        yield table("", [_("point"), _("bus"), _("unit_id"), period, worst], map(_point_row, told.points))
+        headings = [_("point"), _("bus"), _("unit_id"), period, *worst, _("→ published")]
+        yield table("", headings, map(_point_row, told.points))
 
 
 def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
+    yield _("Worst: one poll fails. On-delays come on top; the horn is a relay on the same bus.")
     roomy = [bus.bus for bus in told.buses if bus.has_room_for_a_probe]
     if roomy:
         text = _("A unit that does not answer is probed in idle time, the others keep their periods: {buses}.")
@@ -90,6 +91,11 @@ def _sentences(site: Site, told: Forecast) -> Iterable[str]:
 
 def _unproven(site: Site) -> list[Profile]:
     return [profile for _name, profile in sorted(site.profiles.items()) if not profile.proven]
+
+
+def _evidence(profile: Profile) -> str:
+    words = {"manual": _("manual"), "code": _("code"), "bench": _("bench"), "field": _("in the field")}
+    return words[profile.evidence]
 
 
 @click.command(help=_("Check a site's files, and say what it will be able to do. No hardware needed."))
@@ -139,12 +145,11 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
     console.print()
     for sentence in _sentences(site, told):
         console.print(sentence, markup=False, soft_wrap=True)
-    for profile in _unproven(site):
-        text = _(
-            "Profile {name} is unproven: no source prints an example to check it by. Evidence: {evidence}, {source}."
-        )
-        text = text.format(name=profile.name, evidence=profile.evidence, source=profile.source)
-        console.print(text, markup=False, soft_wrap=True)
+    if _unproven(site):
+        console.print()
+        console.print(_("Unproven profiles: no source prints an example to check them by."), soft_wrap=True)
+        rows = ([profile.name, _evidence(profile), profile.source] for profile in _unproven(site))
+        console.print(table("", [_("profile"), _("evidence"), _("source")], rows))
     remind(warnings)
     if problems:
         refuse(problems, gateway_toml.parent, as_json=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from rich.cells import cell_len
 
 ROOT = Path(__file__).parents[2]
 USAGE = 2
@@ -19,11 +20,11 @@ def site(tmp_path: Path) -> Path:
     return Path(copytree(ROOT / "hil_tests" / "site", tmp_path / "site"))
 
 
-def check(site: Path, *options: str, language: str = "en") -> subprocess.CompletedProcess[str]:
+def check(site: Path, *options: str, language: str = "en", columns: int = 130) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edge", "--lang", language, "check", str(site / "gateway.toml"), *options],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "130"},
+        env=os.environ | {"COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -47,14 +48,17 @@ def test_the_example_in_english(site: Path) -> None:
     assert ended.returncode == 0
     told = rows(ended.stdout)
     assert told[0] == ["gateway.toml, points.csv: 22 points, 2 boards, 3 buses, 62 limits. In order, 3 reminders."]
-    assert ["gas-a", "cab1", "19200 8N1", "6", "12-192 %", "20-320 ms", "1 s → 1-1.92 s", "2.6-5.3 s"] in told
-    assert ["5 s → 5 s", "6.7-9.0 s"] in told  # the second period of gas-b
-    assert ["cab1", "4 min 26 s", "0.9 %"] in told
+    gas_a = ["gas-a", "cab1", "19200 8N1", "6", "12-192 %", "20-320 ms", "1 s → 1-1.92 s", "1.6-4.3 s", "1.6-4.9 s"]
+    assert gas_a in told
+    assert ["5 s → 5 s", "5.7-8.0 s", "5.8-9.1 s"] in told  # the second period of gas-b
+    assert ["cab1", "4 min 7 s", "0.9 %"] in told
     assert "probed in idle time, the others keep their periods: level, gas-a, gas-b." in ended.stdout
     assert "Disk: about 0.5 GB in 30 days. Network: about 1 - 72 MB a day." in ended.stdout
-    unproven = [line for line in ended.stdout.splitlines() if "is unproven" in line]
-    assert [line.split()[1] for line in unproven] == ["adam-4017p", "sensepoint-xcd", "vegapuls-modbus"]
-    assert "Evidence: manual, Technical Manual SPXCDHMRFENU" in unproven[1]
+    assert "On-delays come on top; the horn is a relay on the same bus." in ended.stdout
+    unproven = told[told.index(["profile", "evidence", "source"]) + 1 :]
+    assert [row[0] for row in unproven if len(row) == 3] == ["adam-4017p", "sensepoint-xcd", "vegapuls-modbus"]
+    (sensepoint,) = [row for row in unproven if row[0] == "sensepoint-xcd"]
+    assert sensepoint[1] == "manual" and sensepoint[2].startswith("Technical Manual SPXCDHMRFENU")
     assert [line.split()[-1] for line in ended.stderr.splitlines()] == ["W-PER-002"] * 3
 
 
@@ -63,18 +67,34 @@ def test_the_example_in_chinese(site: Path) -> None:
     assert ended.returncode == 0
     told = rows(ended.stdout)
     assert told[0] == ["gateway.toml、points.csv：22 个点，2 块采集板，3 条总线，62 个限值。通过，3 条提醒。"]
-    assert ["总线", "采集板", "线路", "站", "占用", "最长一次轮询", "周期：要求 → 可达", "最坏：变化 → 发布"] in told
-    assert ["level", "cab1", "9600 8N1", "6", "11-101 %", "38-338 ms", "2 秒 → 2-2.03 秒", "3.7-5.5 秒"] in told
-    assert ["cab2", "8 分 46 秒", "0.4 %"] in told
+    assert ["总线", "采集板", "线路", "站", "占用", "最长一次轮询", "要求 → 可达", "→ 报警", "→ 喇叭"] in told
+    level = ["level", "cab1", "9600 8N1", "6", "11-101 %", "38-338 ms", "2 秒 → 2-2.03 秒", "2.7-4.5 秒", "2.8-5.2 秒"]
+    assert level in told
+    assert ["cab2", "8 分 12 秒", "0.4 %"] in told
     assert "其余各点周期不变：level、gas-a、gas-b。" in ended.stdout
-    assert "型号 vegapuls-modbus 未经例值验证" in ended.stdout
+    assert "未经例值验证" in ended.stdout and ["vegapuls-modbus", "手册"] in [row[:2] for row in told]
     assert ended.stderr.startswith("提醒：gateway.toml [buses.level]：各站平均在 296 ms 内开始应答")
 
 
 def test_a_row_for_each_point(site: Path) -> None:
     told = rows(check(site, "--points").stdout)
-    assert ["TK101.temp", "gas-b", "20", "5 s → 5 s", "6.7-9.0 s"] in told
+    assert ["TK101.temp", "gas-b", "20", "5 s → 5 s", "5.7-8.0 s", "5.8-9.1 s", "6.7-9.0 s"] in told
     assert sum(row[0].endswith((".level", ".temp", ".gas")) for row in told if row) == 22
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_nothing_is_cut_and_no_line_is_wider_than_the_terminal(site: Path, language: str) -> None:
+    """The longest names that are allowed, 16 letters, in 100 columns; sentences are the terminal's to break."""
+    for short, long in (("gas-b", "gas-detectors-01"), ("cab1", "cabinet-no-00001")):
+        for file in ("gateway.toml", "points.csv"):
+            text = (site / file).read_text(encoding="utf-8")
+            (site / file).write_text(text.replace(short, long), encoding="utf-8")
+    ended = check(site, "--points", language=language, columns=100)
+    assert ended.returncode == 0 and "…" not in ended.stdout
+    tables = [line for line in ended.stdout.splitlines() if "  " in line]
+    assert len(tables) > 30 and all(cell_len(line) <= 100 for line in tables)
+    together = "".join(line[:12].strip() for line in tables)  # a name that is too long goes on below
+    assert "gas-detectors-01" in together
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import os
 import select
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from edge import northbound as northbound_module
 from edge.northbound import Northbound
 from hil_tests.mosquitto import Mosquitto
 from protocols.model import Destination
+from tests.edge.certificates import authority, certificate, openssl
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -312,25 +312,13 @@ def test_a_quiet_connection_costs_nearly_nothing(broker, gateway) -> None:
 # --- TLS ----------------------------------------------------------------------------------------------------
 
 
-def openssl(*arguments: object) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """An authority, and of its making a broker's and a gateway's certificate; and an authority nobody trusts."""
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for name in ("ca", "other-ca"):
-        openssl("req", "-x509", *new_key, "-days", 2, "-subj", f"/CN={name}",
-                "-addext", "keyUsage=critical,keyCertSign,cRLSign",  # Python 3.13 insists
-                "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem")  # fmt: skip
-    (tmp_path / "san").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+        authority(tmp_path, name)
     for name in ("broker", GATEWAY):
-        openssl("req", *new_key, "-subj", f"/CN={name}",
-                "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.csr")  # fmt: skip
-        openssl("x509", "-req", "-in", tmp_path / f"{name}.csr", "-CA", tmp_path / "ca.pem", "-CAkey",
-                tmp_path / "ca.key", "-CAcreateserial", "-days", 2, "-extfile", tmp_path / "san",
-                "-out", tmp_path / f"{name}.pem")  # fmt: skip
+        certificate(tmp_path, name, name)
     return tmp_path
 
 
@@ -354,6 +342,14 @@ def test_the_certificates_of_both_sides_are_checked(broker, gateway, certificate
     nameless = gateway(port, url=url, ca=str(certificates / "ca.pem"))
     assert nameless.until("disconnected")[1]
     assert not any(event[0] == "connected" for event in misled.events + nameless.events)
+
+
+@pytest.mark.needs("openssl")
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(certificates: Path) -> None:
+    locked = certificates / "locked.key"
+    openssl("ec", "-in", certificates / f"{GATEWAY}.key", "-aes128", "-passout", "pass:secret", "-out", locked)
+    with pytest.raises(ValueError, match="locked.key cannot be used"):
+        Gateway(8883, url="mqtts://127.0.0.1:8883", cert=str(certificates / f"{GATEWAY}.pem"), key=str(locked))
 
 
 @pytest.mark.parametrize(

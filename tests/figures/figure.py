@@ -1,4 +1,4 @@
-"""One figure: what it is at most, how it is measured, and what came out. Policy."""
+"""One figure: what it is at most or at least, how it is measured, and what came out. Policy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A promise: `measure` gives at most `bound`."""
+    """A promise: `measure` gives at most `bound`, or with `least` at least that."""
 
     id: str
     unit: str
     bound: float
     measure: Callable[[], Measured]
+    least: bool = False
 
     def is_kept(self, measured: Measured) -> bool:
-        """Whether it was measured, and is at most the bound."""
-        return measured.value is not None and measured.value <= self.bound
+        """Whether it was measured, and is within the bound."""
+        if measured.value is None:
+            return False
+        return measured.value >= self.bound if self.least else measured.value <= self.bound
