@@ -34,6 +34,7 @@ def _summaries() -> dict[str, str]:
         "check": _("Check a site's files, and say what it will be able to do. No hardware needed."),
         "run": _("The daemon: read the boards, keep and forward every reading."),
         "listen": _("The district's side: receive a gateway's feed and check it."),
+        "config": _("Give changed files to the running daemon."),
         "status": _("What the running daemon knows about boards, units and destinations."),
     }
 
