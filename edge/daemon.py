@@ -165,6 +165,10 @@ class Daemon:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._is_told_to_apply = False  # by SIGHUP
+        signal.signal(signal.SIGTERM, self._stop_soon)
+        signal.signal(signal.SIGINT, self._stop_soon)
+        signal.signal(signal.SIGHUP, self._apply_soon)
 
         directory = Path(site.store.path)
         directory.mkdir(parents=True, exist_ok=True)
@@ -203,7 +207,6 @@ class Daemon:
         self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
         self._positions_s = 0.0
 
-        self._is_told_to_apply = False  # by SIGHUP
         self._check: Check | None = None
         self._is_saving = False  # what was checked
         self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
@@ -264,9 +267,6 @@ class Daemon:
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
-        signal.signal(signal.SIGTERM, self._stop_soon)
-        signal.signal(signal.SIGINT, self._stop_soon)
-        signal.signal(signal.SIGHUP, self._apply_soon)
         self._writer.start()
         self._pipeline.begin(self._content, time.monotonic())
         if self._problems:

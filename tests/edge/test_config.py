@@ -248,6 +248,7 @@ SHEET_MISTAKES = [
     ("E-CEL-004", 2, "period_s", "0.25", "whole tenths of a second", "0.1 秒的整数倍"),
     ("E-PNT-001", 2, "point", "TK101液位", "asset.quantity", "设备.测量"),
     ("E-PNT-001", 2, "point", "ＴＫ101.level", "Did you mean “TK101.level”?", "是不是“TK101.level”？"),
+    ("E-PNT-006", 2, "point", "system.config", "alarms of the gateway itself", "网关自身的报警"),
     ("E-PNT-002", 3, "point", "TK101.level", "row 2", "第 2 行"),
     ("E-PNT-003", 15, "unit_id", "1", "row 14", "第 14 行"),
     ("E-PNT-004", 2, "quota_id", "1.23457E+11", "Format the column as text", "设成文本格式"),
