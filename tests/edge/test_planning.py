@@ -157,6 +157,13 @@ def test_another_read_or_another_meaning_is_another_plan(site: Site, change: dic
     assert plan_board(site, "cab1", "0000000b", [changed, known], ()).generation == known.generation  # and back
 
 
+def test_another_line_is_another_plan(site: Site) -> None:
+    known = plan_of(site, "cab1")
+    buses = tuple(dataclasses.replace(bus, line=dataclasses.replace(bus.line, baud=4800)) for bus in site.buses)
+    changed = plan_board(dataclasses.replace(site, buses=buses), "cab1", "d1c1a179", [known], ())
+    assert changed.generation != known.generation and changed.reads == known.reads
+
+
 def test_another_profile_of_the_same_name_is_another_plan(site: Site) -> None:
     known = plan_of(site, "cab1")
     profile = site.profiles["vegapuls-modbus"]
