@@ -102,6 +102,29 @@ class Boards:
         self._expected = dict(taken)  # beyond that: taken, and not yet on disk
         self._cables: dict[str, _Cable] = {}
 
+    def configure(self, site: Site, plans: Mapping[str, BoardPlan], now_s: float) -> None:
+        """Another site, or other plans. A board that stays as it was keeps its cable, its clock and what waits."""
+        before, plans_before = self.attached, self._plans
+        self.attached = {}
+        for board in site.boards:
+            known = before.get(board.name)
+            self.attached[board.name] = known if known is not None and known.board == board else Attached(board)
+        self._by_id = {board.id: self.attached[board.name] for board in site.boards}
+        self._pinned = {board.port: board for board in site.boards if board.port}
+        self._plans = plans
+        for name, attached in before.items():
+            if self.attached.get(name) is not attached:
+                self._take_early(attached)
+        for cable in self._cables.values():
+            cable.refused = cable.refusal = None
+            name = cable.board.board.name if cable.board is not None else ""
+            if cable.board is not None and self.attached.get(name) is not cable.board:
+                self._detach(cable)
+            elif name in plans_before and name in plans and plans_before[name].generation == plans[name].generation:
+                continue
+            cable.sending.clear()
+            cable.who_s = now_s
+
     def opened(self, port: str, now_s: float) -> None:
         """A port was opened: ask who is there."""
         self._cables[port] = _Cable(who_s=now_s)
@@ -133,8 +156,8 @@ class Boards:
     def committed(self, board: str, boot: str, next_record: int) -> None:
         """The records before `next_record` are on disk: the board may free them."""
         self._committed[board, boot] = next_record
-        attached = self.attached[board]
-        if attached.port is not None and attached.boot == boot:
+        attached = self.attached.get(board)
+        if attached is not None and attached.port is not None and attached.boot == boot:
             self.out.append((attached.port, self._cables[attached.port].end.ack(next_record)))
 
     def due_s(self) -> float:

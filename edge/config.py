@@ -5,7 +5,8 @@ problem is no site. Must never guess what was meant.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from gettext import gettext as _
 from pathlib import Path
 
@@ -20,12 +21,41 @@ from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A site's files: the site where nothing is wrong, and everything that was found. `sheet`: its name, once known."""
+    """A site's files: the site where nothing is wrong, and everything that was found. `sheet`: its name, once known.
+
+    `files`: of a site the very bytes that it was made of, by the names that they are kept under.
+    """
 
     site: Site | None
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     sheet: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class _Files:
+    """The files where a technician keeps them, or `kept` ones in their place; `read` remembers what it gave."""
+
+    def __init__(self, folder: Path, kept: Mapping[str, bytes] | None) -> None:
+        self.given: dict[str, bytes] = {}
+        self._folder = folder
+        self._kept = kept
+
+    def read(self, path: Path, name: str) -> bytes:
+        """The bytes of a file, which is kept under `name`. OSError where it cannot be read."""
+        if self._kept is None:
+            self.given[name] = path.read_bytes()
+        elif name in self._kept:
+            self.given[name] = self._kept[name]
+        else:
+            raise FileNotFoundError(2, "not kept", name)
+        return self.given[name]
+
+    def profiles(self) -> dict[str, Path]:
+        """The site's own profiles by their names."""
+        if self._kept is None:
+            return {file.stem: file for file in (self._folder / "profiles").glob("*.toml")}
+        return {Path(name).stem: Path(name) for name in self._kept if name.startswith("profiles/")}
 
 
 def load_site(path: Path) -> Site:
@@ -36,23 +66,27 @@ def load_site(path: Path) -> Site:
     return examined.site
 
 
-def examine(path: Path) -> Examined:
-    """Read gateway.toml, the sheet and the profiles, and say everything that is wrong with them."""
+def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
+    """Read gateway.toml, the sheet and the profiles, and say everything that is wrong with them.
+
+    With `kept` files these are read instead; what they name (the store, certificates) lies where it lay.
+    """
     path = path.absolute()
+    files = _Files(path.parent, kept)
     try:
-        data = path.read_bytes()
+        data = files.read(path, "gateway.toml")
     except OSError as fault:
         return Examined(None, (Problem("E-FIL-001", path.name, "", None, _unreadable(path, fault)),), ())
     toml = GatewayToml(path.name, data)
     if toml.problems:
         return Examined(None, tuple(toml.problems), ())
     gateway = toml.check()
-    sheet_name, sheet_data = _read_sheet(toml, path.parent)
+    sheet_name, sheet_data = _read_sheet(toml, path.parent, files)
     if sheet_data is None:
         return Examined(None, tuple(toml.problems), tuple(toml.warnings))
     read = read_workbook if sheet_name.casefold().endswith(".xlsx") else read_sheet
     sheet = read(sheet_name, sheet_data)
-    profiles, names, faults = _read_profiles(path.parent / "profiles", sheet.profiles())
+    profiles, names, faults = _read_profiles(files, sheet.profiles())
     points, problems, reminders = read_points(sheet, list(toml.named("buses")), profiles, names)
     formulas = {(problem.row, problem.field) for problem in sheet.problems}  # a formula is no number, but one problem
     problems = [problem for problem in problems if (problem.row, problem.field) not in formulas]
@@ -65,7 +99,7 @@ def examine(path: Path) -> Examined:
     digest = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
     site = _site(gateway, path.parent, points, profiles, f"sha256:{digest}")
     warnings += _check_plans(toml, site)
-    return Examined(None if toml.problems else site, tuple(toml.problems), tuple(warnings), sheet_name)
+    return Examined(None if toml.problems else site, tuple(toml.problems), tuple(warnings), sheet_name, files.given)
 
 
 def _unreadable(path: Path, fault: OSError) -> str:
@@ -78,22 +112,22 @@ def _unreadable(path: Path, fault: OSError) -> str:
     return _("does not exist in {folder}.").format(folder=path.parent) + did_you_mean(path.name, beside)
 
 
-def _read_sheet(toml: GatewayToml, folder: Path) -> tuple[str, bytes | None]:
+def _read_sheet(toml: GatewayToml, folder: Path, files: _Files) -> tuple[str, bytes | None]:
     """The sheet's name and bytes; no bytes where it cannot be read, or where its key is wrong."""
     site = toml.tables.get("site")
     name = site.get("points") if isinstance(site, dict) else None
     if not isinstance(name, str) or not name:
         return "", None
     try:
-        return name, (folder / name).read_bytes()
+        return name, files.read(folder / name, Path(name).name)
     except OSError as fault:
         toml.wrong("E-FIL-001", ("site", "points"), name, _unreadable(folder / name, fault))
         return name, None
 
 
-def _read_profiles(folder: Path, wanted: set[str]) -> tuple[dict[str, profile.Profile], list[str], list[Problem]]:
+def _read_profiles(files: _Files, wanted: set[str]) -> tuple[dict[str, profile.Profile], list[str], list[Problem]]:
     """The wanted profiles, all names that exist, problems. One beside gateway.toml hides a built-in one."""
-    own = {file.stem: file for file in folder.glob("*.toml")}
+    own = files.profiles()
     names = sorted({*own, *profile.builtin_names()})
     loaded = {}
     problems = []
@@ -103,7 +137,7 @@ def _read_profiles(folder: Path, wanted: set[str]) -> tuple[dict[str, profile.Pr
             if name not in own:
                 loaded[name] = profile.builtin(name)
                 continue
-            data = own[name].read_bytes()
+            data = files.read(own[name], file)
             if mistakes := GatewayToml(file, data).problems:  # of TOML itself, whatever the file is about
                 problems += mistakes
             else:

@@ -38,8 +38,8 @@ class Door:
         """What to watch for reading."""
         return [self._listener.fileno(), *self._clients]
 
-    def receive(self, fileno: int) -> list[tuple[int, dict[str, Any]]]:
-        """Requests that this descriptor brought, each with the client to reply to."""
+    def receive(self, fileno: int) -> list[tuple[socket.socket, dict[str, Any]]]:
+        """Requests that this descriptor brought, each with the client to reply to, now or later."""
         if fileno == self._listener.fileno():
             client, _address = self._listener.accept()
             client.setblocking(False)
@@ -62,21 +62,19 @@ class Door:
                 request = json.loads(line)
             except ValueError:
                 request = None
-            requests.append((fileno, request if isinstance(request, dict) else {}))
+            requests.append((client, request if isinstance(request, dict) else {}))
         return requests
 
-    def reply(self, client: int, answer: dict[str, Any]) -> None:
+    def reply(self, client: socket.socket, answer: dict[str, Any]) -> None:
         """One line back; a client that is gone or does not read loses it."""
-        if client not in self._clients:
+        if client.fileno() not in self._clients:
             return
-        connection = self._clients[client][0]
-        connection.setblocking(True)
-        connection.settimeout(0.2)
+        client.settimeout(0.2)
         try:
-            connection.sendall(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-            connection.setblocking(False)
+            client.sendall(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+            client.setblocking(False)
         except OSError:
-            self._drop(client)
+            self._drop(client.fileno())
 
     def close(self) -> None:
         """Close everything and remove the socket."""

@@ -3,7 +3,8 @@
 One thread decides: it waits for the ports, the control door and the wake pipe until the next deadline that a policy
 named, and never waits for the disk. One thread writes: whole batches from a bounded queue into the store. Only when a
 batch is on disk the boards are told that it is committed, and its messages may be sent. Each destination has paho's
-thread; it only reports what happened. Must never decide what is taken, reported or sent: the policies do.
+thread; it only reports what happened. Changed files are checked in a process of their own; what they change is on disk
+before it is in force. Must never decide what is taken, reported or sent: the policies do.
 """
 
 import json
@@ -15,21 +16,27 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from gettext import gettext as _
 from pathlib import Path
+from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge import __version__, kernel_clock
+from edge import __version__, kernel_clock, last_good
+from edge.alarms.system import Change, SystemAlarms
+from edge.apart import Check, Checked
 from edge.batch import Batch
 from edge.boards import Boards, ClockChanged, Noted, Taken
+from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
 from edge.control import Door, InUse
 from edge.forward import REFUSED, Forward
 from edge.northbound import Northbound
 from edge.pipeline import Pipeline
-from edge.planning import compile_board, from_json, to_json
+from edge.planning import BoardPlan, from_json, plan_board, to_json
 from edge.serial_port import SerialPort, candidates
 from edge.store import Store, StoreFault
 from protocols import model
@@ -39,21 +46,43 @@ from protocols.model import Destination, Site
 log = logging.getLogger("tankgate")
 
 STATE_S = 600.0
+STATE_CHANGE_S = 1.0  # at most so often for changes of alarms
 REOPEN_S = 1.0
 POSITIONS_S = 10.0
 QUEUE_MAX = 600  # closed batches that wait for the disk
 LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
+FILES_ALARM = "system.config:FAULT"
+FILES_PRIORITY = 3  # every point is still read and judged
+
+Plans = dict[str, BoardPlan]  # by board
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """What is to be in force as soon as it is on disk. `clients` and `positions`: of the destinations that begin."""
+
+    site: Site
+    content: dict[str, Any]
+    birth: str
+    plans: Plans
+    files: bytes
+    changes: Changes
+    clients: dict[str, Northbound]
+    positions: dict[str, dict[tuple[str, str], list[tuple[int, int]]]]
 
 
 class Writer(threading.Thread):
     """The writing thread: commits what `put` gave it, in order, and says so through the wake pipe."""
 
-    def __init__(self, store: Store, wake: int) -> None:
+    def __init__(self, store: Store, folder: Path, wake: int) -> None:
         super().__init__(name="writer", daemon=True)
         self.committed: deque[list[Batch]] = deque()
+        self.saved: deque[_Coming] = deque()
         self.fault: StoreFault | None = None
         self._store = store
+        self._folder = folder
         self._wake = wake
+        self._coming: deque[_Coming] = deque()
         self._queue: deque[list[Batch]] = deque()
         self._positions: dict[str, Any] = {}
         self._something = threading.Condition()
@@ -63,6 +92,12 @@ class Writer(threading.Thread):
         """To be committed together; False-like faults are told by `fault`."""
         with self._something:
             self._queue.append(batches)
+            self._something.notify()
+
+    def put_site(self, coming: _Coming) -> None:
+        """Birth, plans and files, to be on disk before anything of them is in force; `saved` says so."""
+        with self._something:
+            self._coming.append(coming)
             self._something.notify()
 
     def put_positions(self, destination: str, positions: Any) -> None:
@@ -86,14 +121,17 @@ class Writer(threading.Thread):
         """Commit until stopped."""
         while True:
             with self._something:
-                while not self._queue and not self._positions and not self._stopping:
+                while not (self._queue or self._positions or self._coming or self._stopping):
                     self._something.wait()
-                if not self._queue and not self._positions:
+                if not (self._queue or self._positions or self._coming):
                     return
                 groups = list(self._queue)
                 self._queue.clear()
                 positions, self._positions = self._positions, {}
             try:
+                while self._coming:
+                    self._save(self._coming[0])
+                    self.saved.append(self._coming.popleft())
                 self._store.commit([batch for group in groups for batch in group], positions)
             except StoreFault as fault:
                 self.fault = fault
@@ -102,12 +140,20 @@ class Writer(threading.Thread):
             self.committed.extend(groups)
             os.write(self._wake, b"w")
 
+    def _save(self, coming: _Coming) -> None:
+        self._store.save_birth(coming.birth, coming.content)
+        for plan in coming.plans.values():
+            self._store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
+        last_good.keep(self._folder, coming.files)
+
 
 class Daemon:
     """One running gateway."""
 
-    def __init__(self, site: Site, simulated: bool) -> None:
-        self._site = site
+    def __init__(self, gateway_toml: Path, checked: Checked, simulated: bool) -> None:
+        assert checked.site is not None
+        self._gateway_toml = gateway_toml.absolute()
+        self._site = site = checked.site
         self._simulated = simulated
         self._mode = "simulated" if simulated else "live"
         self._stopping = False
@@ -117,6 +163,10 @@ class Daemon:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._is_told_to_apply = False  # by SIGHUP
+        signal.signal(signal.SIGTERM, self._stop_soon)
+        signal.signal(signal.SIGINT, self._stop_soon)
+        signal.signal(signal.SIGHUP, self._apply_soon)
 
         directory = Path(site.store.path)
         directory.mkdir(parents=True, exist_ok=True)
@@ -125,44 +175,69 @@ class Daemon:
         for sentence in self._store.notes:
             log.warning(sentence)
 
-        content = json_feed.birth_content(site, __version__, __version__, self._mode)
-        birth = json_feed.birth_id(content)
-        self._store.save_birth(birth, content)
-        births = self._store.births()
+        self._content = json_feed.birth_content(site, __version__, __version__, self._mode)
+        birth = json_feed.birth_id(self._content)
+        self._store.save_birth(birth, self._content)
         marks = self._store.taken()
         is_set_aside = bool(self._store.notes)
-        held = self._store.held()
-        self._pipeline = Pipeline(site, self._store.epoch, self._mode, birth, births, marks, is_set_aside, held)
-        self._content = content
-        plans = {}
-        for board in site.boards:
-            plan = compile_board(site, board.name, birth, self._add_stored_plans(board.name, birth))
-            if plan is None:
-                continue
+        self._pipeline = Pipeline(
+            site,
+            self._store.epoch,
+            self._mode,
+            birth,
+            self._store.births(),
+            marks,
+            is_set_aside,
+            self._store.held(),
+        )
+        self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
+        self._unreadable: dict[str, set[int]] = {}  # by board: generations of plans that this version cannot read
+        self._plans = self._plan_boards(site, birth)
+        for plan in self._plans.values():
             self._store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
-            plans[board.name] = plan
-            self._pipeline.add_plan(plan)
-        self._boards = Boards(site, plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
+        self._put_in_force(self._plans)
+        self._boards = Boards(site, self._plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
+        self._alarms = SystemAlarms()
         self.epoch = self._store.epoch
         self.last_seq = self._store.epochs()  # of what is on disk: epoch -> stream -> number
 
         self._ports: dict[str, SerialPort] = {}
         self._reopen_s: dict[str, float] = {}
         self._scan_s = 0.0
-        self._writer = Writer(self._store, self._wake_write)
-        self._uplinks = [_Uplink(self, destination) for destination in site.destinations]
+        self._writer = Writer(self._store, directory, self._wake_write)
+        self._uplinks = [
+            _Uplink(self, each, self._client(each), Forward(self._store.positions(each.name), self.last_seq))
+            for each in site.destinations
+        ]
         self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
         self._positions_s = 0.0
 
-    def _add_stored_plans(self, board: str, birth: str) -> set[int]:
-        """Let samples of earlier plans be understood; the generations that belong to another birth than this."""
-        others = set()
+        self._check: Check | None = None
+        self._is_saving = False  # what was checked
+        self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
+        self._problems = checked.problems  # of the files, where the site is that of the last good ones
+        if checked.files:
+            last_good.keep(directory, checked.files)
+
+    def _plan_boards(self, site: Site, birth: str) -> Plans:
+        """What each board is to poll; plans that are known already wherever they do."""
+        for board in site.boards:
+            if board.name not in self._known:
+                self._load_plans(board.name)
+        return {
+            board.name: plan_board(site, board.name, birth, self._known[board.name], self._unreadable[board.name])
+            for board in site.boards
+        }
+
+    def _load_plans(self, board: str) -> None:
+        """Let samples of a board's earlier plans be understood."""
+        self._known[board], self._unreadable[board] = [], set()
         for generation, text in self._store.plans(board):
             try:
                 plan = from_json(text)
                 self._pipeline.add_plan(plan)
             except (KeyError, TypeError, ValueError) as fault:  # written by a version that knew other fields
-                others.add(generation)
+                self._unreadable[board].add(generation)
                 log.warning(
                     _(
                         "board {board}: its stored plan of generation {generation} cannot be read by this version "
@@ -170,9 +245,19 @@ class Daemon:
                     ).format(board=board, generation=generation, fault=repr(fault))
                 )
             else:
-                if plan.birth != birth:
-                    others.add(generation)
-        return others
+                self._known[board].append(plan)
+
+    def _put_in_force(self, plans: Plans) -> None:
+        for name, plan in plans.items():
+            self._pipeline.add_plan(plan)
+            others = [known for known in self._known[name] if known.generation != plan.generation]
+            self._known[name] = [plan, *others]
+
+    def _client(self, destination: Destination) -> Northbound:
+        """Not started yet. ValueError where its certificates cannot be used."""
+        gateway = self._site.gateway
+        will = self.link_document(False)
+        return Northbound(destination, gateway, self._wake_write, json_feed.topic(gateway, "link"), will)
 
     # --- clocks -----------------------------------------------------------------------------------------------------
 
@@ -187,10 +272,10 @@ class Daemon:
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
-        signal.signal(signal.SIGTERM, self._stop_soon)
-        signal.signal(signal.SIGINT, self._stop_soon)
         self._writer.start()
         self._pipeline.begin(self._content, time.monotonic())
+        if self._problems:
+            self._raise_files_alarm(self._problems, time.monotonic())
         for uplink in self._uplinks:
             uplink.northbound.start()
         log.info(
@@ -226,7 +311,10 @@ class Daemon:
         for fileno in self._door.filenos():
             if fileno in readable:
                 for client, request in self._door.receive(fileno):
-                    self._door.reply(client, self._answer(request, now_s))
+                    answer = self._answer(client, request, now_s)
+                    if answer is not None:
+                        self._door.reply(client, answer)
+        self._work_on_changes(readable, now_s)
         self._keep_ports_open(now_s)
         self._boards.tick(now_s)
         self._digest_events(now_s)
@@ -243,6 +331,8 @@ class Daemon:
         watched = [port.fileno for port in self._ports.values() if port.fileno is not None]
         watched += self._door.filenos()
         watched.append(self._wake_read)
+        if self._check is not None:
+            watched.append(self._check.fileno)
         readable, _writable, _broken = select.select(watched, [], [], timeout_s)
         return set(readable)
 
@@ -345,7 +435,9 @@ class Daemon:
             clock=self._clock_state(),
             epochs=uplink.epochs(),
             values=list(self._values(now_s)),
-            alarms=[],
+            alarms=[
+                (each.alarm, each.occurrence, each.state, each.since_ms, each.seq) for each in self._alarms.standing()
+            ],
             boards=self._board_rows(now_s),
             units=self._unit_rows(),
             store=self._store_state(uplink),
@@ -378,9 +470,11 @@ class Daemon:
         ]
 
     def _unit_rows(self) -> list[list[Any]]:
+        polled = {(point.bus, point.unit_id) for point in self._site.points}  # others may still have samples under way
         return [
             [bus, unit_id, unit.ok, unit.timeout, unit.crc, 0, unit.exception, None, unit.last_ok_ms]
             for (bus, unit_id), unit in sorted(self._pipeline.units.items())
+            if (bus, unit_id) in polled
         ]
 
     def _store_state(self, uplink: "_Uplink") -> dict[str, Any]:
@@ -393,10 +487,184 @@ class Daemon:
             "journal_head": None,
         }
 
+    # --- alarms of the gateway itself -------------------------------------------------------------------------------
+
+    def raise_alarm(self, alarm: str, priority: int, action: str, now_s: float) -> None:
+        """It is so: told once, however often it is raised."""
+        self._tell(self._alarms.raise_alarm(alarm, priority, action, self._known_ms()), now_s)
+
+    def clear_alarm(self, alarm: str, now_s: float) -> None:
+        """It is well again."""
+        self._tell(self._alarms.clear(alarm, self._known_ms()), now_s)
+
+    def _known_ms(self) -> int | None:
+        return int(self._wall_ms()) if self._is_clock_trusted() else None
+
+    def _tell(self, change: Change | None, now_s: float) -> None:
+        if change is None:
+            return
+        if change.alarm.since_ms is None:
+            quality = json_feed.TimeQuality("unsynced", None, None)
+        else:  # by the gateway's own clock, which is what the error of every reading's time is counted from
+            quality = json_feed.TimeQuality("synced", 0, None)
+        self._pipeline.alarm(change, quality, int(self._wall_ms()), now_s)
+        for uplink in self._uplinks:
+            uplink.want_state(now_s)
+
+    # --- changing the site while it runs ----------------------------------------------------------------------------
+
+    def _apply_soon(self, _signal: int, _frame: Any) -> None:
+        self._is_told_to_apply = True
+        os.write(self._wake_write, b"h")
+
+    def _work_on_changes(self, readable: set[int], now_s: float) -> None:
+        """One change at a time: checked apart, then saved, then in force."""
+        if self._check is not None:
+            ended: Checked | int | None = None
+            if self._check.fileno in readable:
+                ended = self._check.take()
+            elif now_s > self._check.until_s:
+                ended = self._check.kill()
+            if ended is not None:
+                self._check = None
+                self._checked(ended, now_s)
+        elif self._writer.saved:
+            self._is_saving = False
+            self._change(self._writer.saved.popleft(), now_s)
+        elif self._is_told_to_apply and not self._is_saving:
+            self._is_told_to_apply = False
+            self._begin_check(None, now_s)
+
+    def _begin_check(self, asker: socket | None, now_s: float) -> None:
+        self._asker = asker
+        try:
+            self._check = Check(self._gateway_toml, "apply")
+        except OSError as fault:
+            self._refuse([_("the site's files cannot be checked now: {fault}").format(fault=fault)], now_s)
+
+    def _checked(self, checked: Checked | int, now_s: float) -> None:
+        """What to do with the files: nothing, or prepare all that they change and have it saved."""
+        if isinstance(checked, int):
+            text = _("the check of the site's files ended without an answer (exit code {code})")
+            self._refuse([text.format(code=checked)], now_s)
+            return
+        site = checked.site
+        if site is None:
+            self._refuse(checked.problems, now_s)
+            return
+        refused = restart_needed(self._site, site) + (leaving(site) if self._simulated else [])
+        if refused:
+            self._refuse(refused, now_s)
+            return
+        if self._asker is None:
+            for reminder in checked.reminders:
+                log.warning(_("Reminder: {warning}").format(warning=reminder))
+        try:
+            coming = self._prepared(site, checked.files)
+        except (StoreFault, ValueError) as fault:  # its history, or a destination's certificates
+            self._refuse([str(fault)], now_s)
+            return
+        self._is_saving = True
+        self._writer.put_site(coming)
+
+    def _prepared(self, site: Site, files: bytes) -> _Coming:
+        content = json_feed.birth_content(site, __version__, __version__, self._mode)
+        birth = json_feed.birth_id(content)
+        plans = self._plan_boards(site, birth)
+        begin = [destination for destination in site.destinations if destination not in self._site.destinations]
+        return _Coming(
+            site=site,
+            content=content,
+            birth=birth,
+            plans=plans,
+            files=files,
+            changes=compare(self._site, site, self._plans, plans),
+            clients={destination.name: self._client(destination) for destination in begin},
+            positions={destination.name: self._store.positions(destination.name) for destination in begin},
+        )
+
+    def _change(self, coming: _Coming, now_s: float) -> None:
+        """It is on disk: put in force what differs, and leave everything else as it is."""
+        is_new = coming.birth != self._pipeline.birth
+        self._site, self._content, self._plans = coming.site, coming.content, coming.plans
+        if is_new:
+            self._pipeline.reborn(coming.birth, coming.content, now_s)
+            self._put_in_force(coming.plans)
+        self._boards.configure(coming.site, coming.plans, now_s)
+        self._close_unwanted_ports()
+        self._change_uplinks(coming, now_s)
+        if is_new:
+            for uplink in self._uplinks:
+                uplink.publish_birth(now_s)
+        self.clear_alarm(FILES_ALARM, now_s)
+        log.info(
+            _("gateway {gateway}: configuration applied, birth {birth}, {points} points").format(
+                gateway=coming.site.gateway, birth=coming.birth, points=len(coming.site.points)
+            )
+        )
+        if self._asker is not None:
+            self._door.reply(self._asker, {"birth": coming.birth, "is_new": is_new, **asdict(coming.changes)})
+
+    def _close_unwanted_ports(self) -> None:
+        """Those that no board speaks through and none is pinned to; a search opens what it needs again."""
+        self._write_out()
+        wanted = {board.port for board in self._site.boards} | {each.port for each in self._boards.attached.values()}
+        for path in [path for path in self._ports if path not in wanted]:
+            self._ports.pop(path).close()
+            self._boards.closed(path)
+        self._scan_s = 0.0
+
+    def _change_uplinks(self, coming: _Coming, now_s: float) -> None:
+        before = {uplink.destination.name: uplink for uplink in self._uplinks}
+        self._uplinks = []
+        for destination in coming.site.destinations:
+            name = destination.name
+            client = coming.clients.get(name)
+            if client is None:
+                self._uplinks.append(before.pop(name))
+                continue
+            old = before.pop(name, None)
+            if old is None:
+                forward = Forward(coming.positions[name], self.last_seq)
+                client.start()
+            else:  # the same receiver under another address: what it has acknowledged counts
+                forward = old.forward
+                forward.disconnected(now_s)
+                threading.Thread(target=_replace, args=(old.northbound, client), daemon=True).start()
+            self._uplinks.append(_Uplink(self, destination, client, forward))
+        for name, uplink in before.items():
+            self._writer.put_positions(name, uplink.forward.positions())
+            threading.Thread(target=uplink.northbound.stop, daemon=True).start()
+
+    def _refuse(self, problems: Sequence[str], now_s: float) -> None:
+        """Nothing changes. Nobody reads a log: without somebody who asked it is an alarm."""
+        if self._asker is not None:
+            self._door.reply(self._asker, {"problems": list(problems)})
+            return
+        for problem in problems:
+            log.error("%s", problem)
+        self._raise_files_alarm(problems, now_s)
+
+    def _raise_files_alarm(self, problems: Sequence[str], now_s: float) -> None:
+        text = _(
+            "The site's files have problems ({count}), so that the gateway runs on the last good ones. The first: "
+            "{problem} Correct the files, then run: tankgate config apply {file}"
+        ).format(problem=problems[0], count=len(problems), file=self._gateway_toml)
+        self.raise_alarm(FILES_ALARM, FILES_PRIORITY, text, now_s)
+
     # --- the local door ---------------------------------------------------------------------------------------------
 
-    def _answer(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
+    def _answer(self, client: socket, request: dict[str, Any], now_s: float) -> dict[str, Any] | None:
+        """The answer; None where it comes later."""
         do = request.get("do")
+        if do == "apply":
+            if request.get("gateway_toml") != str(self._gateway_toml.resolve()):
+                text = _("this daemon runs on {file}: that is the one to apply")
+                return {"problems": [text.format(file=self._gateway_toml)]}
+            if self._check is not None or self._is_saving:
+                return {"busy": True}
+            self._begin_check(client, now_s)
+            return None
         if do == "status":
             return self._status(now_s)
         if do == "step_clock" and self._simulated and isinstance(request.get("ms"), int):
@@ -405,7 +673,9 @@ class Daemon:
         if do == "accept_unit":
             return self._accept_unit(request, now_s)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
-            request=json.dumps(request), allowed='{"do": "status"}, {"do": "accept_unit"}')}
+            request=json.dumps(request),
+            allowed='{"do": "status"}, {"do": "apply", "gateway_toml": "..."}, {"do": "accept_unit"}',
+        )}
 
     def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
         unit, by, reason = (request.get("bus"), request.get("unit_id")), request.get("by"), request.get("reason")
@@ -447,6 +717,7 @@ class Daemon:
                 for name, each in self._boards.attached.items()
             ],
             "destinations": [uplink.status() for uplink in self._uplinks],
+            "alarms": [{**asdict(each), "state": each.state} for each in self._alarms.standing()],
             "units": [
                 dict(zip(("bus", "unit_id", "ok", "timeout", "crc", "late", "exception", "reply_p95_ms",
                           "last_ok_ms"), row, strict=True))
@@ -466,6 +737,8 @@ class Daemon:
 
     def _stop(self) -> None:
         """Commit what was taken, tell the boards, say goodbye upwards, close."""
+        if self._check is not None:
+            self._check.kill()
         now_s = time.monotonic()
         batches = self._pipeline.close(now_s)
         if batches:
@@ -487,20 +760,14 @@ class Daemon:
 class _Uplink:
     """One destination: its policy, its client, and the documents that it keeps retained there."""
 
-    def __init__(self, daemon: Daemon, destination: Destination) -> None:
+    def __init__(self, daemon: Daemon, destination: Destination, northbound: Northbound, forward: Forward) -> None:
         self.destination = destination
+        self.forward = forward
+        self.northbound = northbound
         self._daemon = daemon
-        store = daemon._store
-        self.forward = Forward(store.positions(destination.name), store.epochs())
-        self.northbound = Northbound(
-            destination,
-            daemon._site.gateway,
-            daemon._wake_write,
-            json_feed.topic(daemon._site.gateway, "link"),
-            daemon.link_document(False),
-        )
         self._keys: dict[int, tuple[str, str, int]] = {}
         self._state_s = float("inf")
+        self._published_s = 0.0
         self._connected = False
         self._reason = ""
 
@@ -520,6 +787,18 @@ class _Uplink:
                 break
             self._send(chosen)
         if now_s >= self._state_s:
+            self._publish_state(now_s)
+
+    def want_state(self, now_s: float) -> None:
+        """Something that the state tells has changed."""
+        if self._connected:
+            self._state_s = min(self._state_s, max(now_s, self._published_s + STATE_CHANGE_S))
+
+    def publish_birth(self, now_s: float) -> None:
+        """The retained birth and a state that names it; nothing without a connection, which begins with both."""
+        if self._connected:
+            topic = json_feed.topic(self._daemon._site.gateway, "birth")
+            self.northbound.publish(topic, self._daemon.birth_document(), retain=True)
             self._publish_state(now_s)
 
     def epochs(self) -> dict[str, Any]:
@@ -563,14 +842,14 @@ class _Uplink:
             self.forward.connected(now_s, event[1])
             gateway = self._daemon._site.gateway
             self.northbound.publish(json_feed.topic(gateway, "link"), self._daemon.link_document(True), retain=True)
-            self.northbound.publish(json_feed.topic(gateway, "birth"), self._daemon.birth_document(), retain=True)
-            self._publish_state(now_s)
+            self.publish_birth(now_s)
             log.info(_("{destination}: connected").format(destination=self.destination.name))
         elif event[0] == "disconnected":
             if self._connected or event[1] != self._reason:
                 log.warning(_("{destination}: not connected ({reason}); kept on disk and sent later").format(
                     destination=self.destination.name, reason=event[1]))
             self._connected = False
+            self._state_s = float("inf")
             self._reason = event[1]
             self._keys.clear()
             self.forward.disconnected(now_s)
@@ -607,19 +886,32 @@ class _Uplink:
 
     def _publish_state(self, now_s: float) -> None:
         self._state_s = now_s + STATE_S
+        self._published_s = now_s
         topic = json_feed.topic(self._daemon._site.gateway, "state")
         self.northbound.publish(topic, self._daemon.state_document(self, now_s), retain=True)
 
 
-def run(site: Site, *, simulated: bool) -> int:
+def _replace(old: Northbound, new: Northbound) -> None:
+    """One after the other, so that the goodbye of the old one cannot follow the greeting of the new."""
+    old.stop()
+    new.start()
+
+
+def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
     """Run until told to stop; the exit code."""
+    assert checked.site is not None
+    gateway = checked.site.gateway
+    for problem in checked.problems:
+        log.error("%s", problem)
+    for reminder in checked.reminders:
+        log.warning("%s", reminder)
     try:
-        daemon = Daemon(site, simulated)
+        daemon = Daemon(gateway_toml, checked, simulated)
     except InUse as fault:
         log.error("%s", fault)
         return BUSY
     except (OSError, StoreFault, ValueError) as fault:  # the store's place, or a destination's certificates
-        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=site.gateway, fault=fault))
+        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=gateway, fault=fault))
         return FOUND_A_FAULT
     return daemon.run()
 

@@ -25,6 +25,11 @@ class _Point(NamedTuple):
     decimals: int
 
 
+class _Alarm(NamedTuple):
+    state: str
+    action: str
+
+
 class _Reading(NamedTuple):
     t_ms: int | None
     value: float | None
@@ -43,6 +48,7 @@ class _Gateway:
     strange: int = 0  # whose shape is not the feed's
     points: dict[str, _Point] = field(default_factory=dict)
     latest: dict[str, _Reading] = field(default_factory=dict)
+    alarms: dict[str, _Alarm] = field(default_factory=dict)  # that are not NORM
 
     def take(self, kind: str, payload: dict[str, Any]) -> None:
         match kind:
@@ -59,6 +65,13 @@ class _Gateway:
                 self.mode = _text(payload["mode"])
                 for point, t_ms, value, *rest in payload["values"]["rows"]:
                     self._reading(point, t_ms, value, rest)
+                known = self.alarms
+                self.alarms = {
+                    _text(alarm): _Alarm(_text(state), known.get(_text(alarm), _Alarm("", "")).action)
+                    for alarm, _occurrence, state, *_rest in payload["alarms"]["rows"]
+                }
+            case "event/alarm":
+                self.alarms[_text(payload["alarm"])] = _Alarm(_text(payload["to"]), _text(payload.get("action", "")))
             case "data":
                 t0_ms = payload["t0_ms"]
                 for point, dt_ms, value, *rest in payload["rows"]:
@@ -97,9 +110,15 @@ class FeedScreen:
         """Points of the only gateway, or all gateways."""
         if len(self._gateways) == 1:
             [(gateway_id, gateway)] = self._gateways.items()
-            return Group(_heading(gateway_id, gateway), _points(gateway, now_ms))
+            return Group(_heading(gateway_id, gateway), *_alarms(gateway), _points(gateway, now_ms))
         if self._gateways:
-            return Group(*(_heading(gateway_id, gateway) for gateway_id, gateway in sorted(self._gateways.items())))
+            return Group(
+                *(
+                    line
+                    for gateway_id, gateway in sorted(self._gateways.items())
+                    for line in (_heading(gateway_id, gateway), *_alarms(gateway))
+                )
+            )
         return Text(_("Nothing received yet"))
 
 
@@ -116,6 +135,15 @@ def _heading(gateway_id: str, gateway: _Gateway) -> Text:
     if gateway.strange:
         heading.append("  " + _("{n} of a strange shape: see --check").format(n=gateway.strange), "red")
     return heading
+
+
+def _alarms(gateway: _Gateway) -> list[Text]:
+    """A line for each that is not NORM; red while it is active."""
+    return [
+        Text(f"{alarm}  {state}  {action}", "red" if state in ("UNACK", "ACKED") else "yellow")
+        for alarm, (state, action) in gateway.alarms.items()
+        if state != "NORM"
+    ]
 
 
 def _points(gateway: _Gateway, now_ms: int) -> Table:

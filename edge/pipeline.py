@@ -7,10 +7,11 @@ Must never read a clock, touch the store or send anything.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.alarms.system import Change
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload
 from edge.boards import Taken
 from edge.devices import Devices, Watch, fault
@@ -26,9 +27,12 @@ BATCH_S = 1.0
 
 @dataclass(slots=True)
 class _Point:
-    """One point's reporting rule and its latest reading. It lives through changes of the configuration."""
+    """One point's reporting rule and its latest reading. It lives through changes of the site, but for one of `means`.
 
-    name: str
+    Samples of before such a change still have the old one, so that their values are not compared to the new.
+    """
+
+    means: tuple[Any, ...]  # where it comes from, and how registers become its values
     deadband: float
     heartbeat_ms: int
     urgent: bool
@@ -102,7 +106,7 @@ class Pipeline:
         epoch: str,
         mode: str,
         birth: str,
-        births: Mapping[str, dict[str, Any]],
+        births: dict[str, dict[str, Any]],
         marks: Iterable[Mark] = (),
         is_set_aside: bool = False,
         held: Iterable[Held] = (),
@@ -129,7 +133,10 @@ class Pipeline:
         self._devices = Devices(held)
 
     def add_plan(self, plan: BoardPlan) -> None:
-        """From now on samples of this board and generation are understood."""
+        """From now on samples of this board and generation are understood, as readings of the plan's birth.
+
+        Plans in force come after those of the past: the last one that has a point says how it is reported.
+        """
         content = self._births[plan.birth]
         index = {point["point"]: i for i, point in enumerate(content["points"])}
         reads = []
@@ -137,7 +144,8 @@ class Pipeline:
             points = []
             for use in planned.read.uses:
                 row = content["points"][index[use.point]]
-                points.append((index[use.point], self._point(row)))
+                means = (planned.bus, planned.unit_id, plan.profiles[planned.profile].text, use)
+                points.append((index[use.point], self._point(row, means)))
             count = planned.read.count
             function_code, profile = planned.read.function_code, plan.profiles[planned.profile]
             bits = count if function_code <= modbus.READ_DISCRETE_INPUTS else 0
@@ -161,8 +169,14 @@ class Pipeline:
 
     def begin(self, content: dict[str, Any], now_s: float) -> None:
         """The epoch begins with its birth, as a message of the event stream."""
+        self.reborn(self.birth, content, now_s)
+
+    def reborn(self, birth: str, content: dict[str, Any], now_s: float) -> None:
+        """Another birth is in force, told as a message of the event stream; `add_plan` of all its boards follows."""
+        self.birth = birth
+        self._births[birth] = content
         seq = self._number("event")
-        payload = json_feed.birth(self.gateway, self.epoch, seq, self.birth, content)
+        payload = json_feed.birth(self.gateway, self.epoch, seq, birth, content)
         self._event(Message("event", seq, "birth", self.birth, payload, None), now_s)
 
     def take(self, taken: Taken, now_s: float) -> None:
@@ -250,6 +264,31 @@ class Pipeline:
             err_ms=clock.err_ms,
         )
         self._event(Message("event", seq, "clock", self.birth, payload, None), now_s)
+
+    def alarm(self, change: Change, quality: json_feed.TimeQuality, decided_ms: int, now_s: float) -> None:
+        """A transition of an alarm of the gateway itself, found at `decided_ms` by the gateway's clock."""
+        alarm = change.alarm
+        alarm.seq = seq = self._number("event")
+        payload = json_feed.alarm(
+            self.gateway,
+            self.epoch,
+            seq,
+            self.birth,
+            mode=self.mode,
+            alarm=alarm.alarm,
+            occurrence=alarm.occurrence,
+            transition=change.transition,
+            before=change.before,
+            after=change.after,
+            active=alarm.active,
+            acked=alarm.acked,
+            quality=quality,
+            t_ms=alarm.since_ms,
+            decided_ms=decided_ms,
+            priority=alarm.priority,
+            action=alarm.action,
+        )
+        self._event(Message("event", seq, "alarm", self.birth, payload, None), now_s)
 
     def _gap(
         self,
@@ -342,15 +381,15 @@ class Pipeline:
     def latest(self) -> Iterable[tuple[str, tuple[int | None, float | int | None, int, int] | None]]:
         """Each point of the birth in force with its latest reading (utc_ms, value as in the feed, status, detail)."""
         for row in self._births[self.birth]["points"]:
-            latest = self._point(row).latest
+            latest = self._points[row["point"]].latest
             if latest is not None and latest[1] is not None:
                 latest = (latest[0], json_feed.number(latest[1], row["type"]), *latest[2:])
             yield row["point"], latest
 
-    def _point(self, row: dict[str, Any]) -> _Point:
+    def _point(self, row: dict[str, Any], means: tuple[Any, ...]) -> _Point:
         point = self._points.get(row["point"])
-        if point is None:
-            point = self._points[row["point"]] = _Point(row["point"], 0.0, 1, False)
+        if point is None or point.means != means:
+            point = self._points[row["point"]] = _Point(means, 0.0, 1, False)
         point.deadband = row["deadband"]
         point.heartbeat_ms = row["heartbeat_s"] * 1000
         point.urgent = row["urgent"]

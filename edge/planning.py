@@ -7,7 +7,7 @@ after any restart and any change of the site. Must never decide when a read is s
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from gettext import gettext as _
 from itertools import combinations
@@ -19,6 +19,7 @@ from protocols.profile import ChannelUse, Profile, Read, bus_chars, load, plan_r
 
 CHECK_MS = 3_600_000  # how often a unit is asked who it is
 _READS_MAX = 255  # a sample names its read in one byte
+_SALT_AT, _COUNTS_AT = 3, 8  # in a plan's header: salt and birth lie between
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class PlannedRead:
 class BoardPlan:
     """A board's plan: the bytes that go to the board, and what comes back under them.
 
-    `digest` is the plan's SHA-256, `birth` 8 hex digits; `profiles` are those that the reads name.
+    `digest` is the plan's SHA-256, `profiles` are those that the reads name. `birth`, 8 hex digits, is the one that its
+    samples belong to: a later one than its bytes name where the plan outlived a change of the site.
     """
 
     board: str
@@ -135,8 +137,46 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
         raise ValueError(_("{count} bytes, allowed are {most}").format(count=size, most=readplan.MAX_BYTES))
     profiles = {profile.name: profile for _index, _unit_id, profile, _points in units}
     meaning = tuple(planned for _unit, planned in reads)
+    rows = (bus_rows, unit_rows, read_rows)
+    return _salted(board_name, birth_id, rows, meaning, profiles, taken_generations)
+
+
+def plan_board(
+    site: Site, board_name: str, birth_id: str, known: Sequence[BoardPlan], taken_generations: Collection[int]
+) -> BoardPlan:
+    """What this board is to poll: one of the `known` plans where it asks for the same, so that nothing is sent.
+
+    A board without a point gets a plan without reads, or it would go on by its last. `known`: those of this board,
+    the likeliest first; `taken_generations` besides theirs.
+    """
+    taken = {*taken_generations, *(plan.generation for plan in known)}
+    wanted = compile_board(site, board_name, birth_id, taken) or _salted(
+        board_name, birth_id, ([], [], []), (), {}, taken
+    )
+    kept = next((plan for plan in known if is_same(plan, wanted)), None)
+    return wanted if kept is None else replace(kept, birth=birth_id)
+
+
+def is_same(one: BoardPlan, other: BoardPlan) -> bool:
+    """Whether two plans of a board poll the same, and their samples mean the same, whatever births they belong to."""
+    return (
+        one.plan[:_SALT_AT] + one.plan[_COUNTS_AT:] == other.plan[:_SALT_AT] + other.plan[_COUNTS_AT:]
+        and one.reads == other.reads
+        and all(one.profiles[name].text == profile.text for name, profile in other.profiles.items())
+    )
+
+
+def _salted(
+    board_name: str,
+    birth_id: str,
+    rows: tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]],
+    meaning: tuple[PlannedRead, ...],
+    profiles: Mapping[str, Profile],
+    taken_generations: Collection[int],
+) -> BoardPlan:
+    """The plan of these buses, units and reads, with a generation that is not taken."""
     for salt in range(256):
-        plan = readplan_edge.encode(bus_rows, unit_rows, read_rows, bytes.fromhex(birth_id), salt)
+        plan = readplan_edge.encode(*rows, bytes.fromhex(birth_id), salt)
         digest = hashlib.sha256(plan).digest()
         generation = readplan.generation(digest)
         if generation != 0 and generation not in taken_generations:

@@ -316,6 +316,8 @@ def _point(
         plain = half_width(name)
         text += did_you_mean(name, [plain]) if plain != name and _POINT.fullmatch(plain) else ""
         reader.wrong("E-PNT-001", "point", text)
+    if name.startswith("system."):
+        reader.wrong("E-PNT-006", "point", _("“system.” is for alarms of the gateway itself. Name the asset."))
     profile_name = reader.choice("E-PRF-001", "profile", profile_names)
     profile = profiles.get(profile_name)
     channel = reader.choice("E-PRF-002", "channel", profile.channels) if profile else reader.text("channel")

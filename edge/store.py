@@ -5,8 +5,8 @@ belong to an epoch, new at each opening, so that a cloned or restored card never
 on. Must never refuse to start because of what lies in the file: what cannot be used is set aside and told in
 `notes`.
 
-The writing thread commits. `payload` alone may be called from another thread: it reads through a connection
-of its own, which in WAL mode neither waits for the writer nor holds it up.
+The writing thread commits, and saves. `payload`, `plans` and `positions` alone may be called from another thread: they
+read through a connection of their own, which in WAL mode neither waits for the writer nor holds it up.
 """
 
 import json
@@ -92,7 +92,7 @@ class Store:
                 )
             )
         notes = []
-        with _faults(path):
+        with faults(path):
             try:
                 writer = _connect(path)
             except _Unusable as why:
@@ -103,7 +103,7 @@ class Store:
                     )
                 )
                 writer = _connect(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
             store = cls(path, writer, tuple(notes))
             store._begin_epoch(gateway, now_utc_ms, random)
         return store
@@ -134,7 +134,7 @@ class Store:
 
     def close(self) -> None:
         """Write everything back from the WAL and let go of the file."""
-        with _faults(self._path):
+        with faults(self._path):
             self._reader.close()
             self._writer.close()
 
@@ -149,7 +149,7 @@ class Store:
         return {epoch: streams for epoch, streams in last.items() if any(streams.values()) or epoch == self.epoch}
 
     def _last_seq(self, epoch_id: int, stream: str) -> int:
-        with _faults(self._path):
+        with faults(self._path):
             last: int | None = self._writer.execute(
                 "SELECT max(seq) FROM message WHERE epoch = ? AND stream = ?", (epoch_id, stream)
             ).get
@@ -157,36 +157,17 @@ class Store:
 
     def taken(self) -> list[Mark]:
         """How far each board's newest boot is on disk."""
-        with _faults(self._path):
+        with faults(self._path):
             return [Mark(*row) for row in self._writer.execute("SELECT board, boot, next_record, newest_ms FROM taken")]
 
     def held(self) -> list[Held]:
         """What the checked registers of each unit are known to hold."""
-        with _faults(self._path):
+        with faults(self._path):
             return [Held(*row) for row in self._writer.execute("SELECT * FROM held")]
-
-    def positions(self, destination: str) -> dict[tuple[str, str], list[tuple[int, int]]]:
-        """(epoch, stream) -> the ranges that this destination has acknowledged, ascending."""
-        acknowledged: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        with _faults(self._path):
-            for epoch, stream, first, last in self._writer.execute(
-                "SELECT epoch, stream, first, last FROM position WHERE destination = ? ORDER BY first",
-                (destination,),
-            ):
-                acknowledged.setdefault((epoch, stream), []).append((first, last))
-        return acknowledged
-
-    def plans(self, board: str) -> list[tuple[int, str]]:
-        """(generation, meaning as JSON) of every plan that this board may hold samples of."""
-        with _faults(self._path):
-            rows: list[Any] = self._writer.execute(
-                "SELECT generation, meaning FROM plan WHERE board = ? ORDER BY generation", (board,)
-            ).fetchall()
-        return rows
 
     def save_plan(self, board: str, generation: int, plan: bytes, meaning: str) -> None:
         """Keep a plan; a generation that is here already stays as it is."""
-        with _faults(self._path), self._writer:
+        with faults(self._path), self._writer:
             self._writer.execute("INSERT OR IGNORE INTO plan VALUES (?, ?, ?, ?)", (board, generation, plan, meaning))
 
     def births(self) -> dict[str, dict[str, Any]]:
@@ -196,7 +177,7 @@ class Store:
     def save_birth(self, birth: str, content: Mapping[str, Any]) -> None:
         """Keep a birth's content. It must be here before a batch of it is committed."""
         text = json.dumps(content, ensure_ascii=False)
-        with _faults(self._path), self._writer:
+        with faults(self._path), self._writer:
             self._writer.execute("INSERT OR IGNORE INTO birth VALUES (?, ?)", (birth, text))
         self._births[birth] = json.loads(text)
 
@@ -204,7 +185,7 @@ class Store:
 
     def commit(self, batches: Sequence[Batch], positions: Mapping[str, Positions]) -> None:
         """One transaction for all: batches, their messages, the records taken, positions by destination."""
-        with _faults(self._path):
+        with faults(self._path):
             try:
                 with self._writer:
                     for batch in batches:
@@ -258,6 +239,25 @@ class Store:
 
     # --- any one other thread -------------------------------------------------------------------------------
 
+    def plans(self, board: str) -> list[tuple[int, str]]:
+        """(generation, meaning as JSON) of every plan that this board may hold samples of."""
+        with faults(self._path):
+            rows: list[Any] = self._reader.execute(
+                "SELECT generation, meaning FROM plan WHERE board = ? ORDER BY generation", (board,)
+            ).fetchall()
+        return rows
+
+    def positions(self, destination: str) -> dict[tuple[str, str], list[tuple[int, int]]]:
+        """(epoch, stream) -> the ranges that this destination has acknowledged, ascending."""
+        acknowledged: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        with faults(self._path):
+            for epoch, stream, first, last in self._reader.execute(
+                "SELECT epoch, stream, first, last FROM position WHERE destination = ? ORDER BY first",
+                (destination,),
+            ):
+                acknowledged.setdefault((epoch, stream), []).append((first, last))
+        return acknowledged
+
     def payload(self, epoch: str, stream: str, seq: int) -> tuple[str, bytes] | None:
         """Kind and payload of a committed message, byte for byte as it was; None where it is not kept.
 
@@ -266,7 +266,7 @@ class Store:
         if epoch not in self._epochs:
             return None
         epoch_id, gateway = self._epochs[epoch]
-        with _faults(self._path):
+        with faults(self._path):
             found = self._reader.execute(
                 "SELECT kind, body, birth, readings FROM message LEFT JOIN batch ON batch.id = message.batch"
                 " WHERE epoch = ? AND stream = ? AND seq = ?",
@@ -292,7 +292,7 @@ class Store:
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def faults(path: Path) -> Iterator[None]:
     """What SQLite and the system raise, as a StoreFault that says where."""
     try:
         yield
@@ -367,11 +367,11 @@ def _set_aside(path: Path, now_utc_ms: int) -> Path:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     _damage_mark(path).unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return aside
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """A file's name is safe only when its directory is."""
     fd = os.open(directory, os.O_RDONLY)
     try:

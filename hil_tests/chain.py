@@ -134,6 +134,10 @@ class Chain:
         """SIGTERM, and its exit code; the bench works on meanwhile."""
         return self._end_gateway(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """SIGHUP: the gateway is to change to its files as they are now."""
+        self._processes["gateway"].send_signal(signal.SIGHUP)
+
     def kill_district(self) -> None:
         """kill -9; what it had said is taken."""
         district = self._processes.pop("district")

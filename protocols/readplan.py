@@ -13,7 +13,7 @@ Layout, little-endian (version 2):
     read    unit, function code, address (u16), count (u16), period (u16, tenths of a second), flags
                                                                                 9 bytes
 `timeout` is the most and `floor` the least that a live unit's first byte is waited for: between them the board learns.
-`birth` ties a plan to the meaning of its reads: change a name, a scale or a unit, and it is another plan. `salt` is
+`birth` is the one that the plan was made for: change a point, a scale or a unit, and it is another plan. `salt` is
 whatever makes the generation differ from every other one that the edge still keeps.
 """
 

@@ -61,10 +61,10 @@ def encode_read(unit, function_code, address, count, period_ms, urgent=False):
 
 
 def encode(bus_rows, unit_rows, read_rows, birth, salt=0):
-    """A whole plan from encoded rows; `birth` is the 4 bytes of the birth that the reads belong to."""
-    check_range("buses", len(bus_rows), 1, 2)
-    check_range("units", len(unit_rows), 1, 255)
-    check_range("reads", len(read_rows), 1, 255)
+    """A whole plan from encoded rows; `birth` is the 4 bytes of the birth that it was made for. Without reads: idle."""
+    check_range("buses", len(bus_rows), 0, 2)
+    check_range("units", len(unit_rows), 0, 255)
+    check_range("reads", len(read_rows), 0, 255)
     check_range("len(birth)", len(birth), 4, 4)
     plan = bytes((0x54, 0x50, VERSION, salt)) + bytes(birth)
     plan += bytes((len(bus_rows), len(unit_rows), len(read_rows)))

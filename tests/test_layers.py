@@ -23,7 +23,7 @@ PURE = {"protocol", "policy"}
 # fmt: off
 PURE_IMPORTS = {
     "__future__", "array", "bisect", "binascii", "collections", "csv", "dataclasses", "datetime", "decimal", "difflib",
-    "enum", "fractions", "functools", "gettext", "hashlib", "heapq", "importlib.resources", "itertools",
+    "enum", "fractions", "functools", "gettext", "hashlib", "heapq", "importlib.resources", "ipaddress", "itertools",
     "json", "math", "operator", "re", "statistics", "string", "struct", "tomllib", "types", "typing",
     "unicodedata", "urllib.parse", "zlib", "zoneinfo", "rich.cells", "rich.text",
 }

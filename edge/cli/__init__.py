@@ -35,6 +35,7 @@ def _summaries() -> dict[str, str]:
         "doctor": _("Examine the machine that runs the gateway: rights, ports, clock, disk, store, brokers."),
         "run": _("The daemon: read the boards, keep and forward every reading."),
         "listen": _("The district's side: receive a gateway's feed and check it."),
+        "config": _("Give changed files to the running daemon."),
         "status": _("What the running daemon knows about boards, units and destinations."),
         "unit": _("Units: accept the device that took another one's place."),
     }

@@ -17,13 +17,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from edge import serial_port
 from edge.cli import USAGE
-from edge.cli.site import refuse, remind
+from edge.cli.site import foresee, refuse, remind
 from edge.cli.table import table
 from edge.config import examine
-from edge.forecast import BoardForecast, BusForecast, Forecast, PointForecast, Span, forecast, judge
-from edge.planning import compile_board
+from edge.forecast import BoardForecast, BusForecast, Forecast, PointForecast, Span, judge
 from protocols.model import Site
 from protocols.profile import Profile
 
@@ -109,8 +107,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
         if not as_json:
             remind(examined.warnings)
         refuse(examined.problems, gateway_toml.parent, as_json=as_json)
-    compiled = (compile_board(site, board.name, birth_id="00000000", taken_generations=()) for board in site.boards)
-    told = forecast(site, [plan for plan in compiled if plan is not None], serial_port.BAUD)
+    told = foresee(site)
     problems, reminders = judge(site, told, gateway_toml.name, examined.sheet)
     warnings = [*examined.warnings, *reminders]
     if as_json:

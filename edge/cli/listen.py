@@ -181,6 +181,8 @@ def _print_line(message: Received | None) -> None:
     match message.payload:
         case None:
             words.append(_("(no JSON object)"))
+        case {"alarm": str(alarm), "from": str(before), "to": str(after)}:
+            words.append(f"{alarm} {before} → {after}")
         case {"rows": list(rows)}:
             words.append(ngettext("{n} reading", "{n} readings", len(rows)).format(n=len(rows)))
     if message.retained:

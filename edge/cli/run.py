@@ -1,5 +1,6 @@
 """`tankgate run`: the site's files are checked, then the daemon runs until it is told to stop. Shell.
 
+With problems it runs on the last good files, if there are any.
 Must never start a daemon on files with a problem, nor let simulated readings leave this machine.
 """
 
@@ -7,24 +8,14 @@ import json
 import logging
 import sys
 from gettext import gettext as _
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
+from edge.apart import load_or_exit
+from edge.changes import leaving
 from edge.cli import USAGE
-from edge.cli.site import load_apart_or_exit
 from edge.daemon import run
-from protocols.model import Destination
-
-
-def _is_on_this_machine(destination: Destination) -> bool:
-    host = urlsplit(destination.url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _JsonLines(logging.Formatter):
@@ -51,12 +42,11 @@ def log_to_stderr(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help=_("The log as one JSON object a line."))
 def command(gateway_toml: Path, simulated: bool, as_json: bool) -> None:
-    site = load_apart_or_exit(gateway_toml, as_json=as_json)
-    for destination in site.destinations:
-        if simulated and not _is_on_this_machine(destination):
-            text = _("--simulated: {host} of destination {name} is not this machine. Use 127.0.0.1.")
-            host = urlsplit(destination.url).hostname
-            click.echo(text.format(host=host, name=destination.name), err=True)
-            sys.exit(USAGE)
+    checked = load_or_exit(gateway_toml, as_json=as_json)
+    assert checked.site is not None
+    if simulated and (sentences := leaving(checked.site)):
+        for sentence in sentences:
+            click.echo(sentence, err=True)
+        sys.exit(USAGE)
     log_to_stderr(as_json)
-    sys.exit(run(site, simulated=simulated))
+    sys.exit(run(gateway_toml, checked, simulated=simulated))

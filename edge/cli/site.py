@@ -4,23 +4,24 @@ Must never let a traceback stand for a mistake in a file.
 """
 
 import json
-import os
-import pickle
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from gettext import gettext as _
 from gettext import ngettext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from edge.cli import USAGE
+from edge import last_good, serial_port
+from edge.cli import UNREACHABLE, USAGE
+from edge.config import Examined, examine
+from edge.control import NAME, ask
+from edge.forecast import Forecast, forecast, judge
+from edge.planning import compile_board
+from edge.problem import Problem
 from protocols.model import Site
-
-if TYPE_CHECKING:
-    from edge.problem import Problem
 
 
 def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
@@ -28,8 +29,6 @@ def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
 
     As JSON the problems are one object on stdout, and reminders are not printed with a site that is in order.
     """
-    from edge.config import examine  # here, so that a daemon does not carry what checks its files
-
     examined = examine(gateway_toml)
     if not as_json:
         remind(examined.warnings)
@@ -38,13 +37,13 @@ def load_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
     return examined.site
 
 
-def remind(warnings: "Iterable[Problem]") -> None:
+def remind(warnings: Iterable[Problem]) -> None:
     """Print what is worth a reminder."""
     for warning in warnings:
         click.echo(_("Reminder: {warning}").format(warning=warning), err=True)
 
 
-def refuse(problems: "Sequence[Problem]", folder: Path, *, as_json: bool) -> NoReturn:
+def refuse(problems: Sequence[Problem], folder: Path, *, as_json: bool) -> NoReturn:
     """Print every problem of a site's files, and end the program: USAGE."""
     if as_json:
         click.echo(json.dumps({"problems": [asdict(problem) for problem in problems]}, ensure_ascii=False))
@@ -56,21 +55,35 @@ def refuse(problems: "Sequence[Problem]", folder: Path, *, as_json: bool) -> NoR
     sys.exit(USAGE)
 
 
-def load_apart_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
-    """The same in a process of its own: a daemon keeps the site for years, but not the 13 MiB that check it."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        checked = load_or_exit(gateway_toml, as_json=as_json)
-        with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(checked, pipe)
-        sys.exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        pickled = pipe.read()
-    _pid, status = os.waitpid(child, 0)
-    if status:
-        sys.exit(os.waitstatus_to_exitcode(status))
-    site: Site = pickle.loads(pickled)
-    return site
+def load_running_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
+    """The site that a daemon runs on, whatever has become of its files; without last good ones as `load_or_exit`."""
+    found = last_good.find(gateway_toml)
+    kept = None if found is None else examine(gateway_toml, found[1]).site
+    return load_or_exit(gateway_toml, as_json=as_json) if kept is None else kept
+
+
+def ask_or_exit(site: Site, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
+    """The answer of this site's daemon; without one the program ends: UNREACHABLE."""
+    door = Path(site.store.path, NAME)
+    try:
+        return ask(door, request, timeout_s)
+    except OSError as fault:
+        text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
+        click.echo(text.format(door=door, reason=fault.strerror or fault), err=True)
+        sys.exit(UNREACHABLE)
+
+
+def foresee(site: Site) -> Forecast:
+    """What the site will do."""
+    compiled = (compile_board(site, board.name, birth_id="00000000", taken_generations=()) for board in site.boards)
+    return forecast(site, [plan for plan in compiled if plan is not None], serial_port.BAUD)
+
+
+def examine_and_judge(gateway_toml: Path) -> Examined:
+    """The files, and whether their plans can hold what is asked of them. No site where they cannot."""
+    examined = examine(gateway_toml)
+    if examined.site is None:
+        return examined
+    problems, reminders = judge(examined.site, foresee(examined.site), gateway_toml.name, examined.sheet)
+    warnings = (*examined.warnings, *reminders)
+    return replace(examined, site=None if problems else examined.site, problems=tuple(problems), warnings=warnings)

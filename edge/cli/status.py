@@ -4,7 +4,6 @@ Must never look anywhere but through the daemon's local door: what the store hol
 """
 
 import json
-import sys
 import time
 from collections.abc import Iterable
 from gettext import gettext as _
@@ -16,10 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edge.cli import UNREACHABLE
-from edge.cli.site import load_or_exit
+from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import table
-from edge.control import NAME, ask
 from protocols.model import Site, has_value, quality, status_text
 
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
@@ -80,6 +77,22 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
             for d in status["destinations"]
         ],
     )
+    if status["alarms"]:
+        yield table(
+            _("alarms of the gateway itself"),
+            [_("alarm"), _("state"), _("priority"), _("times"), _("since"), _("what to do")],
+            [
+                [
+                    a["alarm"],
+                    Text(a["state"], style="red" if a["active"] else "yellow"),
+                    a["priority"],
+                    a["occurrence"],
+                    _age(a["since_ms"], now_ms),
+                    a["action"],
+                ]
+                for a in status["alarms"]
+            ],
+        )
     points = {point.point: point for point in site.points}
     rows = []
     for reading in status["values"]:
@@ -100,14 +113,8 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of tables."))
 def command(gateway_toml: Path, as_json: bool) -> None:
-    site = load_or_exit(gateway_toml, as_json=as_json)
-    door = Path(site.store.path, NAME)
-    try:
-        status = ask(door, {"do": "status"})
-    except OSError as fault:
-        text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
-        click.echo(text.format(door=door, reason=fault.strerror or fault), err=True)
-        sys.exit(UNREACHABLE)
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    status = ask_or_exit(site, {"do": "status"})
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
         return

@@ -26,7 +26,8 @@ _F32_DIGITS_MAX = 9  # ... and so many tell any two float32 apart
 class TimeQuality:
     """How far a message's times can be trusted: synced, holdover, resolved or unsynced.
 
-    `boot`, like "cab1/9f3a60c2", only where unsynced: then times are that boot's uptime and `err_ms` is None.
+    `boot`, like "cab1/9f3a60c2", only where unsynced: then times are that boot's uptime and `err_ms` is None. Of what
+    the gateway itself has found while its clock is not to be trusted no time is known: unsynced without a boot.
     """
 
     kind: str
@@ -221,6 +222,40 @@ def gap(
     )
 
 
+def alarm(
+    gateway: str,
+    epoch: str,
+    seq: int,
+    birth: str,
+    *,
+    mode: str,
+    alarm: str,
+    occurrence: int,
+    transition: str,
+    before: str,
+    after: str,
+    active: bool,
+    acked: bool,
+    quality: TimeQuality,
+    t_ms: int | None,
+    decided_ms: int,
+    priority: int,
+    action: str,
+) -> bytes:
+    """One transition of an alarm of the gateway itself: of no point, so without a value; `action` says what to do."""
+    facts = {"active": active, "acked": acked, "latched": False}
+    never = {"shelved_until_ms": None, "suppressed": False, "out_of_service": False}
+    return _json(
+        _message("alarm", gateway, epoch, "event", seq, birth)
+        | {"mode": mode, "alarm": alarm, "occurrence": occurrence, "transition": transition}
+        | {"from": before, "to": after, "facts": facts | never}
+        | _moments(quality, t_ms=t_ms)
+        | {"time": _time(quality), "decided_ms": decided_ms, "judged_late": False, "journalled": True}
+        | dict.fromkeys(("point", "value", "unit", "status", "setpoint"))
+        | {"priority": priority, "first_out": False, "reading": None, "by": None, "reason": None, "action": action}
+    )
+
+
 def action(
     gateway: str,
     epoch: str,
@@ -305,10 +340,12 @@ def _time(quality: TimeQuality) -> dict[str, Any]:
     return {"kind": quality.kind, "err_ms": quality.err_ms}
 
 
-def _moments(quality: TimeQuality, **moments_ms: int) -> dict[str, Any]:
+def _moments(quality: TimeQuality, **moments_ms: int | None) -> dict[str, Any]:
     """Each as it is known: its UTC, or null and beside it the uptime of a boot."""
     if quality.kind != "unsynced":
         return moments_ms
+    if quality.boot is None:
+        return dict.fromkeys(moments_ms)
     uptimes_ms = {name.replace("_ms", "_uptime_ms"): moment_ms for name, moment_ms in moments_ms.items()}
     return dict.fromkeys(moments_ms) | {"boot": quality.boot} | uptimes_ms
 

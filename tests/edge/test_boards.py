@@ -257,6 +257,43 @@ def test_a_plan_travels_whole_and_is_not_sent_twice() -> None:
     assert world.taken[-1].records[-1][0] == plan.generation
 
 
+def test_a_change_sends_a_plan_to_the_board_whose_plan_is_another_and_leaves_the_others_alone() -> None:
+    one, other = two()
+    plans = {"cab1": plan_for("cab1"), "cab2": plan_for("cab2")}
+    world = World(SITE, {"/dev/a": one, "/dev/b": other}, plans)
+    world.run(3000)
+    clocks = [board.timebase for board in world.boards.attached.values()]
+    again = plan_for("cab2", period_ms=500)
+    world.boards.configure(SITE, {"cab1": plans["cab1"], "cab2": again}, world.now_ms / 1000)
+    world.taken.clear()
+    one.sample(world.now_ms)
+    other.sample(world.now_ms)
+    world.run(500)
+    assert (bytes(one.plan), bytes(other.plan)) == (plans["cab1"].plan, again.plan)
+    assert (world.samples("cab1"), world.samples("cab2")) == ([0], [0])
+    kinds = {taken.board: [kind for _generation, kind, _body in taken.records] for taken in world.taken}
+    assert link.PLAN not in kinds["cab1"]
+    assert [board.timebase for board in world.boards.attached.values()] == clocks
+
+
+def test_a_board_that_is_taken_out_is_heard_to_its_last_word_and_then_refused() -> None:
+    one, other = two()
+    one.sample(0)
+    world = World(SITE, {"/dev/a": one, "/dev/b": other})
+    world.loses_pings = 2  # so that what it sent still waits for a time
+    world.commits_late = True
+    world.run(500)
+    world.boards.configure(replace(SITE, boards=SITE.boards[1:]), {}, world.now_ms / 1000)
+    world.digest()
+    (taken,) = world.taken
+    world.boards.committed("cab1", taken.boot, taken.next_record)
+    one.sample(world.now_ms)
+    world.run(3000)
+    assert world.samples("cab1") == [0]
+    assert [note for note in world.notes if "esp32-one is not one of this site" in note]
+    assert world.boards.attached["cab2"].up(world.now_ms / 1000)
+
+
 def test_a_plan_that_is_refused_is_said_once_and_offered_again() -> None:
     one, _other = two()
     one.refuses = True

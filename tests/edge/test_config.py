@@ -261,6 +261,7 @@ SHEET_MISTAKES = [
     ("E-CEL-003", 2, "deadband", "-1", "0 or more", "不小于 0"),
     ("E-CEL-004", 2, "unit_id", "1.5", "a whole number", "整数"),
     ("E-PNT-001", 2, "point", "ＴＫ101.level", "Did you mean “TK101.level”?", "是不是“TK101.level”？"),
+    ("E-PNT-006", 2, "point", "system.config", "alarms of the gateway itself", "网关自身的报警"),
     ("E-PNT-003", 15, "unit_id", "1", "row 14", "第 14 行"),
     ("E-PNT-004", 2, "quota_id", "1.23457E+11", "Format the column as text", "设成文本格式"),
     ("E-PNT-005", 3, "quota_id", "E12345678001G0001YW001", "row 2", "第 2 行"),

@@ -114,6 +114,12 @@ def test_a_line_a_message():
     ]
 
 
+def test_an_alarm_is_a_line_with_its_states():
+    event = (GOLDEN / "alarm-system.json").read_bytes().strip()
+    run = listen("--from", "-", given=lines(("event/alarm", event)))
+    assert run.stdout == "02:30:04 jt-0042 event alarm 01KAR8M2 913 system.config:FAULT NORM → UNACK\n"
+
+
 def test_only_one_gateway_of_a_recording():
     given = lines(BIRTH, data(1))
     run = listen("--from", "-", "--gateway", "jt-0043", given=given + given.replace("jt-0042", "jt-0043"))
@@ -231,6 +237,8 @@ def test_a_table_on_a_terminal(broker):
         send(broker, data(2, value=None))
         text = _read_until(master, lambda text: "no reply" in text)
         assert "8.412" not in text[text.rindex("no reply") - 80 :]
+        send(broker, ("event/alarm", (GOLDEN / "alarm-system.json").read_bytes().strip()))
+        text = _read_until(master, lambda text: "system.config:FAULT  UNACK  改正点表" in text)
         send(
             broker,
             ("birth", BIRTH[1].replace("泵房可燃气".encode(), b"\\u001b]0;owned\\u0007[red]x")),

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge.alarms.system import SystemAlarms
 from edge.batch import Batch, Held, Mark
 from edge.boards import Taken
 from edge.config import load_site
 from edge.feed_schemas import Schemas
 from edge.pipeline import Pipeline
-from edge.planning import BoardPlan, compile_board
+from edge.planning import BoardPlan, compile_board, plan_board
 from edge.timebase import UNSYNCED, Clock
 from protocols import link, modbus, model
 from protocols.feeds import json_feed
@@ -209,6 +210,76 @@ def test_a_sample_is_read_by_the_plan_it_was_taken_under() -> None:
     first, second = messages(world.close(), "data")
     assert (first["birth"], first["rows"][0][:3]) == (world.birth, ["TK101.level", 0, 7.5])
     assert (second["birth"], second["rows"][0][:3]) == (birth, ["TK101.level", 0, 2.5])
+
+
+def changed(world: World, **changes: Any) -> str:
+    """The running world changes to a site whose TK101.level is another; the new birth."""
+    points = tuple(replace(point, **changes) if point.point == "TK101.level" else point for point in SITE.points)
+    site = replace(SITE, points=points, config_hash=f"sha256:{changes}")
+    content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
+    birth = json_feed.birth_id(content)
+    plans = {name: plan_board(site, name, birth, [plan], ()) for name, plan in world.plans.items()}
+    world.pipeline.reborn(birth, content, 0.0)
+    for plan in plans.values():
+        world.pipeline.add_plan(plan)
+    world.plans = plans
+    return birth
+
+
+def test_a_changed_name_reports_nothing_again_and_forgets_nothing() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 5.0, 4000), world.sample("TK102.level", 6.0, 4000))
+    (first,) = messages(world.close(), "data")
+    world.take(world.sample("TK102.level", 7.0, 4100))  # of a batch that is open when the site changes
+    birth = changed(world, name="other")
+    world.take(world.sample("TK101.level", 5.005, 4200), world.sample("TK102.level", 8.0, 4200))
+    batches = world.close()
+    (event,) = messages(batches, "birth")
+    assert (event["birth"], event["epoch"], event["seq"]) == (birth, EPOCH, 1)
+    before, after = messages(batches, "data")
+    assert (before["birth"], [row[0] for row in before["rows"]]) == (first["birth"], ["TK102.level"])
+    assert (after["birth"], [row[0] for row in after["rows"]]) == (birth, ["TK102.level"])
+    assert (before["seq"], after["seq"]) == (first["seq"] + 1, first["seq"] + 2)
+    assert dict(world.pipeline.latest())["TK101.level"] == (START_MS + 4200, 5.005, 0, 0)
+    assert world.pipeline.units["level", 1].ok == 2
+
+
+def test_a_changed_deadband_is_in_force_at_once_for_what_was_reported_before() -> None:
+    world = World()
+    world.take(world.sample("TK101.level", 5.0, 4000))
+    world.close()
+    generation = world.plans["cab1"].generation
+    changed(world, deadband=0.5)
+    assert world.plans["cab1"].generation == generation
+    world.take(*(world.sample("TK101.level", value, 4010 + i) for i, value in enumerate((5.4, 5.6))))
+    assert [row[2] for row in data_rows(world.close())] == [5.6]
+
+
+def test_a_point_that_means_something_else_begins_anew_and_its_old_samples_stay_apart() -> None:
+    world = World()
+    late = world.sample("TK101.level", 5.0, 4020)
+    world.take(world.sample("TK101.level", 5.0, 4000))
+    world.close()
+    changed(world, unit="mm", unit_text="mm", range_high=12500.0)
+    assert dict(world.pipeline.latest())["TK101.level"] is None
+    world.take(late)  # taken under the plan before, and not beyond its deadband
+    assert data_rows(world.close()) == []
+    assert dict(world.pipeline.latest())["TK101.level"] is None
+    world.take(world.sample("TK101.level", 5000.0, 4030))
+    assert [row[2] for row in data_rows(world.close())] == [5000.0]
+
+
+def test_an_alarm_of_the_gateway_goes_out_at_once_with_its_number() -> None:
+    world = World()
+    alarms = SystemAlarms()
+    change = alarms.raise_alarm("system.config:FAULT", 3, "correct it", START_MS)
+    assert change is not None
+    world.take(world.sample("TK101.level", 5.0, 100))
+    world.pipeline.alarm(change, json_feed.TimeQuality("synced", 0, None), START_MS, 0.25)
+    assert world.pipeline.due_s() == 0.25
+    (event,) = messages(world.close(), "alarm")
+    assert (event["alarm"], event["to"], event["t_ms"]) == ("system.config:FAULT", "UNACK", START_MS)
+    assert [alarm.seq for alarm in alarms.standing()] == [event["seq"]]
 
 
 def test_samples_of_an_unknown_plan_become_a_gap_and_never_a_reading() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import load_site
-from edge.planning import BoardPlan, channel_use, compile_board, from_json, to_json
-from protocols import profile
+from edge.planning import BoardPlan, channel_use, compile_board, from_json, plan_board, to_json
+from protocols import profile, readplan
 from protocols.model import Site
 
 HEAD = 'version = 1\nmaker = "M"\nmodel = "N"\nsource = "S"\nevidence = "manual"\ntimeout_ms = 200\naddress_base = 0\n'
@@ -205,6 +205,48 @@ def test_a_plan_is_the_same_after_a_stay_in_the_store(site: Site, board: str) ->
 
 def test_a_board_without_points_has_no_plan(site: Site) -> None:
     assert compile_board(with_points(site, {"GD01.gas": {}}), "cab2", "d1c1a179", ()) is None
+
+
+def test_a_plan_outlives_what_it_does_not_read(site: Site) -> None:
+    known = plan_of(site, "cab1")
+    changes: dict[str, dict[str, object]] = {"TK101.level": {"name": "other", "deadband": 1.0, "heartbeat_s": 30}}
+    points = tuple(dataclasses.replace(point, **changes.get(point.point, {})) for point in site.points)
+    kept = plan_board(dataclasses.replace(site, points=points), "cab1", "0000000a", [known], ())
+    assert kept == dataclasses.replace(known, birth="0000000a")
+
+
+@pytest.mark.parametrize("change", [{"range_high": 11.0}, {"unit_id": 9}, {"period_ms": 3000}, {"point": "T.level"}])
+def test_another_read_or_another_meaning_is_another_plan(site: Site, change: dict[str, object]) -> None:
+    known = plan_of(site, "cab1")
+    points = tuple(
+        dataclasses.replace(point, **change) if point.point == "TK101.level" else point for point in site.points
+    )
+    changed = plan_board(dataclasses.replace(site, points=points), "cab1", "0000000a", [known], ())
+    assert changed.generation != known.generation and changed.plan[4:8] == bytes.fromhex("0000000a")
+    assert plan_board(site, "cab1", "0000000b", [changed, known], ()).generation == known.generation  # and back
+
+
+def test_another_line_is_another_plan(site: Site) -> None:
+    known = plan_of(site, "cab1")
+    buses = tuple(dataclasses.replace(bus, line=dataclasses.replace(bus.line, baud=4800)) for bus in site.buses)
+    changed = plan_board(dataclasses.replace(site, buses=buses), "cab1", "d1c1a179", [known], ())
+    assert changed.generation != known.generation and changed.reads == known.reads
+
+
+def test_another_profile_of_the_same_name_is_another_plan(site: Site) -> None:
+    known = plan_of(site, "cab1")
+    profile = site.profiles["vegapuls-modbus"]
+    profiles = site.profiles | {profile.name: dataclasses.replace(profile, text=f"{profile.text}# corrected")}
+    changed = plan_board(dataclasses.replace(site, profiles=profiles), "cab1", "d1c1a179", [known], ())
+    assert changed.generation != known.generation
+
+
+def test_a_board_that_lost_its_points_is_told_to_read_nothing(site: Site) -> None:
+    bare = with_points(site, {"GD01.gas": {}})
+    nothing = plan_board(bare, "cab2", "d1c1a179", [plan_of(site, "cab2")], ())
+    assert (nothing.plan, nothing.reads) == (b"TP\x01\x00" + bytes.fromhex("d1c1a179") + bytes(3), ())
+    assert readplan.check(nothing.plan, len(nothing.plan)) == readplan.GOOD
+    assert from_json(to_json(nothing)) == nothing
 
 
 def test_more_than_a_plan_can_hold_is_refused(site: Site) -> None:

@@ -113,6 +113,79 @@ def test_a_second_daemon_on_the_same_store_leaves_the_first_alone(
     assert (after["pid"], after["epoch"]) == (daemon.pid, before["epoch"])
 
 
+def said_until(gateway_toml: Path, sentence: str) -> str:
+    """What a daemon says until it has said this; it is stopped then."""
+    command = [sys.executable, "-m", "edge", "run", "--simulated", "--lang", "en", str(gateway_toml)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        for said_line in process.stderr:
+            said += said_line
+            if sentence in said_line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0, said
+    return said
+
+
+def test_bad_files_are_told_in_full_where_last_good_ones_are_run_on(gateway_toml: Path) -> None:
+    said_until(gateway_toml, "running, epoch")
+    good = gateway_toml.read_text(encoding="utf-8")
+    bad = good.replace('board = "cab2"', 'board = "cap2"').replace("schema = 1", "schema = 7")
+    gateway_toml.write_text(bad, encoding="utf-8")
+    said = said_until(gateway_toml, "running, epoch")
+    for words in ("gateway.toml line 2 [schema] = 7", "E-BRD-002", "running on the last good files", "22 points"):
+        assert words in said
+    assert "Traceback" not in said
+
+
+def test_status_of_a_daemon_whose_files_are_bad(gateway_toml: Path, daemon: subprocess.Popen[bytes]) -> None:
+    assert tankgate("status", gateway_toml).returncode == 0
+    (gateway_toml.parent / "points.csv").write_text("", encoding="utf-8")
+    daemon.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while not (alarms := json.loads(tankgate("status", "--json", gateway_toml).stdout)["alarms"]):
+        assert time.monotonic() < deadline
+    (alarm,) = alarms
+    assert (alarm["alarm"], alarm["state"], alarm["occurrence"]) == ("system.config:FAULT", "UNACK", 1)
+    tables = tankgate("status", gateway_toml)
+    assert tables.returncode == 0 and "system.config:FAULT" in tables.stdout and "甲醇罐液位" in tables.stdout
+
+
+def test_a_change_that_would_send_simulated_readings_away_is_refused(
+    gateway_toml: Path, daemon: subprocess.Popen[bytes]
+) -> None:
+    text = gateway_toml.read_text(encoding="utf-8")
+    gateway_toml.write_text(text.replace("127.0.0.1", "mqtt.example.invalid"), encoding="utf-8")
+    ended = tankgate("config", "apply", gateway_toml)
+    assert ended.returncode == USAGE
+    assert "mqtt.example.invalid of destination district is not this machine" in ended.stderr
+    status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    assert status["destinations"][0]["url"].startswith("mqtt://127.0.0.1")
+
+
+def test_a_certificate_that_cannot_be_used_changes_nothing(
+    gateway_toml: Path, daemon: subprocess.Popen[bytes]
+) -> None:
+    text = gateway_toml.read_text(encoding="utf-8")
+    wrong = 'url = "mqtts://127.0.0.1:1883"\nca = "missing.pem"'
+    text = text.replace('url  = "mqtt://127.0.0.1:1883"', wrong).replace("示例化工", "另一化工")
+    gateway_toml.write_text(text, encoding="utf-8")
+    before = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    ended = tankgate("config", "apply", gateway_toml)
+    assert (ended.returncode, "missing.pem" in ended.stderr) == (USAGE, True)
+    after = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    assert (after["birth"], after["destinations"][0]["url"]) == (before["birth"], before["destinations"][0]["url"])
+
+
+def test_apply_without_a_daemon_and_with_more_than_a_line_can_carry(gateway_toml: Path) -> None:
+    ended = tankgate("config", "apply", gateway_toml)
+    assert ended.returncode == UNREACHABLE and "no daemon answers" in ended.stderr
+    text = gateway_toml.read_text(encoding="utf-8")
+    gateway_toml.write_text(text.replace("19200 8N1", "1200 8N1"), encoding="utf-8")
+    ended = tankgate("config", "apply", gateway_toml)
+    assert ended.returncode == USAGE and "GD01.gas [period_s] = 1" in ended.stderr and "E-PER-001" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "wrong", "said"),
     [
@@ -134,16 +207,8 @@ def test_a_place_or_a_certificate_that_cannot_be_used_is_one_sentence(
 
 def test_a_stored_plan_that_this_version_cannot_read_is_left_out_and_told(gateway_toml: Path) -> None:
     def runs() -> list[str]:
-        command = [sys.executable, "-m", "edge", "run", "--simulated", "--lang", "en", str(gateway_toml)]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            said = []
-            for said_line in process.stderr:
-                said.append(said_line)
-                if "running, epoch" in said_line:
-                    process.send_signal(signal.SIGTERM)
-        assert process.returncode == 0, said
-        return [said_line for said_line in said if "stored plan" in said_line]
+        said = said_until(gateway_toml, "running, epoch")
+        return [said_line for said_line in said.splitlines() if "stored plan" in said_line]
 
     assert runs() == []
     with closing(sqlite3.connect(gateway_toml.parent / "store" / "tankgate.db")) as store, store:

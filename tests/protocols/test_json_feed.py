@@ -217,6 +217,30 @@ def test_gap_of_numbered_messages():
     assert message == golden("gap-dropped")
 
 
+def system_alarm(now: tuple[str, str], seq: int, **changes) -> bytes:
+    return json_feed.alarm(
+        *now, seq, BIRTH, **{
+            "mode": "live", "alarm": "system.config:FAULT", "occurrence": 1, "transition": "raise", "before": "NORM",
+            "after": "UNACK", "active": True, "acked": False, "quality": TimeQuality("synced", 0, None),
+            "t_ms": 1795401004640, "decided_ms": 1795401004640, "priority": 3,
+            "action": "改正点表，然后运行 tankgate config apply",
+        } | changes,
+    )  # fmt: skip
+
+
+def test_alarm_of_the_gateway_itself():
+    assert system_alarm(NOW, 913) == golden("alarm-system")
+
+
+def test_alarm_of_the_gateway_itself_without_a_clock():
+    message = system_alarm(
+        AFTER_RESTART, 6, alarm="system.bus.gas-a:OTHER_MASTER", occurrence=2, transition="clear", before="UNACK",
+        after="RTNUN", active=False, quality=TimeQuality("unsynced", None, None), t_ms=None, decided_ms=1460001,
+        priority=2, action="拔下另一主站",
+    )  # fmt: skip
+    assert message == golden("alarm-system-unsynced")
+
+
 def test_action():
     message = json_feed.action(
         *NOW, 908, BIRTH, action="configuration_applied", quality=SYNCED, t_ms=1795400990000,
