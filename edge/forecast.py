@@ -22,7 +22,6 @@ from protocols.profile import FRAME_CHARS, SILENCE_CHARS, data_bytes
 
 RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
 PROBE_EVERY_S = 9  # a dead unit of a line without idle time, firmware/poller.py
-PROBE_WAIT_MS = 50  # for a dead unit's first byte, unless it is known to answer later, firmware/poller.py
 RING_REMINDER_S = 90  # a Raspberry Pi has started again by then
 LINK_MOST_PCT = 70
 
@@ -271,13 +270,18 @@ def _alarm(
     reachable_ms: Sequence[float],
     frame_ms: float,
 ) -> list[float]:
-    """From a change to the decision: just missed, then last in the queue, then one failed poll and its retry."""
+    """From a change to the decision: just missed, then last in the queue, then one failed poll and its retry.
+
+    The earliest deadline comes first: on a line that is asked for too much a read may have to wait for its own.
+    """
     queue_ms = sum(costs_ms)
+    is_overloaded = _load(_asked(reads, costs_ms)) > 1
     worst = []
     for planned, own_failed_ms, period_ms in zip(reads, failed_ms, reachable_ms, strict=True):
         spacing_ms = site.profiles[planned.profile].spacing_ms
         others_of_unit = sum(other.unit_id == planned.unit_id for other in reads) - 1
-        wait_ms = queue_ms + others_of_unit * spacing_ms + max(own_failed_ms, spacing_ms)
+        turn_ms = max(queue_ms, planned.period_ms) if is_overloaded else queue_ms
+        wait_ms = turn_ms + others_of_unit * spacing_ms + max(own_failed_ms, spacing_ms)
         company_ms = 0 if planned.urgent else link.HOLD_MS
         worst.append(period_ms + wait_ms + company_ms + frame_ms)
     return worst
@@ -305,8 +309,8 @@ def _probe(site: Site, line: Line, reads: Sequence[PlannedRead]) -> Span:
         smallest[planned.unit_id] = min(planned, other, key=_data_bytes)
     costs = []
     for planned in smallest.values():
-        allowed_ms = site.profiles[planned.profile].timeout_ms
-        waits_ms = min(PROBE_WAIT_MS, allowed_ms), allowed_ms
+        profile = site.profiles[planned.profile]
+        waits_ms = profile.floor_ms, profile.timeout_ms
         costs.append(Span(*(transaction_ms(line, planned, wait_ms) for wait_ms in waits_ms)))
     return _longest(costs)
 

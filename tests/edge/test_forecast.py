@@ -102,12 +102,13 @@ def test_how_slowly_units_may_answer_and_whether_a_dead_one_is_noticed(site: Sit
 
     gas-a: (1 - 0.11875) / (6 / 1000 ms) = 146.875 ms; idle 1000 - 118.75 ms.
     gas-b: (1 - 0.17333) / (4 / 1000 + 1 / 5000 ms) = 196.83 ms; idle 1000 - 4 x 41.667 - 33.333 = 800 ms.
-    A probe waits 50 ms, or the time-out where a unit is known to be as slow: 37.5, 19.79 and 41.67 ms more.
+    A probe waits the floor (300, 100, 100 ms), or the time-out where a unit is known to be as slow; the wire takes 37.5,
+    19.79 and 41.67 ms.
     """
     buses = told_of(site).buses
     assert [bus.patience_ms for bus in buses] == pytest.approx([295.83, 146.875, 196.83], abs=0.01)
     assert [bus.idle_ms for bus in buses] == pytest.approx([1775, 881.25, 800])
-    assert [bus.probe_ms.at_once for bus in buses] == pytest.approx([87.5, 69.79, 91.67], abs=0.01)
+    assert [bus.probe_ms.at_once for bus in buses] == pytest.approx([337.5, 119.79, 141.67], abs=0.01)
     assert [bus.probe_ms.slowest for bus in buses] == pytest.approx([337.5, 319.79, 541.67], abs=0.01)
     assert all(bus.has_room_for_a_probe for bus in buses)
 
@@ -121,7 +122,7 @@ def test_a_dead_unit_is_asked_its_smallest_read(site: Site) -> None:
     )
     (bus,) = told_of(dataclasses.replace(site, points=points)).buses
     assert bus.longest_ms.at_once == pytest.approx(29.17, abs=0.01)
-    assert bus.probe_ms == pytest.approx((72.92, 322.92), abs=0.01)
+    assert bus.probe_ms == pytest.approx((122.92, 322.92), abs=0.01)
 
 
 def test_the_worst_wait_from_a_change_to_alarm_horn_and_publication(site: Site) -> None:
@@ -245,11 +246,11 @@ def test_a_period_that_no_sensor_is_quick_enough_for_is_refused_where_limits_dep
 
 
 def test_a_bus_without_idle_time_says_what_a_dead_unit_costs(site: Site) -> None:
-    busy = with_points(site, period_ms=300)  # level: 300 - 225 ms are less than 87.5 ms; gas-b: 300 - 200 are not
+    busy = with_points(site, period_ms=300)  # level: 300 - 225 ms are less than 337.5 ms; gas-b: 300 - 200 less than 141.67
     _problems, reminders = judge(busy, told_of(busy), "gateway.toml", "points.csv")
     told = [reminder for reminder in reminders if reminder.code == "W-PER-003"]
-    assert [reminder.field for reminder in told] == ["buses.level"]
-    assert "delays the others by 88 ms, by 338 ms if" in told[0].text
+    assert [reminder.field for reminder in told] == ["buses.level", "buses.gas-b"]
+    assert "delays the others by 142 ms, by 542 ms if" in told[1].text
 
 
 def test_a_short_ring_a_busy_link_and_a_small_disk(site: Site) -> None:

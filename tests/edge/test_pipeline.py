@@ -67,7 +67,7 @@ class World:
         """(board, record) of one poll that asks a unit who it is."""
         (board, plan) = next(iter(self.plans.items()))
         index = next(i for i, each in enumerate(plan.reads) if not each.read.uses and each.read.address == address)
-        body = bytes((index, outcome)) + struct.pack("<IH", uptime_ms // 1000, uptime_ms % 1000)
+        body = bytes((index, outcome)) + struct.pack("<IHB", uptime_ms // 1000, uptime_ms % 1000, 0)
         return board, (plan.generation, link.SAMPLE, body + struct.pack(f">{len(registers)}H", *registers))
 
     def registers(self, plan: BoardPlan, index: int, point: str, value: float | None) -> bytes:

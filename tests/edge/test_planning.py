@@ -244,7 +244,7 @@ def test_another_profile_of_the_same_name_is_another_plan(site: Site) -> None:
 def test_a_board_that_lost_its_points_is_told_to_read_nothing(site: Site) -> None:
     bare = with_points(site, {"GD01.gas": {}})
     nothing = plan_board(bare, "cab2", "d1c1a179", [plan_of(site, "cab2")], ())
-    assert (nothing.plan, nothing.reads) == (b"TP\x01\x00" + bytes.fromhex("d1c1a179") + bytes(3), ())
+    assert (nothing.plan, nothing.reads) == (b"TP\x02\x00" + bytes.fromhex("d1c1a179") + bytes(3), ())
     assert readplan.check(nothing.plan, len(nothing.plan)) == readplan.GOOD
     assert from_json(to_json(nothing)) == nothing
 
