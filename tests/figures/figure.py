@@ -1,4 +1,4 @@
-"""One figure: what it is at most, how it is measured, and what came out. Policy."""
+"""One figure: what it is at most or at least, how it is measured, and what came out. Policy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,21 +6,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`value` is None where nothing could be measured; `beside` tells what the number alone does not."""
+    """`value` is None where nothing could be measured; `beside` tells what the number alone does not.
+
+    `spoilt`: what was promised along with the number was not kept, as `beside` tells.
+    """
 
     value: float | None
     beside: str
+    spoilt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A promise: `measure` gives at most `bound`."""
+    """A promise: `measure` gives at most `bound`, or at least."""
 
     id: str
     unit: str
     bound: float
     measure: Callable[[], Measured]
+    least: bool = False
 
     def is_kept(self, measured: Measured) -> bool:
-        """Whether it was measured, and is at most the bound."""
-        return measured.value is not None and measured.value <= self.bound
+        """Whether it was measured, nothing beside spoils it, and it is on the right side of the bound."""
+        if measured.value is None or measured.spoilt:
+            return False
+        return measured.value >= self.bound if self.least else measured.value <= self.bound
