@@ -4,7 +4,8 @@ dead_unit_cost: the period of nine live units on a 9600 baud bus with a tenth th
 divided by the period of the same nine alone: polled back to back by two boards side by side, after their first 30 s.
 recovery_polls: the periods from a unit's return to its first good value at the edge, the worst of many returns, on a
 bus that is idle for about 30 % of the time. recovery_saturated_s: the same in seconds on a bus that is never idle. The
-unit has lived, is silent for 20 s and returns at a random moment; three boards side by side, each with one unit away.
+unit has lived, is silent for 20 s and returns at a random moment of the next ten; three boards side by side, each with
+one unit away.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ _LISTEN_S = 10.0  # until a board polls, at the latest
 _FIRST_S = 30.0
 _WINDOW_S = 300.0
 _AWAY_S = 20.0
-_RETURNS = 14  # of each board
+_RETURNS_WITHIN_S = 10.0  # after that: more than a board lets pass between two looks at a dead unit
+_RETURNS = 12  # of each board
 _WAIT_S = 60.0
 
 
@@ -89,11 +91,10 @@ def _period_ms(board: BoardMaster, first: int) -> float:
 class _Absence:
     """One unit of a board, away and back, again and again."""
 
-    def __init__(self, board: BoardMaster, chance: random.Random, period_s: float) -> None:
+    def __init__(self, board: BoardMaster, chance: random.Random) -> None:
         self.took_s: list[float] = []
         self._board = board
         self._chance = chance
-        self._period_s = period_s
         self._read = 0
         self._is_back = False
         self._returns_s = 0.0  # or has returned
@@ -117,7 +118,7 @@ class _Absence:
         self._read = self._chance.randrange(len(UNIT_IDS))
         self._board.lines[0].switch(UNIT_IDS[self._read], False)
         self._is_back = False
-        self._returns_s = time.monotonic() + _AWAY_S + self._chance.uniform(0, 10 * self._period_s)
+        self._returns_s = time.monotonic() + _AWAY_S + self._chance.uniform(0, _RETURNS_WITHIN_S)
 
 
 def _recoveries(period_ms: int) -> tuple[list[float], str]:
@@ -129,7 +130,7 @@ def _recoveries(period_ms: int) -> tuple[list[float], str]:
         if not carry(boards, _FIRST_S, lambda: all(len(board.edge.reads) == everybody for board in boards)):
             raise OSError(f"of {everybody} units answered {[len(board.edge.reads) for board in boards]}")
         chance = random.Random(seed)
-        absences = [_Absence(board, chance, period_ms / 1000) for board in boards]
+        absences = [_Absence(board, chance) for board in boards]
 
         def done() -> bool:
             for absence in absences:
