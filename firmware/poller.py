@@ -239,7 +239,7 @@ class Poller:
                 is_better = left < best_left or is_older  # on a bus that is asked for too much they take turns
                 if due <= 0 and is_better or 0 < due < next_live:
                     due = max(due, self._spacing_left_ms(unit, now_ms))
-                    if due <= 0 and self._owing and self._is_owed_alike(place, now_ms):
+                    if due <= 0 and self._owing and self._must_wait(place, now_ms):
                         due = _OWED_LOOK_MS
                     if due <= 0:
                         best = place
@@ -248,6 +248,8 @@ class Poller:
                         next_live = due
             elif due < probe_due or due < next_any:
                 due = max(due, self._spacing_left_ms(unit, now_ms))
+                if due <= 0 and self._owing and self._is_owed_alike(self._cheapest[unit], now_ms):
+                    due = _OWED_LOOK_MS
                 if due <= 0 and due < probe_due:
                     probe = self._cheapest[unit]
                     probe_due = due
@@ -294,16 +296,34 @@ class Poller:
         self._owing -= 1
         return False
 
+    def _are_alike(self, place, other):
+        """Whether the replies to two reads have the same shape, so that one may be taken for the other."""
+        if place == other or self._unit[place] != self._unit[other]:
+            return False
+        if self._data_bytes[place] != self._data_bytes[other]:
+            return False
+        return self.plan[self._read_at[place] + 1] == self.plan[self._read_at[other] + 1]
+
     def _is_owed_alike(self, place, now_ms):
         """Whether a reply that is still owed could be taken for the reply to this read."""
-        unit = self._unit[place]
-        function_code = self.plan[self._read_at[place] + 1]
         other = 0
         while other < len(self._reads):
-            if self._unit[other] == unit and other != place and self._is_owed(other, now_ms):
-                if self._data_bytes[other] == self._data_bytes[place]:
-                    if self.plan[self._read_at[other] + 1] == function_code:
-                        return True
+            if self._owed[other] and self._are_alike(place, other) and self._is_owed(other, now_ms):
+                return True
+            other += 1
+        return False
+
+    def _must_wait(self, place, now_ms):
+        """Whether an owed reply stands between this read and its turn: its own too, where another read waits for it."""
+        if self._is_owed_alike(place, now_ms):
+            return True
+        if self._failed_once[place] or not self._is_owed(place, now_ms):
+            return False
+        other = 0
+        while other < len(self._reads):
+            if diff(self._due_ms[other], now_ms) <= 0 and self._are_alike(place, other):
+                if diff(self._sampled_ms[other], self._sampled_ms[place]) < 0:
+                    return True
             other += 1
         return False
 
@@ -380,12 +400,13 @@ class Poller:
             self._fails[unit] = 0
             self._full_ms[unit] = now_ms
             self._learn(unit, self._reply_ms)
+            if self._owed[place]:  # this may have been the belated one, and its twin is still on its way
+                self._owed_until_ms[place] = self._asked_ms[unit] + self._late_ms(place) & 0x0FFFFFFF
         else:
             if not self._owed[place]:
                 self._owing += 1
             self._owed[place] = min(self._owed[place] + 1, 255)
-            late_ms = max(readplan.u16(self.plan, self._unit_at[unit] + 8), 2 * self._slowest_ms[unit])
-            self._owed_until_ms[place] = now_ms + late_ms & 0x0FFFFFFF
+            self._owed_until_ms[place] = self._asked_ms[unit] + self._late_ms(place) & 0x0FFFFFFF
             if self._fails[unit] < DEAD_AFTER and not self._failed_once[place]:
                 self._failed_once[place] = outcome  # it stays due, and so comes first
                 return
@@ -394,6 +415,13 @@ class Poller:
             self._record(place, outcome, link.answered(self._reply_ms), now_ms, uptime)
         else:
             self._fail_all(unit, outcome, now_ms, uptime)
+
+    def _late_ms(self, place):
+        """How long after its request a reply may come: `late_ms` after the time-out, however short the wait was."""
+        unit_at = self._unit_at[self._unit[place]]
+        late_ms = max(readplan.u16(self.plan, unit_at + 8), 2 * self._slowest_ms[self._unit[place]])
+        wire_ms = (13 + self._data_bytes[place]) * self._char_us // 1000 + 1
+        return wire_ms + readplan.u16(self.plan, unit_at + 2) + late_ms
 
     def _learn(self, unit, reply_ms):
         slow = self._slow_ms[unit]

@@ -17,6 +17,8 @@ from hil_tests.bench.chance import draw
 from hil_tests.bench.pty_port import PtyPort
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
+# A board that outlives its bench would go on opening its terminals, whose names others get next.
+DIES_WITH_ITS_STARTER = ("setpriv", "--pdeathsig", "KILL")
 _HEAP = "128k"  # of 64-bit words: about what an ESP32 without PSRAM leaves to a program
 _KILL_S = 5.0
 
@@ -145,7 +147,7 @@ class VirtualBoard:
             return
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
-                [*interpreter(), "main.py"],
+                [*DIES_WITH_ITS_STARTER, *interpreter(), "main.py"],
                 cwd=self.flash,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

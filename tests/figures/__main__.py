@@ -16,7 +16,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tests.figures import board_heap, bus_time, cpu, latency, memory, mistakes
+from tests.figures import (
+    board_heap,
+    bus_time,
+    bus_utilisation,
+    cpu,
+    late_replies,
+    latency,
+    lost_units,
+    memory,
+    mistakes,
+)
 from tests.figures.figure import Figure, Measured
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +35,15 @@ FIGURES = {
     for figure in (
         Figure("board_heap_per_poll", "bytes", 0, board_heap.per_poll),
         Figure("board_heap_needed", "bytes", 131072, board_heap.needed),
+        Figure("bus_utilisation_9600", "ideal/achieved", 0.985, bus_utilisation.at_9600, least=True),
+        Figure("bus_utilisation_19200", "ideal/achieved", 0.97, bus_utilisation.at_19200, least=True),
+        Figure("bus_utilisation_115200", "ideal/achieved", 0.93, bus_utilisation.at_115200, least=True),
+        Figure("bus_utilisation_9600_slow", "ideal/achieved", 0.93, bus_utilisation.slow_at_9600, least=True),
+        Figure("bus_utilisation_19200_slow", "ideal/achieved", 0.85, bus_utilisation.slow_at_19200, least=True),
+        Figure("dead_unit_cost", "with/without", 1.02, lost_units.dead_unit_cost),
+        Figure("recovery_polls", "periods", 2, lost_units.recovery_polls),
+        Figure("recovery_saturated_s", "s", 10, lost_units.recovery_saturated),
+        Figure("late_replies_misfiled", "samples", 0, late_replies.misfiled),
         Figure("cpu_vs_thingsboard_50", "ours/theirs", 0.056, cpu.at_50),
         Figure("cpu_vs_thingsboard_4000", "ours/theirs", 0.1, cpu.at_4000),
         Figure("bus_seconds_vs_thingsboard", "ours/theirs", 0.2, bus_time.ten_tags),

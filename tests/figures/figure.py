@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`value` is None where nothing could be measured; `beside` tells what the number alone does not."""
+    """`value` is None where nothing could be measured; `beside` tells what the number alone does not.
+
+    `spoilt`: what was promised along with the number was not kept, as `beside` tells.
+    """
 
     value: float | None
     beside: str
+    spoilt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Figure:
     least: bool = False
 
     def is_kept(self, measured: Measured) -> bool:
-        """Whether it was measured, and is within the bound."""
-        if measured.value is None:
+        """Whether it was measured, nothing beside spoils it, and it is within the bound."""
+        if measured.value is None or measured.spoilt:
             return False
         return measured.value >= self.bound if self.least else measured.value <= self.bound

@@ -6,39 +6,16 @@
    `at_ns`, CLOCK_MONOTONIC when each of its last 1024 replies was handed to the terminal, whole; and of the line:
    `requests` that were answered, and `chars`, every byte that went either way. */
 
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "terminal.h"
 #include <string.h>
-#include <sys/mman.h>
-#include <termios.h>
-#include <time.h>
-#include <unistd.h>
 
-enum { UNITS = 32, REGISTERS = 32, KEPT = 1024, REQUEST = 8 };
+enum { UNITS = 32, REGISTERS = 32, KEPT = 1024 };
 
 struct ledger {
     uint64_t served[UNITS][REGISTERS];
     uint64_t at_ns[UNITS][REGISTERS][KEPT];
     uint64_t requests, chars;
 };
-
-static uint16_t crc16(const uint8_t *bytes, size_t count) { /* MODBUS over Serial Line V1.02, 6.2.2 */
-    uint16_t crc = 0xFFFF;
-    for (size_t i = 0; i < count; i++) {
-        crc ^= bytes[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc & 1 ? crc >> 1 ^ 0xA001 : crc >> 1;
-    }
-    return crc;
-}
-
-static void fail(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 static void answer(int line, struct ledger *ledger, const uint8_t *request) {
     unsigned unit = request[0], first = request[2] << 8 | request[3], count = request[4] << 8 | request[5];
@@ -54,10 +31,9 @@ static void answer(int line, struct ledger *ledger, const uint8_t *request) {
     uint16_t crc = crc16(reply, length);
     reply[length++] = crc;
     reply[length++] = crc >> 8;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now); /* before the write: nobody may be told of a value without a time */
+    uint64_t now = now_ns(); /* before the write: nobody may be told of a value without a time */
     for (unsigned r = first; r < first + count; r++)
-        ledger->at_ns[unit][r][ledger->served[unit][r] % KEPT] = now.tv_sec * 1000000000ull + now.tv_nsec;
+        ledger->at_ns[unit][r][ledger->served[unit][r] % KEPT] = now;
     ledger->requests++;
     ledger->chars += length;
     if (write(line, reply, length) != (ssize_t)length)
@@ -69,25 +45,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: sensors PORT LEDGER\n");
         return 2;
     }
-    int file = open(argv[2], O_RDWR | O_CREAT | O_TRUNC, 0644);
-    if (file < 0 || ftruncate(file, sizeof(struct ledger)))
-        fail(argv[2]);
-    struct ledger *ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    if (ledger == MAP_FAILED)
-        fail(argv[2]);
-
-    int line = posix_openpt(O_RDWR | O_NOCTTY);
-    if (line < 0 || grantpt(line) || unlockpt(line))
-        fail("sensors: pty");
-    int held = open(ptsname(line), O_RDWR | O_NOCTTY); /* so that the terminal outlives a master that comes and goes */
-    struct termios raw;
-    if (held < 0 || tcgetattr(held, &raw))
-        fail("sensors: pty");
-    cfmakeraw(&raw);
-    tcsetattr(held, TCSANOW, &raw);
-    if (symlink(ptsname(line), argv[1]))
-        fail(argv[1]);
-
+    struct ledger *ledger = map_ledger(argv[2], sizeof *ledger);
+    int line = open_terminal(argv[1]);
     uint8_t heard[256];
     size_t count = 0;
     for (;;) {

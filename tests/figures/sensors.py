@@ -1,46 +1,26 @@
-"""The sensors that every gateway under measurement reads: sensors.c, built and run; and its ledger. Shell.
+"""The sensors that every gateway under measurement reads: sensors.c and its ledger, what was served and when. Shell."""
 
-Owns the process and the mapped ledger: what was served, and when. Must never answer by itself: a simulated bus in
-Python would take a good part of the machine whose time is measured.
-"""
-
-import mmap
 import struct
-import subprocess
-import time
 from pathlib import Path
+
+from tests.figures.terminal import Terminal
 
 UNITS = REGISTERS = 32
 _KEPT = 1024  # moments kept of one register
 _SERVED = struct.Struct("=Q")
-_START_S = 5.0
 
 
 class Sensors:
     """One line of sensors on the pseudo-terminal `port`."""
 
     def __init__(self, directory: Path) -> None:
-        program = directory / "sensors"
-        if not program.exists():
-            source = Path(__file__).with_name("sensors.c")
-            subprocess.run(["gcc", "-O2", "-o", program, source], check=True)
-        self.port = directory / "sensors.port"
-        ledger = directory / "sensors.ledger"
-        self._process = subprocess.Popen([program, self.port, ledger])
-        deadline_s = time.monotonic() + _START_S
-        while not self.port.is_symlink():
-            if time.monotonic() > deadline_s or self._process.poll() is not None:
-                raise OSError(f"{program}: no terminal after {_START_S} s")
-            time.sleep(0.01)
-        with ledger.open("rb") as file:
-            self._ledger = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        self._terminal = Terminal("sensors", directory, "sensors")
+        self.port = self._terminal.port
 
     def served(self, units: int, registers: int) -> int:
         """How many values units 1 to `units` have handed out of their first `registers` registers."""
         return sum(
-            self._number(unit * REGISTERS + register)
-            for unit in range(1, units + 1)
-            for register in range(registers)
+            self._number(unit * REGISTERS + register) for unit in range(1, units + 1) for register in range(registers)
         )
 
     def line(self) -> tuple[int, int]:
@@ -55,11 +35,8 @@ class Sensors:
 
     def close(self) -> None:
         """Switch them off and take the port away."""
-        self._process.kill()
-        self._process.wait()
-        self._ledger.close()
-        self.port.unlink()
+        self._terminal.close()
 
     def _number(self, index: int) -> int:
-        number: int = _SERVED.unpack_from(self._ledger, index * _SERVED.size)[0]
+        number: int = _SERVED.unpack_from(self._terminal.ledger, index * _SERVED.size)[0]
         return number

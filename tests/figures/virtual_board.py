@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from hil_tests.bench.board import DIES_WITH_ITS_STARTER
+
 BOARD_ID = "esp32s3-7cdfa1e40c11"
 
 
@@ -15,4 +17,6 @@ def power_on(
     environment = {"TANKGATE_BOARD_ID": BOARD_ID, "TANKGATE_LINK": link}
     environment |= {f"TANKGATE_UART{uart}": path for uart, path in enumerate(uarts, start=1)}
     with console.open("wb") as said:
-        return subprocess.Popen(command, cwd=flash, env={**os.environ, **environment}, stdout=said, stderr=said)
+        return subprocess.Popen(
+            [*DIES_WITH_ITS_STARTER, *command], cwd=flash, env={**os.environ, **environment}, stdout=said, stderr=said
+        )

@@ -61,14 +61,14 @@ class Line:
 class Edge:
     """The other end of the link: it sends the plan, takes every record and commits it at once.
 
-    Once, in the middle, its plug is out for a while.
+    Where it `leaves`, its plug is once out for a while, in the middle.
     """
 
-    def __init__(self, plan, digest):
+    def __init__(self, plan, digest, leaves=True):
         self.outcomes = [0] * 6  # records taken, by the outcome of the poll
         self.reads = set()  # that were answered well
         self.lost = 0  # records that the full ring dropped
-        self.returned = False
+        self.returned = not leaves
         self._end = EdgeEnd()
         self._operations = [(link.PLAN_BEGIN, len(plan).to_bytes(2, "little") + digest)]
         for offset in range(0, len(plan), link.CHUNK_MAX_BYTES):
@@ -82,9 +82,13 @@ class Edge:
         """Samples taken."""
         return sum(self.outcomes)
 
+    def failed(self):
+        """Those of them without a good reply."""
+        return sum(self.outcomes) - self.outcomes[modbus.OK]
+
     def step(self, data, now_ms):
         """Take what came in and give what goes out; nothing passes while the plug is out."""
-        if self._left_ms is None and self.taken() >= _AWAY_AFTER:
+        if not self.returned and self._left_ms is None and self.taken() >= _AWAY_AFTER:
             self._left_ms = now_ms
         if self._left_ms is not None and not self.returned:
             if now_ms - self._left_ms < _AWAY_MS:
