@@ -16,12 +16,13 @@ import signal
 import threading
 import time
 from collections import deque
+from dataclasses import asdict, replace
 from gettext import gettext as _
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge import __version__
+from edge import __version__, statistics
 from edge.batch import Batch
 from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.cli import BUSY, FOUND_A_FAULT
@@ -33,6 +34,7 @@ from edge.pipeline import Pipeline
 from edge.planning import compile_board, from_json, to_json
 from edge.serial_port import SerialPort, candidates
 from edge.store import Store, StoreFault
+from edge.troubles import troubles
 from protocols import model
 from protocols.feeds import json_feed
 from protocols.model import Destination, Site
@@ -348,7 +350,8 @@ class Daemon:
             values=list(self._values(now_s)),
             alarms=[],
             boards=self._board_rows(now_s),
-            units=self._unit_rows(),
+            buses=[[name, *bus.row()] for name, bus in self._buses(now_s)],
+            units=[[*name, *unit.row(now_s)] for name, unit in self._units()],
             store=self._store_state(uplink),
         )
 
@@ -378,11 +381,19 @@ class Daemon:
             for name, each in self._boards.attached.items()
         ]
 
-    def _unit_rows(self) -> list[list[Any]]:
+    def _buses(self, now_s: float) -> list[tuple[str, statistics.Bus]]:
+        """Of the site as it is now; the state of a bus is known while its board is up."""
+        known = self._pipeline.statistics.buses
+        buses = [(bus, known.get(bus.name, statistics.Bus())) for bus in self._site.buses]
         return [
-            [bus, unit_id, unit.ok, unit.timeout, unit.crc, 0, unit.exception, None, unit.last_ok_ms]
-            for (bus, unit_id), unit in sorted(self._pipeline.units.items())
+            (bus.name, fared if self._boards.attached[bus.board].up(now_s) else replace(fared, state=None))
+            for bus, fared in buses
         ]
+
+    def _units(self) -> list[tuple[tuple[str, int], statistics.Unit]]:
+        """Of the site as it is now: of others samples may still come."""
+        polled = sorted({(point.bus, point.unit_id) for point in self._site.points})
+        return [(name, self._pipeline.statistics.units.get(name, statistics.Unit())) for name in polled]
 
     def _store_state(self, uplink: "_Uplink") -> dict[str, Any]:
         disk = os.statvfs(self._site.store.path)
@@ -437,11 +448,13 @@ class Daemon:
                 for name, each in self._boards.attached.items()
             ],
             "destinations": [uplink.status() for uplink in self._uplinks],
-            "units": [
-                dict(zip(("bus", "unit_id", "ok", "timeout", "crc", "late", "exception", "reply_p95_ms",
-                          "last_ok_ms"), row, strict=True))
-                for row in self._unit_rows()
+            "buses": [
+                {"bus": name, "state": bus.state_name, **bus.figures(now_s)} for name, bus in self._buses(now_s)
             ],
+            "units": [
+                {"bus": bus, "unit_id": unit_id, **unit.figures(now_s)} for (bus, unit_id), unit in self._units()
+            ],
+            "troubles": [asdict(each) for each in troubles(self._buses(now_s), self._units(), now_s)],
             "values": [
                 {"point": point, "t_ms": t_ms, "value": value, "status": status, "detail": detail}
                 for point, t_ms, value, status, detail in self._values(now_s)
