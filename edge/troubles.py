@@ -97,7 +97,8 @@ def bus_trouble(
     is_full = 100 * counts.get("busy_ms", 0) >= _FULL_PERCENT * counts.get("span_ms", 0) > 0
     if is_full and _is_often(counts.get("overruns", 0), tries):
         return OVERRUNS
-    return STRAY_BYTES if _is_often(stray_bytes, tries) else None
+    is_told = any(trouble in (GARBAGE, DAMAGED, FOREIGN, LATE) for trouble in of_units)  # such replies leave bytes over
+    return STRAY_BYTES if _is_often(stray_bytes, tries) and not is_told else None
 
 
 def _tries(counts: Mapping[str, int]) -> int:

@@ -67,6 +67,8 @@ FULL = {"busy_ms": 80, "span_ms": 100}
         (link.POLLING, {"overruns": 500}, [None], 1000, None),
         (link.POLLING, {"stray_bytes": 11}, [None], 1000, "stray_bytes"),
         (link.POLLING, {"stray_bytes": 10}, [None], 1000, None),
+        (link.POLLING, {"stray_bytes": 900}, [None, "damaged"], 1000, None),  # its unit's sentence says it
+        (link.POLLING, {"stray_bytes": 900}, [None, "exception_2"], 1000, "stray_bytes"),
     ],
 )
 def test_of_a_bus(
