@@ -17,14 +17,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from gettext import gettext as _
 from pathlib import Path
 from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge import __version__, kernel_clock, last_good
+from edge import __version__, kernel_clock, last_good, statistics
 from edge.alarms.system import Change, SystemAlarms
 from edge.apart import Check, Checked
 from edge.batch import Batch
@@ -39,6 +39,7 @@ from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, from_json, plan_board, to_json
 from edge.serial_port import SerialPort, candidates
 from edge.store import Store, StoreFault
+from edge.troubles import troubles
 from protocols import model
 from protocols.feeds import json_feed
 from protocols.model import Destination, Site
@@ -52,6 +53,7 @@ POSITIONS_S = 10.0
 QUEUE_MAX = 600  # closed batches that wait for the disk
 LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
 FILES_ALARM = "system.config:FAULT"
+FOUND_PRIORITY = 2  # readings are missing
 FILES_PRIORITY = 3  # every point is still read and judged
 
 Plans = dict[str, BoardPlan]  # by board
@@ -198,6 +200,7 @@ class Daemon:
         self._put_in_force(self._plans)
         self._boards = Boards(site, self._plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
         self._alarms = SystemAlarms()
+        self._found: dict[str, str] = {}  # alarm of a unit or a bus -> what is to be done about it
         self.epoch = self._store.epoch
         self.last_seq = self._store.epochs()  # of what is on disk: epoch -> stream -> number
 
@@ -318,6 +321,7 @@ class Daemon:
         self._keep_ports_open(now_s)
         self._boards.tick(now_s)
         self._digest_events(now_s)
+        self._tell_found(now_s)
         if now_s >= self._pipeline.due_s() and self._writer.waiting() < QUEUE_MAX:
             batches = self._pipeline.close(now_s)
             if batches:
@@ -439,7 +443,8 @@ class Daemon:
                 (each.alarm, each.occurrence, each.state, each.since_ms, each.seq) for each in self._alarms.standing()
             ],
             boards=self._board_rows(now_s),
-            units=self._unit_rows(),
+            buses=[[name, *bus.row()] for name, bus in self._buses(now_s)],
+            units=[[*name, *unit.row(now_s)] for name, unit in self._units()],
             store=self._store_state(uplink),
         )
 
@@ -469,13 +474,19 @@ class Daemon:
             for name, each in self._boards.attached.items()
         ]
 
-    def _unit_rows(self) -> list[list[Any]]:
-        polled = {(point.bus, point.unit_id) for point in self._site.points}  # others may still have samples under way
+    def _buses(self, now_s: float) -> list[tuple[str, statistics.Bus]]:
+        """Of the site as it is now; the state of a bus is known while its board is up."""
+        known = self._pipeline.statistics.buses
+        buses = [(bus, known.get(bus.name, statistics.Bus())) for bus in self._site.buses]
         return [
-            [bus, unit_id, unit.ok, unit.timeout, unit.crc, 0, unit.exception, None, unit.last_ok_ms]
-            for (bus, unit_id), unit in sorted(self._pipeline.units.items())
-            if (bus, unit_id) in polled
+            (bus.name, fared if self._boards.attached[bus.board].up(now_s) else replace(fared, state=None))
+            for bus, fared in buses
         ]
+
+    def _units(self) -> list[tuple[tuple[str, int], statistics.Unit]]:
+        """Of the site as it is now: of others samples may still come."""
+        polled = sorted({(point.bus, point.unit_id) for point in self._site.points})
+        return [(name, self._pipeline.statistics.units.get(name, statistics.Unit())) for name in polled]
 
     def _store_state(self, uplink: "_Uplink") -> dict[str, Any]:
         disk = os.statvfs(self._site.store.path)
@@ -496,6 +507,28 @@ class Daemon:
     def clear_alarm(self, alarm: str, now_s: float) -> None:
         """It is well again."""
         self._tell(self._alarms.clear(alarm, self._known_ms()), now_s)
+
+    def _tell_found(self, now_s: float) -> None:
+        """Alarms of units and buses stand for as long as the pipeline finds them."""
+        found = {
+            f"system.unit.{bus}.{unit_id}:REPLACED": _(
+                "Another device answers on bus {bus} at unit_id {unit_id}: its readings are invalid. Check its range, "
+                "gas and calibration, then run: tankgate unit accept gateway.toml {bus} {unit_id}"
+            ).format(bus=bus, unit_id=unit_id)
+            for bus, unit_id in self._pipeline.replaced
+        }
+        found |= {
+            f"system.bus.{bus}:OTHER_MASTER": _(
+                "Another master sends requests on bus {bus}: the board is silent there, and nothing is read. Unplug "
+                "it; the board goes on a minute after its last request."
+            ).format(bus=bus)
+            for bus in self._pipeline.other_masters
+        }
+        for alarm in self._found.keys() - found.keys():
+            self.clear_alarm(alarm, now_s)
+        for alarm in found.keys() - self._found.keys():
+            self.raise_alarm(alarm, FOUND_PRIORITY, found[alarm], now_s)
+        self._found = found
 
     def _known_ms(self) -> int | None:
         return int(self._wall_ms()) if self._is_clock_trusted() else None
@@ -718,11 +751,13 @@ class Daemon:
             ],
             "destinations": [uplink.status() for uplink in self._uplinks],
             "alarms": [{**asdict(each), "state": each.state} for each in self._alarms.standing()],
-            "units": [
-                dict(zip(("bus", "unit_id", "ok", "timeout", "crc", "late", "exception", "reply_p95_ms",
-                          "last_ok_ms"), row, strict=True))
-                for row in self._unit_rows()
+            "buses": [
+                {"bus": name, "state": bus.state_name, **bus.figures(now_s)} for name, bus in self._buses(now_s)
             ],
+            "units": [
+                {"bus": bus, "unit_id": unit_id, **unit.figures(now_s)} for (bus, unit_id), unit in self._units()
+            ],
+            "troubles": [asdict(each) for each in troubles(self._buses(now_s), self._units(), now_s)],
             "values": [
                 {"point": point, "t_ms": t_ms, "value": value, "status": status, "detail": detail}
                 for point, t_ms, value, status, detail in self._values(now_s)

@@ -16,10 +16,11 @@ from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_pa
 from edge.boards import Taken
 from edge.devices import Devices, Watch, fault
 from edge.planning import BoardPlan
+from edge.statistics import Statistics
 from edge.timebase import Clock
-from protocols import link, modbus, modbus_edge
+from protocols import link, modbus, modbus_edge, readplan
 from protocols.feeds import json_feed
-from protocols.model import UNIT_REPLACED, Reading, Site
+from protocols.model import NOT_POLLED, UNIT_REPLACED, Reading, Site
 from protocols.profile import Decoder, data_bytes
 
 BATCH_S = 1.0
@@ -56,10 +57,12 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What a plan's samples mean: its reads and the birth that they belong to."""
+    """What a plan's samples mean: its reads and the birth that they belong to. Units and buses by their index in it."""
 
     birth: str
     reads: tuple[_Read, ...]
+    units: dict[int, tuple[str, int]]
+    buses: dict[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +75,13 @@ class _Newest:
 
 
 @dataclass(slots=True)
-class UnitCounts:
-    """How one unit has answered since the start of this process."""
+class _Silence:
+    """A bus that is not polled, because another master is heard, from one uptime of a boot to the last word of it."""
 
-    ok: int = 0
-    timeout: int = 0
-    crc: int = 0
-    exception: int = 0
-    last_ok_ms: int | None = None
+    boot: str
+    clock: Clock
+    from_ms: int
+    to_ms: int
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ class Pipeline:
         self.mode = mode
         self.birth = birth
         self.next_seq = {"data": 1, "event": 1}
-        self.units: dict[tuple[str, int], UnitCounts] = {}
+        self.statistics = Statistics()
         self.samples = 0
         self.refused_samples = 0  # of plans that are not known
         self._births = births
@@ -131,6 +133,7 @@ class Pipeline:
         self._lost: dict[str, int] = {}  # records of a board that are gone since its newest sample
         self._is_set_aside = is_set_aside
         self._devices = Devices(held)
+        self._silences: dict[tuple[str, str], _Silence] = {}  # by board and bus
 
     def add_plan(self, plan: BoardPlan) -> None:
         """From now on samples of this board and generation are understood, as readings of the plan's birth.
@@ -140,7 +143,12 @@ class Pipeline:
         content = self._births[plan.birth]
         index = {point["point"]: i for i, point in enumerate(content["points"])}
         reads = []
-        for planned in plan.reads:
+        units: dict[int, tuple[str, int]] = {}
+        buses: dict[int, str] = {}
+        for i, planned in enumerate(plan.reads):
+            unit = plan.plan[readplan.read_at(plan.plan, i)]
+            units[unit] = (planned.bus, planned.unit_id)
+            buses[plan.plan[readplan.unit_at(plan.plan, unit)]] = planned.bus
             points = []
             for use in planned.read.uses:
                 row = content["points"][index[use.point]]
@@ -165,7 +173,7 @@ class Pipeline:
                     check=check,
                 )
             )
-        self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads))
+        self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads), units, buses)
 
     def begin(self, content: dict[str, Any], now_s: float) -> None:
         """The epoch begins with its birth, as a message of the event stream."""
@@ -182,8 +190,8 @@ class Pipeline:
     def take(self, taken: Taken, now_s: float) -> None:
         """Records of a board, in order.
 
-        Samples that fit no known plan, and those that are gone, become a gap. What came without a sample counts as
-        taken with the next one, so that a gap that is yet to be told is not forgotten by a restart.
+        Samples that fit no known plan, and those that are gone, become a gap. While one is yet to be told, what came
+        without a sample counts as taken with the next one, so that it is not forgotten by a restart.
         """
         self._lost[taken.board] = self._lost.get(taken.board, 0) + taken.lost
         samples = [
@@ -191,10 +199,17 @@ class Pipeline:
             for record in taken.records
             if record[1] == link.SAMPLE and len(record[2]) >= link.SAMPLE_HEAD_BYTES
         ]
-        if not samples:
+        for generation, kind, body in taken.records:
+            if kind == link.COUNTS and len(body) >= link.COUNTS_HEAD_BYTES:
+                self._count(taken, generation, body, now_s)
+        newest = self._newest.get(taken.board)
+        if not samples and (newest is None or newest.boot != taken.boot or self._lost[taken.board]):
             return
         if self._close_s is None:
             self._close_s = now_s + BATCH_S
+        if not samples and newest is not None:
+            self._taken[taken.board, taken.boot] = Mark(taken.board, taken.boot, taken.next_record, newest.utc_ms)
+            return
         clock = taken.clock
         times = [link.get_u28(body, 2) * 1000 + link.get_u16(body, 6) for _generation, _kind, body in samples]
         self._tell_missing(taken, times[0], now_s)
@@ -235,7 +250,8 @@ class Pipeline:
         elif newest is None and self._is_set_aside:
             cause, polls = "set_aside", None
         elif lost:
-            cause, polls = "ring_full", lost if newest else lost - 1  # the first record of a boot names its plan
+            # The first record of a boot names its plan; some of the others may be counts of a bus.
+            cause, polls = "ring_full", lost if newest else lost - 1
         else:
             return
         to_ms = _moment_ms(clock, first_ms)
@@ -245,7 +261,54 @@ class Pipeline:
             from_ms = min(newest.utc_ms, to_ms)  # a clock may have been put back meanwhile
         else:
             from_ms = _moment_ms(clock, 0)
-        self._gap(cause, taken.board, _quality(taken.board, taken.boot, clock), from_ms, to_ms, polls, now_s)
+        quality = _quality(taken.board, taken.boot, clock)
+        self._gap(cause, taken.board, quality, from_ms, to_ms, polls, now_s, polls_are="at_most")
+
+    def _count(self, taken: Taken, generation: int, body: bytes, now_s: float) -> None:
+        """What a board counted on one of its buses, and in which state that bus is now."""
+        meaning = self._meanings.get((taken.board, generation))
+        bus = None if meaning is None else meaning.buses.get(body[0])
+        if meaning is None or bus is None or body[1] > link.OTHER_MASTER:
+            return
+        pairs = zip(body[link.COUNTS_HEAD_BYTES :: 2], body[link.COUNTS_HEAD_BYTES + 1 :: 2], strict=False)
+        late = {meaning.units[unit]: times for unit, times in pairs if unit in meaning.units}
+        is_first_word = bus not in self.statistics.buses
+        self.statistics.counts(bus, taken.boot, body, late, now_s)
+        uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
+        place = taken.board, bus
+        silence = self._silences.get(place)
+        if silence is not None and silence.boot != taken.boot:
+            self._tell_other_master(place, now_s)  # what is missing from there on is the restart's gap
+            silence = None
+        if silence is not None:
+            silence.clock, silence.to_ms = taken.clock, uptime_ms
+            if body[1] == link.POLLING:
+                self._tell_other_master(place, now_s)
+        elif body[1] == link.OTHER_MASTER:
+            from_ms = self._silent_since_ms(taken, uptime_ms) if is_first_word else uptime_ms
+            self._silences[place] = _Silence(taken.boot, taken.clock, from_ms, uptime_ms)
+
+    def _silent_since_ms(self, taken: Taken, uptime_ms: int) -> int:
+        """Uptime since which another master is heard, where the first word of it came to an earlier process."""
+        newest = self._newest.get(taken.board)
+        utc_ms = taken.clock.utc_ms(uptime_ms)
+        if newest is None or newest.boot != taken.boot or newest.uptime_ms is not None:
+            return uptime_ms
+        if newest.utc_ms is None or utc_ms is None:
+            return uptime_ms
+        return uptime_ms - min(max(utc_ms - newest.utc_ms, 0), uptime_ms)
+
+    def _tell_other_master(self, place: tuple[str, str], now_s: float) -> None:
+        silence = self._silences.pop(place)
+        board, bus = place
+        from_ms, to_ms = (_moment_ms(silence.clock, uptime_ms) for uptime_ms in (silence.from_ms, silence.to_ms))
+        quality = _quality(board, silence.boot, silence.clock)
+        self._gap("other_master", board, quality, from_ms, to_ms, None, now_s, bus=bus)
+
+    @property
+    def other_masters(self) -> set[str]:
+        """Buses on which nothing is sent, because another master is heard."""
+        return {name for name, bus in self.statistics.buses.items() if bus.state == link.OTHER_MASTER}
 
     def clock_changed(self, board: str, boot: str, uptime_ms: int, clock: Clock, now_s: float) -> None:
         """A new line from uptime to UTC: the receiver completes by it what went out without a time."""
@@ -299,6 +362,9 @@ class Pipeline:
         to_ms: int,
         polls: int | None,
         now_s: float,
+        *,
+        polls_are: str = "exact",
+        bus: str | None = None,
     ) -> None:
         """Readings of this board are missing between two moments; `polls` is None where nobody can know how many."""
         seq = self._number("event")
@@ -312,8 +378,9 @@ class Pipeline:
             from_ms=from_ms,
             to_ms=to_ms,
             board=board,
+            bus=bus,
             polls=polls,
-            polls_are="unknown" if polls is None else "exact",
+            polls_are="unknown" if polls is None else polls_are,
         )
         self._event(Message("event", seq, "gap", self.birth, payload, None), now_s)
 
@@ -379,10 +446,18 @@ class Pipeline:
         return batches
 
     def latest(self) -> Iterable[tuple[str, tuple[int | None, float | int | None, int, int] | None]]:
-        """Each point of the birth in force with its latest reading (utc_ms, value as in the feed, status, detail)."""
+        """Each point of the birth in force with its latest reading (utc_ms, value as in the feed, status, detail).
+
+        One whose bus is not polled now has no value, only the time of its latest reading.
+        """
+        silent = {
+            name for name, bus in self.statistics.buses.items() if bus.state in (link.LISTENING, link.OTHER_MASTER)
+        }
         for row in self._births[self.birth]["points"]:
             latest = self._points[row["point"]].latest
-            if latest is not None and latest[1] is not None:
+            if row["source"]["bus"] in silent:
+                latest = (latest[0] if latest else None, None, NOT_POLLED, 0)
+            elif latest is not None and latest[1] is not None:
                 latest = (latest[0], json_feed.number(latest[1], row["type"]), *latest[2:])
             yield row["point"], latest
 
@@ -409,7 +484,7 @@ class Pipeline:
         clock = taken.clock
         outcome = body[1] & 15
         utc_ms = clock.utc_ms(uptime_ms)
-        self._count(read.unit, outcome, utc_ms)
+        self.statistics.sample(read.unit, body, utc_ms, now_s)
         if read.check is not None:
             if outcome == modbus.OK and self._devices.saw(read.check, bytes(body[link.SAMPLE_HEAD_BYTES :])):
                 self._close_s = now_s
@@ -447,18 +522,6 @@ class Pipeline:
                 return False
         point.reported = (value, status, detail)
         return True
-
-    def _count(self, unit: tuple[str, int], outcome: int, utc_ms: int | None) -> None:
-        counts = self.units.setdefault(unit, UnitCounts())
-        if outcome == modbus.OK:
-            counts.ok += 1
-            counts.last_ok_ms = utc_ms
-        elif outcome == modbus.TIMEOUT:
-            counts.timeout += 1
-        elif outcome == modbus.EXCEPTION:
-            counts.exception += 1
-        else:
-            counts.crc += 1
 
     def _batch(self, birth: str, board: str, boot: str, clock: Clock) -> tuple[_Open, int]:
         key = (birth, clock.kind, f"{board}/{boot}" if clock.kind == "unsynced" else "")

@@ -17,6 +17,8 @@ from rich.text import Text
 
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import table
+from edge.statistics import RETRIED
+from edge.troubles import trouble_text
 from protocols.model import Site, has_value, quality, status_text
 
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
@@ -28,6 +30,78 @@ def _up_or_down(is_up: bool) -> Text:
 
 def _age(t_ms: int | None, now_ms: float) -> str | None:
     return None if t_ms is None else _("{n} s").format(n=round((now_ms - t_ms) / 1000, 1))
+
+
+def _bus_tables(status: dict[str, Any], now_ms: float) -> Iterable[Table]:
+    """Counts of the last hour: those since the start are old news to whoever has just mended something."""
+    states = {"polling": _("polling"), "listening": _("listening"), "other_master": _("other master"), None: None}
+    yield table(
+        _("buses, in the last hour"),
+        [_("bus"), _("state"), _("load"), _("highest"), _("missed periods"), _("foreign requests"), _("stray bytes")],
+        [
+            [
+                bus["bus"],
+                Text(states[bus["state"]] or "-", style="red" if bus["state"] == "other_master" else ""),
+                _percent(bus["hour"]["load_pct"]),
+                _percent(bus["peak_load_pct"]),
+                bus["hour"]["overruns"],
+                bus["hour"]["foreign"],
+                bus["hour"]["stray_bytes"],
+            ]
+            for bus in status["buses"]
+        ],
+    )
+    yield table(
+        _("units, in the last hour"),
+        [
+            _("bus"),
+            _("unit_id"),
+            _("answered"),
+            _("no\nreply"),
+            _("damaged"),
+            _("foreign"),
+            _("exception"),
+            _("retried"),
+            _("late"),
+            _("reply ms:\nmid/95 %/max"),
+            _("last\nanswer"),
+        ],
+        [
+            [
+                unit["bus"],
+                unit["unit_id"],
+                hour["ok"],
+                hour["timeout"],
+                hour["crc"] + hour["short"],
+                hour["foreign"],
+                hour["exception"],
+                sum(hour[kind] for kind in RETRIED),
+                hour["late"],
+                _reply_times(hour),
+                _age(unit["last_ok_ms"], now_ms),
+            ]
+            for unit in status["units"]
+            for hour in [unit["hour"]]
+        ],
+    )
+    if status["troubles"]:
+        yield table(
+            _("what is not well, and what it usually means"),
+            [_("bus"), _("unit_id"), ""],
+            [
+                [each["bus"], ", ".join(map(str, each["unit_ids"])) or None, trouble_text(each["trouble"])]
+                for each in status["troubles"]
+            ],
+        )
+
+
+def _percent(share: int | None) -> str | None:
+    return None if share is None else f"{share} %"
+
+
+def _reply_times(figures: dict[str, Any]) -> str | None:
+    times = [figures[f"reply_{which}_ms"] for which in ("p50", "p95", "max")]
+    return None if times[0] is None else "/".join(map(str, times))
 
 
 def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table]:
@@ -54,14 +128,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
             for b in status["boards"]
         ],
     )
-    yield table(
-        _("units"),
-        [_("bus"), _("unit_id"), _("answered"), _("no reply"), _("bad CRC"), _("exception"), _("last answer")],
-        [
-            [u["bus"], u["unit_id"], u["ok"], u["timeout"], u["crc"], u["exception"], _age(u["last_ok_ms"], now_ms)]
-            for u in status["units"]
-        ],
-    )
+    yield from _bus_tables(status, now_ms)
     yield table(
         _("destinations"),
         [_("destination"), _("link"), _("in flight"), _("backlog"), _("acknowledged"), _("reason")],

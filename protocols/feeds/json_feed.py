@@ -200,6 +200,7 @@ def gap(
     polls: int | None,
     polls_are: str,
     board: str | None = None,
+    bus: str | None = None,
     missing: tuple[str, int, int] | None = None,
 ) -> bytes:
     """What was measured, or would have been, and will not come. Times are uptimes where unsynced.
@@ -212,7 +213,7 @@ def gap(
         | _moments(quality, from_ms=from_ms, to_ms=to_ms)
         | {
             "time": _time(quality),
-            "scope": {"board": board, "bus": None, "points": None},
+            "scope": {"board": board, "bus": bus, "points": None},
             "polls": polls,
             "polls_are": polls_are,
             "missing_epoch": missing and missing[0],
@@ -302,6 +303,7 @@ def state(
     values: Iterable[tuple[str, int | None, float | int | None, int, int]],
     alarms: Iterable[Sequence[Any]],
     boards: Iterable[Sequence[Any]],
+    buses: Iterable[Sequence[Any]],
     units: Iterable[Sequence[Any]],
     store: Mapping[str, Any],
 ) -> bytes:
@@ -316,7 +318,10 @@ def state(
             "values": _table("point t_ms value status detail", (_reading(row) for row in values)),
             "alarms": _table("alarm occurrence state since_ms seq", alarms),
             "boards": _table("board link boot uptime_s ring_used_pct", boards),
-            "units": _table("bus unit_id ok timeout crc late exception reply_p95_ms last_ok_ms", units),
+            "buses": _table("bus state load_pct overruns foreign stray_bytes", buses),
+            "units": _table(
+                "bus unit_id ok timeout crc late exception reply_p95_ms last_ok_ms short foreign retried", units
+            ),
             "store": store,
         }
     )

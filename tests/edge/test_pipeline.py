@@ -70,6 +70,14 @@ class World:
         body = bytes((index, outcome)) + struct.pack("<IHB", uptime_ms // 1000, uptime_ms % 1000, 0)
         return board, (plan.generation, link.SAMPLE, body + struct.pack(f">{len(registers)}H", *registers))
 
+    def counts(self, bus: str, state: int, uptime_ms: int) -> tuple[str, tuple[int, int, bytes]]:
+        """(board, record) of what a board counted on this bus in a minute."""
+        board = next(each.board for each in self.site.buses if each.name == bus)
+        index = [each.name for each in self.site.buses if each.board == board].index(bus)
+        moment = uptime_ms // 1000, uptime_ms % 1000
+        body = bytes((index, state)) + struct.pack("<IH5H", *moment, 60_000, 12_000, 1, 2, 3)
+        return board, (self.plans[board].generation, link.COUNTS, body)
+
     def registers(self, plan: BoardPlan, index: int, point: str, value: float | None) -> bytes:
         planned = plan.reads[index]
         read = planned.read
@@ -241,7 +249,7 @@ def test_a_changed_name_reports_nothing_again_and_forgets_nothing() -> None:
     assert (after["birth"], [row[0] for row in after["rows"]]) == (birth, ["TK102.level"])
     assert (before["seq"], after["seq"]) == (first["seq"] + 1, first["seq"] + 2)
     assert dict(world.pipeline.latest())["TK101.level"] == (START_MS + 4200, 5.005, 0, 0)
-    assert world.pipeline.units["level", 1].ok == 2
+    assert world.pipeline.statistics.units["level", 1].counts.since_start["ok"] == 2
 
 
 def test_a_changed_deadband_is_in_force_at_once_for_what_was_reported_before() -> None:
@@ -299,7 +307,7 @@ def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
     world.close()
     world.take(world.sample("TK101.level", 7.5, 220_000), lost=1971)
     (gap,) = messages(world.close(), "gap")
-    assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("ring_full", 1971, "exact")
+    assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("ring_full", 1971, "at_most")
     assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 220_000)
 
 
@@ -518,3 +526,98 @@ def test_a_unit_that_gets_another_profile_is_a_new_acquaintance() -> None:
     assert world.pipeline.replaced == set() and polled(world, 1000) == GOOD
     world.take(world.check(40005, NEW, 2000))
     assert polled(world, 3000) == GOOD
+
+def test_counts_are_taken_without_a_sample_once_no_gap_is_owed() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world.take(world.counts("level", link.POLLING, 60_000), boot=OTHER_BOOT, clock=LATER)
+    assert world.close() == []  # the restart is yet to be told
+    world.take(world.sample("TK101.level", 7.5, 64_000), boot=OTHER_BOOT, clock=LATER)
+    batches = world.close()
+    assert [gap["cause"] for gap in messages(batches, "gap")] == ["board_restart"]
+    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 124_000),)
+    world.take(world.counts("level", link.POLLING, 120_000), boot=OTHER_BOOT, clock=LATER)
+    batches = world.close()
+    assert data_rows(batches) == [] and [batch.taken for batch in batches] == [
+        (Mark("cab1", OTHER_BOOT, 3, START_MS + 124_000),)
+    ]
+    world.take(world.counts("level", link.POLLING, 180_000), boot=OTHER_BOOT, clock=LATER, lost=5)
+    assert world.close() == []
+
+
+def test_counts_beside_samples_are_taken_with_them_and_give_no_readings() -> None:
+    world = World()
+    (board, sample), (_board, counts) = world.sample("GD01.gas", 3.0, 1000), world.counts("gas-a", 0, 1500)
+    world.pipeline.take(Taken(board, BOOT, [counts, sample, counts], 3, 0, SYNCED), 0.0)
+    batches = world.close()
+    assert [row[0] for row in data_rows(batches)] == ["GD01.gas"]
+    assert batches[-1].taken == (Mark("cab1", BOOT, 3, START_MS + 1000),)
+    assert world.pipeline.statistics.buses["gas-a"].row() == ["polling", 20, 1, 4, 6]
+
+
+def test_counts_of_an_unknown_plan_or_damaged_ones_are_ignored() -> None:
+    world = World()
+    board, (generation, kind, body) = world.counts("gas-a", link.OTHER_MASTER, 1000)
+    bodies = [body[:1] + b"\x03" + body[2:], b"\x02" + body[1:], body[:-1]]
+    world.take((board, (generation ^ 1, kind, body)), *((board, (generation, kind, each)) for each in bodies))
+    assert world.pipeline.statistics.buses == {} and world.close() == []
+
+
+def statuses(world: World) -> dict[str, tuple[Any, ...] | None]:
+    return {point: latest and latest[1:3] for point, latest in world.pipeline.latest()}
+
+
+def test_while_a_bus_is_not_polled_its_points_have_no_value() -> None:
+    world = World()
+    world.take(world.sample("GD01.gas", 3.0, 1000), world.sample("TK101.level", 5.0, 1000))
+    assert statuses(world)["GD01.gas"] == (3.0, model.GOOD)
+    for state, other_masters in ((link.LISTENING, set()), (link.OTHER_MASTER, {"gas-a"})):
+        world.take(world.counts("gas-a", state, 2000))
+        latest = dict(world.pipeline.latest())
+        assert latest["GD01.gas"] == (START_MS + 1000, None, model.NOT_POLLED, 0)
+        assert latest["GD02.gas"] == (None, None, model.NOT_POLLED, 0)
+        assert statuses(world)["TK101.level"] == (5.0, model.GOOD) and statuses(world)["TK102.level"] is None
+        assert world.pipeline.other_masters == other_masters
+    world.take(world.counts("gas-a", link.POLLING, 3000))
+    assert statuses(world)["GD01.gas"] == (3.0, model.GOOD) and world.pipeline.other_masters == set()
+
+
+def test_the_time_of_another_master_is_a_gap_of_its_bus() -> None:
+    world = World()
+    world.take(world.sample("GD01.gas", 3.0, 1000), world.counts("gas-a", link.OTHER_MASTER, 1500))
+    world.take(world.counts("gas-a", link.OTHER_MASTER, 61_500), world.counts("gas-a", link.LISTENING, 80_000))
+    assert messages(world.close(), "gap") == []
+    world.take(world.counts("gas-a", link.POLLING, 85_000), world.counts("gas-a", link.POLLING, 145_000))
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("other_master", None, "unknown")
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1500, START_MS + 85_000)
+    assert gap["scope"] == {"board": "cab1", "bus": "gas-a", "points": None}
+
+
+def test_a_board_that_restarts_beside_another_master_leaves_both_gaps() -> None:
+    world = World()
+    world.take(world.sample("GD01.gas", 3.0, 1000), world.counts("gas-a", link.OTHER_MASTER, 1500))
+    world.take(world.counts("gas-a", link.OTHER_MASTER, 61_500))
+    world.take(world.counts("gas-a", link.POLLING, 5000), boot=OTHER_BOOT, clock=LATER)
+    world.take(world.sample("GD01.gas", 3.0, 5100), boot=OTHER_BOOT, clock=LATER)
+    other_master, restart = messages(world.close(), "gap")
+    assert (other_master["cause"], restart["cause"]) == ("other_master", "board_restart")
+    assert (other_master["from_ms"], other_master["to_ms"]) == (START_MS + 1500, START_MS + 61_500)
+    assert (restart["from_ms"], restart["to_ms"]) == (START_MS + 1000, START_MS + 65_100)
+
+
+def test_a_gateway_that_restarts_beside_another_master_tells_the_whole_gap() -> None:
+    world = World(marks=[Mark("cab2", BOOT, 77, START_MS + 1000)])
+    world.take(world.counts("gas-b", link.OTHER_MASTER, 121_500), world.counts("gas-b", link.POLLING, 130_000))
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 130_000)
+
+
+def test_each_unit_is_counted_under_its_name_late_replies_too() -> None:
+    world = World()
+    world.take(world.sample("TK104.level", 3.0, 1000), world.sample("GD03.gas", None, 1000, modbus.EXCEPTION, 2))
+    board, (generation, kind, body) = world.counts("gas-a", link.POLLING, 2000)
+    world.take((board, (generation, kind, body + bytes((8, 5, 99, 1)))))  # six level units, then gas-a 1, 2, 3
+    units = world.pipeline.statistics.units
+    assert set(units) == {("level", 4), ("gas-a", 3)}
+    assert units["level", 4].counts.since_start == {"ok": 1} and units["level", 4].last_ok_ms == START_MS + 1000
+    assert units["gas-a", 3].counts.since_start == {"exception": 1, "late": 5}

@@ -93,6 +93,11 @@ def test_status_without_a_daemon(gateway_toml: Path) -> None:
 def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subprocess.Popen[bytes]) -> None:
     status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
     assert (status["gateway"], status["mode"], status["pid"]) == ("jt-0042", "simulated", daemon.pid)
+    assert [(bus["bus"], bus["state"], bus["hour"]["overruns"]) for bus in status["buses"]] == [
+        ("level", None, 0), ("gas-a", None, 0), ("gas-b", None, 0)
+    ]
+    assert (len(status["units"]), status["troubles"]) == (17, [])
+    assert {unit["bus"]: (unit["hour"]["ok"], unit["last_ok_ms"]) for unit in status["units"]}["level"] == (0, None)
     tables = tankgate("status", gateway_toml)
     assert tables.returncode == 0
     for words in ("gateway jt-0042: 示例化工 1# 罐区", "cab2", "district", "TK101.level", "board down"):

@@ -113,7 +113,7 @@ def state(
         values=values,
         alarms=[],
         boards=[],
-        units=[],
+        buses=[], units=[],
         store={"state": "ok", "free_bytes": 1, "history_hours": 720, "backlog_messages": 0, "journal_head": None},
     )
     return on("state", payload, retained)

@@ -196,9 +196,17 @@ def test_clock():
 def test_gap():
     message = json_feed.gap(
         *NOW, 915, BIRTH, cause="ring_full", quality=TimeQuality("synced", 40, None), from_ms=1795399744000,
-        to_ms=1795399963000, board="cab1", polls=1971, polls_are="exact",
+        to_ms=1795399963000, board="cab1", polls=1971, polls_are="at_most",
     )  # fmt: skip
     assert message == golden("gap")
+
+
+def test_gap_of_a_bus():
+    message = json_feed.gap(
+        *NOW, 917, BIRTH, cause="other_master", quality=TimeQuality("synced", 40, None), from_ms=1795399744000,
+        to_ms=1795399963000, board="cab2", bus="gas-b", polls=None, polls_are="unknown",
+    )  # fmt: skip
+    assert message == golden("gap-other-master")
 
 
 def test_gap_without_a_clock():
@@ -292,7 +300,12 @@ def test_state():
             ("TK105.level:H", 0, "OOSRV", 1795393804000, 866),
         ],
         boards=[("cab1", "up", "4be01d77", 913322, 1), ("cab2", "up", "c2905a3e", 913310, 1)],
-        units=[("gas-a", 3, 912001, 214, 3, 0, 0, 17, 1795397404000)],
+        buses=[
+            ("gas-a", "polling", 20, 0, 0, 14),
+            ("gas-b", "other_master", 0, 3, 212, 0),
+            ("level", None, None, 0, 0, 0),
+        ],
+        units=[("gas-a", 3, 912001, 214, 3, 0, 0, 17, 1795397404000, 1, 0, 96)],
         store={
             "state": "ok",
             "free_bytes": 6871947673,
