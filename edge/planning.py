@@ -129,6 +129,7 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
             planned.read.count,
             planned.period_ms,
             planned.urgent,
+            check=not planned.read.uses,
         )
         for unit, planned in reads
     ]

@@ -16,12 +16,12 @@ from array import array
 
 from protocols import link, modbus, readplan
 from protocols.ticks import add, diff
+from tally import Tally
 
 DEAD_AFTER = 3  # failed polls in a row
 _PROBE_AT_LEAST_EVERY_MS = 9000
 _FULL_WAIT_EVERY = 256  # of a dead unit: its whole time-out is waited once in so many of it
 _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
-_COUNTS_EVERY_MS = 60000
 _LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
 _OWED_LOOK_MS = 5
 _LONG_AGO_MS = 0x07000000
@@ -73,33 +73,26 @@ class Poller:
         self._tenths = array("H", [readplan.period_ms(plan, i) // 100 for i in mine])  # of a second, its period
         self._due_ms = array("I", [start_ms for _ in mine])
         self._sampled_ms = array("I", [start_ms for _ in mine])
+        self._fresh = bytearray([1 for _ in mine])  # 1: to be sampled before others, in the plan's order
         self._failed_once = bytearray(len(mine))  # the outcome of a first try whose retry is due
         self._owed = bytearray(len(mine))  # replies to this read that may still come
         self._owed_until_ms = array("I", [0 for _ in mine])
         self._owing = 0  # how many of `_owed` are set
-        self._units = bytearray(units)  # their index in the plan
+        self._tally = Tally(bus, bytearray(units), overheard, now_ms)
         self._unit_at = array("H", [readplan.unit_at(plan, unit) for unit in units])
-        self._cheapest = bytearray([self._cheapest_read(unit) for unit in range(len(units))])
+        self._probe = bytearray([self._probe_of(unit) for unit in range(len(units))])
         self._fails = bytearray([DEAD_AFTER for _ in units])
         self._asked_ms = array("I", [add(now_ms, -_LONG_AGO_MS) for _ in units])
         self._full_ms = array("I", [add(now_ms, -_LONG_AGO_MS) for _ in units])  # its whole time-out was waited
         self._slow_ms = array("H", [0 for _ in units])  # how slow it is, forgetting; 0: never heard
         self._slowest_ms = array("H", [0 for _ in units])  # and ever was
-        self._late = bytearray(len(units))  # replies of this minute
         self._wake_ms = now_ms  # nothing is due before
 
-        self._counts = bytearray(link.COUNTS_HEAD_BYTES + 2 * len(units))
-        self._told_state = -1
-        self._told_ms = now_ms
-        self._told_overruns = 0
-        self._told_requests = overheard.requests
-        self._told_stray_bytes = overheard.stray_bytes
-        self._busy_us = 0
-
-    def _cheapest_read(self, unit):
-        """Set-up. The place of the unit's read with the shortest reply."""
+    def _probe_of(self, unit):
+        """Set-up. The place of the read that a dead unit is asked: who it is, or else that with the shortest reply."""
         mine = [i for i in range(len(self._reads)) if self._unit[i] == unit]
-        return min(mine, key=lambda i: self._data_bytes[i])
+        checks = [i for i in mine if self.plan[self._read_at[i] + 8] & readplan.CHECK]
+        return checks[0] if checks else min(mine, key=lambda i: self._data_bytes[i])
 
     def received(self, buf, count, now_ms, now_us):
         """Bytes from the line."""
@@ -140,8 +133,8 @@ class Poller:
                 self._hear(transaction.reply, transaction.strays_start(), transaction.reply_bytes, now_ms)
             self._end(outcome, now_ms, now_us, uptime)
         is_ours = self.overheard.may_send(now_ms)
-        if self.overheard.state != self._told_state or diff(now_ms, self._told_ms) >= _COUNTS_EVERY_MS:
-            self._tell_counts(now_ms, uptime)
+        if self._tally.is_due(now_ms):
+            self._tally.tell(self._recorder, self.overruns, now_ms, uptime)
         if not is_ours:
             self._ready = False
             if diff(now_ms, self._wake_ms) >= 0:
@@ -209,7 +202,7 @@ class Poller:
                     self._owed[place] -= 1
                     if not self._owed[place]:
                         self._owing -= 1
-                    self._late[unit] = min(self._late[unit] + 1, 255)
+                    self._tally.late[unit] = min(self._tally.late[unit] + 1, 255)
                     wire_ms = (13 + self._data_bytes[place]) * self._char_us // 1000
                     reply_ms = diff(now_ms, self._asked_ms[unit]) - wire_ms
                     self._learn(unit, min(max(reply_ms, 0), readplan.u16(plan, unit_at + 8)))
@@ -234,7 +227,7 @@ class Poller:
             due = (due_ms[place] - now_ms + 0x08000000 & 0x0FFFFFFF) - 0x08000000
             unit = self._unit[place]
             if self._fails[unit] < DEAD_AFTER:
-                left = due + 100 * self._tenths[place]
+                left = place - 0x04000000 if self._fresh[place] else due + 100 * self._tenths[place]
                 is_older = left == best_left and diff(self._sampled_ms[place], self._sampled_ms[best]) < 0
                 is_better = left < best_left or is_older  # on a bus that is asked for too much they take turns
                 if due <= 0 and is_better or 0 < due < next_live:
@@ -248,10 +241,10 @@ class Poller:
                         next_live = due
             elif due < probe_due or due < next_any:
                 due = max(due, self._spacing_left_ms(unit, now_ms))
-                if due <= 0 and self._owing and self._is_owed_alike(self._cheapest[unit], now_ms):
+                if due <= 0 and self._owing and self._is_owed_alike(self._probe[unit], now_ms):
                     due = _OWED_LOOK_MS
                 if due <= 0 and due < probe_due:
-                    probe = self._cheapest[unit]
+                    probe = self._probe[unit]
                     probe_due = due
                 elif due < next_any:
                     next_any = max(due, 1)
@@ -395,8 +388,10 @@ class Poller:
         unit = self._unit[place]
         self._waiting = False
         self._wake_ms = now_ms
-        self._busy_us += diff(now_us, self._asked_us) + self._silence_us
+        self._tally.busy_us += diff(now_us, self._asked_us) + self._silence_us
         if outcome == modbus.OK or outcome == modbus.EXCEPTION:
+            if self._fails[unit] >= DEAD_AFTER:
+                self._welcome(unit, now_ms)
             self._fails[unit] = 0
             self._full_ms[unit] = now_ms
             self._learn(unit, self._reply_ms)
@@ -429,6 +424,16 @@ class Poller:
         if reply_ms > self._slowest_ms[unit]:
             self._slowest_ms[unit] = reply_ms
 
+    def _welcome(self, unit, now_ms):
+        """A unit comes, or comes back: everything is asked of it anew, for it may be another device."""
+        place = 0
+        while place < len(self._reads):
+            if self._unit[place] == unit:
+                self._fresh[place] = 1
+                if diff(self._due_ms[place], now_ms) > 0:
+                    self._due_ms[place] = now_ms
+            place += 1
+
     def _fail_all(self, unit, outcome, now_ms, uptime):
         """One probe speaks for all reads of a dead unit that are due."""
         answered = 0
@@ -457,6 +462,7 @@ class Poller:
         both = outcome | self._failed_once[place] << 4
         self._recorder.sample(self._reads[place], both, answered, uptime, buf, start, count, urgent, now_ms)
         self._failed_once[place] = 0
+        self._fresh[place] = 0
         self._sampled_ms[place] = now_ms
         if diff(self._due_ms[place], now_ms) <= 0:
             self._reschedule(place, now_ms)
@@ -483,35 +489,6 @@ class Poller:
                 self.overruns = self.overruns + 1 & 0x0FFFFFFF
                 self._reschedule(place, now_ms)
             place += 1
-
-    def _tell_counts(self, now_ms, uptime):
-        """A record of what this bus met since the last one."""
-        overheard = self.overheard
-        body = self._counts
-        body[0] = self.bus
-        body[1] = overheard.state
-        at = link.put_u28(body, 2, uptime.s)
-        at = link.put_u16(body, at, uptime.ms)
-        at = link.put_u16(body, at, min(diff(now_ms, self._told_ms), _U16_MAX))
-        at = link.put_u16(body, at, min(self._busy_us // 1000, _U16_MAX))
-        at = link.put_u16(body, at, min(diff(self.overruns, self._told_overruns), _U16_MAX))
-        at = link.put_u16(body, at, min(diff(overheard.requests, self._told_requests), _U16_MAX))
-        at = link.put_u16(body, at, min(max(diff(overheard.stray_bytes, self._told_stray_bytes), 0), _U16_MAX))
-        unit = 0
-        while unit < len(self._units) and at < link.COUNTS_MAX_BYTES:
-            if self._late[unit]:
-                body[at] = self._units[unit]
-                body[at + 1] = self._late[unit]
-                at += 2
-                self._late[unit] = 0
-            unit += 1
-        self._recorder.counts(body, at, overheard.state != self._told_state, now_ms)
-        self._told_state = overheard.state
-        self._told_ms = now_ms
-        self._told_overruns = self.overruns
-        self._told_requests = overheard.requests
-        self._told_stray_bytes = overheard.stray_bytes
-        self._busy_us = 0
 
 
 def _data_bytes(plan, read_at):

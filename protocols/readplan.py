@@ -31,6 +31,7 @@ PARITY_EVEN = 1  # format of a bus: data bits - 5 in bits 0-1, parity in bits 2-
 PARITY_ODD = 2
 OTHER_MASTER_ALLOWED = 1  # flag of a bus
 URGENT = 1  # flag of a read: its samples leave the board at once
+CHECK = 2  # and: it tells which device answers, so it is the first to be asked of a unit that comes or comes back
 
 # What `check` found.
 GOOD = 0

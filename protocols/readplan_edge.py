@@ -7,6 +7,7 @@ Runs under CPython and MicroPython, where it serves the board's tests.
 
 from protocols.modbus_edge import check_range
 from protocols.readplan import (
+    CHECK,
     MAX_BITS,
     MAX_REGISTERS,
     OTHER_MASTER_ALLOWED,
@@ -44,7 +45,7 @@ def encode_unit(bus, unit_id, timeout_ms, floor_ms, spacing_ms, late_ms):
     return bytes((bus, unit_id)) + _u16(timeout_ms) + _u16(floor_ms) + _u16(spacing_ms) + _u16(late_ms)
 
 
-def encode_read(unit, function_code, address, count, period_ms, urgent=False):
+def encode_read(unit, function_code, address, count, period_ms, urgent=False, check=False):
     """One read of the unit of that index; the period in whole tenths of a second."""
     check_range("function_code", function_code, 1, 4)
     check_range("address", address, 0, 65535)
@@ -56,7 +57,7 @@ def encode_read(unit, function_code, address, count, period_ms, urgent=False):
         + _u16(address)
         + _u16(count)
         + _u16(period_ms // 100)
-        + bytes((URGENT if urgent else 0,))
+        + bytes(((URGENT if urgent else 0) | (CHECK if check else 0),))
     )
 
 
