@@ -25,6 +25,8 @@ def allocate_ring():
 
 
 RING = allocate_ring()
+if hasattr(gc, "threshold"):
+    gc.threshold(1024)  # what is built outside the loop leaves the small heap in one piece
 
 import hashlib  # noqa: E402
 
@@ -171,7 +173,6 @@ def main():
                     uart = plan.bytes[readplan.bus_at(plan.bytes, bus)]
                     heard = overheard.setdefault(uart, Overheard(board.now_ms()))
                     ports.append(port)
-                    gc.collect()  # a small heap in pieces does not always find room by itself
                     pollers.append(Poller(plan.bytes, bus, recorder, heard, board.now_ms(), board.now_us()))
             recorder.plan(plan.generation(), board.now_ms())
             board_end.say_hello()
