@@ -96,10 +96,6 @@ class ConsolePort:
         self._one = bytearray(1)
         self.any()
 
-    def set_deaf(self, deaf):
-        """Whether bytes that come need not end a `wait`."""
-        self.deaf = deaf
-
     def wants_reopening(self, now):
         """Never."""
         return False

@@ -34,14 +34,11 @@ import flash  # noqa: E402
 from overheard import Overheard  # noqa: E402
 from poller import Poller  # noqa: E402
 from protocols import link, readplan  # noqa: E402
-from protocols.ticks import Uptime, diff  # noqa: E402
+from protocols.ticks import Uptime  # noqa: E402
 from recorder import Recorder  # noqa: E402
 
 FIRMWARE = (0, 1, 0)
 PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan
-
-LINK_TAKES_US = 8000  # a frame, as slow as a chip is
-LINK_AT_LEAST_MS = 50
 
 # Why the loop was left.
 COMMANDED = 1
@@ -50,7 +47,6 @@ PORT_LOST = 2
 
 def loop(pollers, ports, board_end, link_port, uptime, rx):
     """Poll, record and send until something needs the heap; COMMANDED or PORT_LOST."""
-    linked_ms = board.now_ms()
     while True:
         board.feed_watchdog()
         now_ms = board.now_ms()
@@ -71,28 +67,22 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
                     port.write(poller.request, poller.request_bytes)
                     poller.sent(board.now_us())
             i += 1
-        wait_us = 1000000
+        count = link_port.read(rx)
+        if count:
+            board_end.feed(rx, count, now_ms)
+            if board_end.command_bytes:
+                return COMMANDED
+        length = board_end.poll(now_ms, uptime)
+        if length:
+            link_port.write(board_end.wire, length)
+            continue
+        wait_us = board_end.due_ms(now_ms) * 1000
         now_us = board.now_us()
         i = 0
         while i < len(pollers):
             wait_us = min(wait_us, pollers[i].due_us(now_ms, now_us))
             ports[i].set_deaf(pollers[i].is_deaf(now_us))
             i += 1
-        # The buses come first: the link is served while they have their own wire time to wait for.
-        has_time = wait_us >= LINK_TAKES_US or diff(now_ms, linked_ms) >= LINK_AT_LEAST_MS
-        link_port.set_deaf(not has_time)
-        if has_time:
-            linked_ms = now_ms
-            count = link_port.read(rx)
-            if count:
-                board_end.feed(rx, count, now_ms)
-                if board_end.command_bytes:
-                    return COMMANDED
-            length = board_end.poll(now_ms, uptime)
-            if length:
-                link_port.write(board_end.wire, length)
-                continue
-            wait_us = min(wait_us, board_end.due_ms(now_ms) * 1000)
         board.wait(wait_us)
 
 

@@ -70,7 +70,6 @@ class Poller:
         self._read_at = array("H", [readplan.read_at(plan, i) for i in mine])
         self._unit = bytearray([units.index(plan[readplan.read_at(plan, i)]) for i in mine])
         self._data_bytes = bytearray([_data_bytes(plan, readplan.read_at(plan, i)) for i in mine])
-        self._expected = bytearray([5 for _ in mine])  # bytes of its next reply, if it is like the last one
         self._tenths = array("H", [readplan.period_ms(plan, i) // 100 for i in mine])  # of a second, its period
         self._due_ms = array("I", [start_ms for _ in mine])
         self._sampled_ms = array("I", [start_ms for _ in mine])
@@ -87,7 +86,6 @@ class Poller:
         self._full_ms = array("I", [add(now_ms, -_LONG_AGO_MS) for _ in units])  # its whole time-out was waited
         self._slow_ms = array("H", [0 for _ in units])  # how slow it is, forgetting; 0: never heard
         self._slowest_ms = array("H", [0 for _ in units])  # and ever was
-        self._fast_ms = bytearray(len(units))  # how soon its first byte is looked for
         self._wake_ms = now_ms  # nothing is due before
 
     def _probe_of(self, unit):
@@ -112,11 +110,6 @@ class Poller:
         self._outcome = outcome
         wire_us = (transaction.frame_end - transaction.frame_start) * self._char_us
         self._reply_ms = min(max(diff(now_us, self._end_us) - wire_us, 0) // 1000, _U16_MAX)
-        unit = self._unit[self._current]
-        if transaction.reply_bytes > count:
-            self._fast_ms[unit] = min(self._reply_ms, self._fast_ms[unit] + 1, 255)
-        elif self._fast_ms[unit]:
-            self._fast_ms[unit] -= 1  # all of it lay there: the look could have come earlier
         if transaction.frame_start > transaction.strays_start() or transaction.frame_end < transaction.reply_bytes:
             self._hear(transaction.reply, transaction.strays_start(), transaction.frame_start, now_ms)
             if self._requests != self.overheard.requests:
@@ -386,8 +379,7 @@ class Poller:
         self._asked_ms[unit] = now_ms
         self._asked_us = now_us
         self._end_us = now_us + 8 * self._char_us & 0x0FFFFFFF
-        soonest_us = 1000 * self._fast_ms[unit] + self._expected[place] * self._char_us
-        self._look_us = self._end_us + soonest_us & 0x0FFFFFFF
+        self._look_us = self._end_us + 5 * self._char_us & 0x0FFFFFFF
         self._deadline_us = now_us + self._transaction_us(place, wait_ms) & 0x0FFFFFFF
         self.polls = self.polls + 1 & 0x0FFFFFFF
 
@@ -396,7 +388,6 @@ class Poller:
         unit = self._unit[place]
         self._waiting = False
         self._wake_ms = now_ms
-        self._expected[place] = self._data_bytes[place] + 5 if outcome == modbus.OK else 5
         self._tally.busy_us += diff(now_us, self._asked_us) + self._silence_us
         if outcome == modbus.OK or outcome == modbus.EXCEPTION:
             if self._fails[unit] >= DEAD_AFTER:

@@ -39,10 +39,6 @@ class Watched:
         """The port's own word, or enough was polled."""
         return self.port.wants_reopening(now_ms) or self.polls() >= surroundings.POLLS
 
-    def set_deaf(self, deaf):
-        """As the port."""
-        self.port.set_deaf(deaf)
-
     def read(self, buf):
         """As the port."""
         return self.port.read(buf)
