@@ -133,9 +133,11 @@ if MICROPYTHON:
     def wait(timeout_us):
         """Sleep until a port has bytes or the time has passed."""
         if timeout_us >= 1000:
+            start_us = time.ticks_us()
             for _ in _readable.ipoll(timeout_us // 1000):
                 return
-        elif timeout_us > 0:
+            timeout_us -= time.ticks_diff(time.ticks_us(), start_us)
+        if timeout_us > 0:
             time.sleep_us(timeout_us)
 
     heap_lock = micropython.heap_lock

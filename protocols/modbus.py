@@ -178,13 +178,12 @@ class Transaction:
         """Take `count` received bytes; OK, EXCEPTION or PENDING."""
         reply = self.reply
         at = self.reply_bytes
+        fits = count if at + count <= 320 else 320 - at
+        self.overflow_bytes += count - fits
         i = 0
-        while i < count:
-            if at < 320:
-                reply[at] = buf[i]
-                at += 1
-            else:
-                self.overflow_bytes += 1
+        while i < fits:
+            reply[at] = buf[i]
+            at += 1
             i += 1
         self.reply_bytes = at
         if not self.echoed and at >= self.request_bytes and self._is_request_at(0):
