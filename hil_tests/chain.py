@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from hil_tests.bench.bench import Bench
+from hil_tests.bench.board import DIES_WITH_ITS_STARTER
 from hil_tests.bench.ledger import Figures
 from hil_tests.bench.line import Exchange
 from hil_tests.broker import HOST, Broker, CuttablePath
@@ -94,7 +95,7 @@ class Chain:
         url = f"mqtt://{HOST}:{self.broker.port}"
         with self.log("district").open("ab") as log:
             district = subprocess.Popen(
-                [sys.executable, "-m", "edge", "listen", url, "--json", *self._session],
+                [*DIES_WITH_ITS_STARTER, sys.executable, "-m", "edge", "listen", url, "--json", *self._session],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -120,7 +121,7 @@ class Chain:
             self._to_stop.callback(self._stop, "gateway")
         with self.log("gateway").open("ab") as log:
             self._processes["gateway"] = subprocess.Popen(
-                [sys.executable, "-m", "edge", "run", str(gateway_toml), "--simulated"],
+                [*DIES_WITH_ITS_STARTER, sys.executable, "-m", "edge", "run", str(gateway_toml), "--simulated"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from hil_tests.bench.board import DIES_WITH_ITS_STARTER
+
 READY_S = 20.0
 
 # Sessions and what waits in them outlive a killed broker: everything is written as soon as it changes.
@@ -46,7 +48,8 @@ class Mosquitto:
     def start(self) -> None:
         """OSError where it does not listen within READY_S."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(["mosquitto", "-c", self._config], stdout=log, stderr=log)
+            command = [*DIES_WITH_ITS_STARTER, "mosquitto", "-c", self._config]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until_s = time.monotonic() + READY_S
         while not self._is_listening():
             if self._process.poll() is not None or time.monotonic() > until_s:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from hil_tests.bench.board import Cable, VirtualBoard
+from hil_tests.bench.board import DIES_WITH_ITS_STARTER, Cable, VirtualBoard
 
 _ROOT = Path(__file__).parents[1]
 _BOARD_ID = "esp32s3-7cdfa1e40c11"
@@ -144,9 +144,10 @@ class SmallSite:
         assert subscribed.wait(_STOP_S), "the broker takes no subscription"
 
     def _start_gateway(self, gateway_toml: Path) -> None:
+        run = [sys.executable, "-m", "edge", "run", "--simulated", "--lang", "en", str(gateway_toml)]
         with self.console.open("wb") as console:
             self._gateway = subprocess.Popen(
-                [sys.executable, "-m", "edge", "run", "--simulated", "--lang", "en", str(gateway_toml)],
+                [*DIES_WITH_ITS_STARTER, *run],
                 cwd=_ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
