@@ -105,7 +105,8 @@ class Poller:
         transaction = self.transaction
         outcome = transaction.feed(buf, count)
         if outcome == modbus.PENDING:
-            self._look_us = now_us + transaction.missing_bytes() * self._char_us & 0x0FFFFFFF
+            # The last two are waited for as they come: a timer would notice them later than the port does.
+            self._look_us = now_us + max(transaction.missing_bytes() - 2, 0) * self._char_us & 0x0FFFFFFF
             return
         self._outcome = outcome
         wire_us = (transaction.frame_end - transaction.frame_start) * self._char_us

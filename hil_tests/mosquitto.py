@@ -48,7 +48,7 @@ class Mosquitto:
     def start(self) -> None:
         """OSError where it does not listen within READY_S."""
         with self.log.open("ab") as log:
-            command = [*DIES_WITH_ITS_STARTER, "mosquitto", "-c", self._config]
+            command = [*DIES_WITH_ITS_STARTER, "mosquitto", "-c", str(self._config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until_s = time.monotonic() + READY_S
         while not self._is_listening():
