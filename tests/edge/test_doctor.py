@@ -254,19 +254,6 @@ def test_a_store_whose_gateway_lost_its_power(gateway_toml: Path, tmp_path: Path
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    started: list[Mosquitto] = []
-
-    def start(settings: str = "allow_anonymous true") -> Mosquitto:
-        started.append(Mosquitto(tmp_path, settings))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
-
-
-@pytest.fixture
 def encrypted(broker, gateway_toml: Path) -> Mosquitto:
     """A broker that wants certificates of "ca", and a destination that has the right ones."""
     folder = gateway_toml.parent

@@ -15,7 +15,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge import northbound as northbound_module
 from edge.northbound import Northbound
-from hil_tests.mosquitto import Mosquitto
 from protocols.model import Destination
 from tests.edge.certificates import authority, certificate, openssl
 
@@ -78,19 +77,6 @@ class Gateway:
             select.select([self.wake_fd], [], [], deadline_s - time.monotonic())
             os.read(self.wake_fd, 4096)
         raise TimeoutError(f"no {wanted} in {self.events}")
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    started: list[Mosquitto] = []
-
-    def start(settings: str = "allow_anonymous true") -> Mosquitto:
-        started.append(Mosquitto(tmp_path, settings))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
 
 
 @pytest.fixture
