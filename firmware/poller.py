@@ -20,7 +20,7 @@ from tally import Tally
 
 DEAD_AFTER = 3  # failed polls in a row
 _PROBE_AT_LEAST_EVERY_MS = 9000
-_FULL_WAIT_EVERY = 256  # of a dead unit: its whole time-out is waited once in so many of it
+_FULL_WAIT_EVERY = 512  # of a dead unit: its whole time-out is waited once in so many of it
 _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
 _LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
 _OWED_LOOK_MS = 5
