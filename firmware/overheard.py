@@ -14,7 +14,7 @@ from protocols.ticks import add, diff
 
 LISTEN_MS = 5000
 SILENT_MS = 60000  # after the last request of another master
-_KEEP = 128
+_KEEP = 128  # bytes of the past: a longer late reply may go unnoticed, and its read then waits for `late_ms`
 
 
 class Overheard:
