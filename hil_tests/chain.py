@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from hil_tests.bench.bench import Bench
 from hil_tests.bench.board import DIES_WITH_ITS_STARTER
 from hil_tests.bench.ledger import Figures
 from hil_tests.bench.line import Exchange
+from hil_tests.bench.rig import Rig
 from hil_tests.broker import HOST, Broker, CuttablePath
 from hil_tests.mosquitto import Mosquitto
 from protocols import model
@@ -50,9 +51,19 @@ class Received:
 class Chain:
     """Start the parts in the order of the methods; then call `step` all the time."""
 
-    def __init__(self, directory: Path, session: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        session: str | None = None,
+        rig: Rig | None = None,
+        site: Path = SITE,
+        measure: Callable[[str, float], float] | None = None,
+    ) -> None:
         """With a `session` the broker keeps what comes while the district's receiver is away."""
         self.directory = directory
+        self._rig = rig
+        self._site = site
+        self._measure = measure
         self._session = ["--session", session] if session else []
         self.birth: dict[str, Any] | None = None
         self.is_online: bool | None = None  # the gateway, by its link document
@@ -107,7 +118,8 @@ class Chain:
 
     def start_boards(self) -> None:
         """The plant, its lines and its boards."""
-        self.bench = Bench(SITE, self.directory / "bench", taps=[self._exchanged])
+        bench = self.directory / "bench"
+        self.bench = Bench(self._site, bench, taps=[self._exchanged], rig=self._rig, measure=self._measure)
         self._to_stop.callback(self.bench.close)
         self.bench.start()
 
@@ -115,7 +127,7 @@ class Chain:
         """The daemon, on the site's own files: only its broker and the boards' ports are this machine's."""
         gateway_toml = self.directory / "site" / "gateway.toml"
         if not gateway_toml.exists():
-            shutil.copytree(SITE, gateway_toml.parent)
+            shutil.copytree(self._site, gateway_toml.parent)
             gateway_toml.write_text(self._tied_together(gateway_toml.read_text(encoding="utf-8")), encoding="utf-8")
             threading.Thread(target=self._watch, daemon=True).start()
             self._to_stop.callback(self._stop, "gateway")
@@ -180,8 +192,10 @@ class Chain:
 
     def _tied_together(self, gateway_toml: str) -> str:
         text = re.sub(r"(?m)^port\s*=.*\n", "", gateway_toml)
+        text = re.sub(r"(?m)^id\s*=.*\n", "", text)
         for name, cable in self.bench.cables.items():
-            text = re.sub(rf"(?m)^\[boards\.{name}\].*\n", rf'\g<0>port = "{cable.plug}"\n', text)
+            lines = f'id = "{self.bench.boards[name].identity}"\nport = "{cable.plug}"\n'
+            text = re.sub(rf"(?m)^\[boards\.{name}\].*\n", rf"\g<0>{lines}", text)
         return re.sub(r"(?m)^url\s*=.*$", f'url = "mqtt://{HOST}:{self.path.port}"', text)
 
     # --- the running chain ----------------------------------------------------------------------------------

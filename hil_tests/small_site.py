@@ -20,9 +20,12 @@ from typing import Any, NamedTuple
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from hil_tests.bench.board import DIES_WITH_ITS_STARTER, Cable, VirtualBoard
+from hil_tests.bench.board import DIES_WITH_ITS_STARTER, Cable
+from hil_tests.bench.pty_port import Port
+from hil_tests.bench.rig import Rig
 
 _ROOT = Path(__file__).parents[1]
+BOARD = "cab1"
 _BOARD_ID = "esp32s3-7cdfa1e40c11"
 _GATEWAY_TOML = """
 schema = 1
@@ -55,11 +58,11 @@ _STOP_S = 10.0
 
 
 class Bus(NamedTuple):
-    """One bus of the board: the board opens `path` as its UART; `line` like "9600 8N1"."""
+    """One bus of the board, with what hangs at `port`, which the rig gave for it; `line` like "9600 8N1"."""
 
     name: str
     line: str
-    path: str
+    port: Port
 
 
 class Reading(NamedTuple):
@@ -74,7 +77,7 @@ class SmallSite:
     """`readings`: point -> what the broker handed out of it, in order, without the repetitions that heartbeats are."""
 
     def __init__(
-        self, directory: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
+        self, rig: Rig, directory: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
     ) -> None:
         self.readings: defaultdict[str, list[Reading]] = defaultdict(list)
         self.console = directory / "gateway.log"
@@ -82,15 +85,17 @@ class SmallSite:
         self._selector = selectors.DefaultSelector()
         with ExitStack() as self._to_stop:  # what was started is stopped again where a later part cannot start
             self._to_stop.callback(self._selector.close)
-            cable = Cable(directory / "plug")
+            cable = Cable(directory / "plug", board_end=rig.link_port(BOARD))
             self._to_stop.callback(cable.close)
             self.watch(cable.board_end.fileno(), cable.carry_up)
             if cable.edge_end is not None:
                 self.watch(cable.edge_end.fileno(), cable.carry_down)
             self._listen(broker_port)
-            self._start_gateway(_write(directory / "site", cable.plug, broker_port, buses, points, profiles))
-            uarts = {uart: bus.path for uart, bus in enumerate(buses, 1)}
-            self._board = VirtualBoard("cab1", _BOARD_ID, directory, uarts, cable.board_end.path)
+            identity = rig.identity(BOARD, _BOARD_ID)
+            site = _write(directory / "site", identity, cable.plug, broker_port, buses, points, profiles)
+            uarts = {uart: bus.port for uart, bus in enumerate(buses, 1)}
+            self._board = rig.board(BOARD, identity, directory, uarts, cable.board_end)
+            self._start_gateway(site)
             self._to_stop.callback(self._board.power_off)
             self._board.power_on()
             self._to_stop = self._to_stop.pop_all()
@@ -165,7 +170,7 @@ class SmallSite:
 
 
 def _write(
-    folder: Path, port: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
+    folder: Path, identity: str, port: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
 ) -> Path:
     """The site's files; the path of its gateway.toml."""
     (folder / "profiles").mkdir(parents=True)
@@ -175,6 +180,6 @@ def _write(
     tables = "".join(_BUS_TOML.format(name=bus.name, uart=uart, line=bus.line) for uart, bus in enumerate(buses, 1))
     gateway_toml = folder / "gateway.toml"
     gateway_toml.write_text(
-        _GATEWAY_TOML.format(board_id=_BOARD_ID, port=port, buses=tables, broker_port=broker_port), encoding="utf-8"
+        _GATEWAY_TOML.format(board_id=identity, port=port, buses=tables, broker_port=broker_port), encoding="utf-8"
     )
     return gateway_toml

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from hil_tests.bench import sheet
-from hil_tests.bench.board import Cable, VirtualBoard
+from hil_tests.bench.board import Cable
 from hil_tests.bench.bus import Bus
 from hil_tests.bench.ledger import Ledger, Poll, Rule
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.plant import Plant
+from hil_tests.bench.rig import Rig, SimulatedRig, lay_bus
 from hil_tests.bench.units import Unit
 from protocols import model, profile
 from protocols.feeds import json_feed
@@ -26,13 +27,19 @@ _UNANSWERED = (model.NO_REPLY, model.BAD_CRC, model.WRONG_REPLY)
 
 
 class Bench:
-    """A site on pseudo-terminals. `directory` takes flash, console logs and dev/<board>, the edge's ends of the cables.
+    """A site on a rig. `directory` takes flash, console logs and dev/<board>, the edge's ends of the cables.
 
-    `taps` are called with every exchange on a bus.
+    `taps` are called with every exchange on a bus. `measure`: what a point measures when, if not the example plant's.
     """
 
     def __init__(
-        self, site: Path, directory: Path, seed: int = 1, taps: Iterable[Callable[[Exchange], None]] = ()
+        self,
+        site: Path,
+        directory: Path,
+        seed: int = 1,
+        taps: Iterable[Callable[[Exchange], None]] = (),
+        rig: Rig | None = None,
+        measure: Callable[[str, float], float] | None = None,
     ) -> None:
         self.sheet = sheet.read(
             (site / "gateway.toml").read_text(encoding="utf-8"), (site / "points.csv").read_text(encoding="utf-8")
@@ -43,22 +50,32 @@ class Bench:
         self._start_utc_ms = time.time_ns() // 1_000_000
         self._selector = selectors.DefaultSelector()
         self.units = make_units(self.sheet, seed)
+        rig = rig or SimulatedRig()
         self.buses = {
-            bus.name: Bus(Line(bus.name, bus.line, self.units[bus.name], self.plant.value, seed), self._exchanged)
+            bus.name: lay_bus(
+                rig,
+                bus.board,
+                bus.uart,
+                Line(bus.name, bus.line, self.units[bus.name], measure or self.plant.value, seed),
+                self._exchanged,
+                self._start_utc_ms,
+            )
             for bus in self.sheet.buses
         }
         self.ledger = Ledger(self._rules(), json_feed.heartbeat_second(self.sheet.gateway))
         (directory / "dev").mkdir(parents=True)
-        self.cables = {name: Cable(directory / "dev" / name, seed) for name in self.sheet.boards}
+        self.cables = {
+            name: Cable(directory / "dev" / name, seed, rig.link_port(name)) for name in self.sheet.boards
+        }
         self.boards = {
-            name: VirtualBoard(
+            name: rig.board(
                 name,
-                board_id,
+                rig.identity(name, proposed),
                 directory,
-                {bus.uart: self.buses[bus.name].port.path for bus in self.sheet.buses if bus.board == name},
-                self.cables[name].board_end.path,
+                {bus.uart: self.buses[bus.name].port for bus in self.sheet.buses if bus.board == name},
+                self.cables[name].board_end,
             )
-            for name, board_id in self.sheet.boards.items()
+            for name, proposed in self.sheet.boards.items()
         }
         for bus in self.buses.values():
             self._watch(bus.port.fileno(), partial(self._receive, bus))

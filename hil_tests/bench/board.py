@@ -4,6 +4,7 @@ Owns the flash directory, the process and the two pseudo-terminals of the link, 
 that the cable can be cut, damaged, unplugged or swapped. Must never look into the link's bytes.
 """
 
+import hashlib
 import os
 import runpy
 import shutil
@@ -12,9 +13,10 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from hil_tests.bench.chance import draw
-from hil_tests.bench.pty_port import PtyPort
+from hil_tests.bench.pty_port import Port, PtyPort
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 # A board that outlives its bench would go on opening its terminals, whose names others get next.
@@ -38,16 +40,31 @@ def interpreter_name() -> str:
     return f"{ {'micropython': 'MicroPython', 'cpython': 'CPython'}[name] } {major}.{minor}"
 
 
-def fill_flash(flash: Path) -> None:
-    """Put the firmware into a flash directory, as its manifest says; board_host.py becomes board.py."""
+def firmware() -> dict[str, Path]:
+    """What lies on a board, as its manifest says: the name there, and the file here."""
+    files: dict[str, Path] = {}
 
     def module(path: str, base_path: str = ".") -> None:
-        source = "board_host.py" if path == "board.py" else path
-        target = flash / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(FIRMWARE / base_path / source, target)
+        files[path] = FIRMWARE / base_path / path
 
     runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": module})
+    return files
+
+
+def firmware_sha256() -> str:
+    """Of the firmware's files here, names and bytes."""
+    digest = hashlib.sha256()
+    for name, source in sorted(firmware().items()):
+        digest.update(f"{name} {source.stat().st_size}\n".encode() + source.read_bytes())
+    return digest.hexdigest()
+
+
+def fill_flash(flash: Path) -> None:
+    """Put the firmware into a flash directory; board_host.py becomes board.py."""
+    for name, source in firmware().items():
+        target = flash / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FIRMWARE / "board_host.py" if name == "board.py" else source, target)
 
 
 def compile_flash(flash: Path) -> None:
@@ -61,12 +78,13 @@ def compile_flash(flash: Path) -> None:
 class Cable:
     """The link between a board and the edge. `plug` is the stable path that the edge opens.
 
-    `cut`: nothing passes. `damage`: the chance of a flipped bit for each byte, in both directions.
+    `cut`: nothing passes. `damage`: the chance of a flipped bit for each byte, in both directions. `board_end` is
+    a port that the rig gave, or a new pseudo-terminal.
     """
 
-    def __init__(self, plug: Path, seed: int = 0) -> None:
+    def __init__(self, plug: Path, seed: int = 0, board_end: Port | None = None) -> None:
         self.plug = plug
-        self.board_end = PtyPort()
+        self.board_end: Port = board_end or PtyPort()
         self.edge_end: PtyPort | None = None
         self.cut = False
         self.damage = 0.0
@@ -117,11 +135,34 @@ class Cable:
         return bytes(out)
 
 
+class Board(Protocol):
+    """One board, virtual or real. `pid` is the process that it is here, if it is one and runs."""
+
+    name: str
+    identity: str
+    console: Path
+
+    @property
+    def pid(self) -> int | None:
+        """For measuring."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its program runs."""
+
+    def power_on(self) -> None:
+        """Start it."""
+
+    def power_off(self) -> None:
+        """Stop it at once."""
+
+
 class VirtualBoard:
     """One board: `flash` outlives its power cord. What it says on its console is in `console`."""
 
     def __init__(self, name: str, board_id: str, directory: Path, uarts: Mapping[int, str], link: str) -> None:
         self.name = name
+        self.identity = board_id
         self.flash = directory / name / "flash"
         self.console = directory / name / "console.log"
         self.flash.mkdir(parents=True)
@@ -135,6 +176,11 @@ class VirtualBoard:
             "TANKGATE_LINK": link,
             **{f"TANKGATE_UART{uart}": path for uart, path in uarts.items()},
         }
+
+    @property
+    def pid(self) -> int | None:
+        """Its interpreter's."""
+        return self._process.pid if self._process is not None else None
 
     @property
     def is_running(self) -> bool:

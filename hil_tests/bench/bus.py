@@ -6,15 +6,15 @@ Owns the terminal; line.py decides what is on the wire and when. Must never answ
 from collections.abc import Callable
 
 from hil_tests.bench.line import Exchange, Line
-from hil_tests.bench.pty_port import PtyPort
+from hil_tests.bench.pty_port import Port, PtyPort
 
 
 class Bus:
     """`tap` is called with every exchange, in the order in which they ended: for the ledger and for captures."""
 
-    def __init__(self, line: Line, tap: Callable[[Exchange], None]) -> None:
+    def __init__(self, line: Line, tap: Callable[[Exchange], None], port: Port | None = None) -> None:
         self.line = line
-        self.port = PtyPort()
+        self.port: Port = port or PtyPort()
         self._tap = tap
 
     def receive(self, now_s: float) -> None:

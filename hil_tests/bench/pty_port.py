@@ -6,6 +6,26 @@ the terminal as in a UART's buffer. Must never interpret a byte.
 
 import os
 import tty
+from typing import Protocol
+
+
+class Port(Protocol):
+    """What the bench needs of any port, this one or a real adapter."""
+
+    path: str
+    lost_bytes: int
+
+    def fileno(self) -> int:
+        """What to select on."""
+
+    def read(self) -> bytes:
+        """What has come; empty if nothing has."""
+
+    def write(self, data: bytes) -> None:
+        """Send; what does not fit is lost and counted."""
+
+    def close(self) -> None:
+        """Nobody needs it any more."""
 
 
 class PtyPort:
