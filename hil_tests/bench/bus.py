@@ -7,14 +7,16 @@ from collections.abc import Callable
 
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.pty_port import PtyPort
+from protocols import trace
 
 
 class Bus:
-    """`tap` is called with every exchange, in the order in which they ended: for the ledger and for captures."""
+    """`tap` is called with every exchange, in the order in which they ended, `record` with all that was on the wire."""
 
     def __init__(self, line: Line, tap: Callable[[Exchange], None]) -> None:
         self.line = line
         self.port = PtyPort()
+        self.record: Callable[[trace.Frame], None] | None = None
         self._tap = tap
 
     def receive(self, now_s: float) -> None:
@@ -27,6 +29,10 @@ class Bus:
         due_s = self.line.due_s()
         if due_s is not None and due_s <= now_s and (data := self.line.deliver(now_s)):
             self.port.write(data)
+        frames, self.line.frames = self.line.frames, []
+        if self.record is not None:
+            for frame in frames:
+                self.record(frame)
         finished, self.line.exchanges = self.line.exchanges, []
         for exchange in finished:
             self._tap(exchange)
