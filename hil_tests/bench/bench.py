@@ -15,6 +15,7 @@ from pathlib import Path
 from hil_tests.bench import sheet
 from hil_tests.bench.board import Cable
 from hil_tests.bench.bus import Bus
+from hil_tests.bench.capture import Capture
 from hil_tests.bench.ledger import Ledger, Poll, Rule
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.plant import Plant
@@ -157,6 +158,10 @@ class Bench:
         first.plug, second.plug = second.plug, first.plug
         self._watch_edge_end(first)
         self._watch_edge_end(second)
+
+    def capture(self, file: Path) -> Capture:
+        """Record all lines into this file, a port each, until it is closed."""
+        return Capture(file, self.buses.values(), self._start_utc_ms)
 
     def _receive(self, bus: Bus) -> None:
         bus.receive(self.now_s())

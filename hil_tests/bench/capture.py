@@ -1,51 +1,38 @@
-"""Captured serial traffic: the bytes of a pcapng file to the requests and replies that were on the line. Protocol.
+"""What was on the bench's lines, as a pcapng file that grows while they run. Shell.
 
-Owns as much of pcapng as a capture of link type 250 (RTAC serial) with one frame a packet needs. Must never judge a
-frame: a damaged one comes out as it was on the line.
-Source: pcapng, draft-ietf-opsawg-pcapng; LINKTYPE_RTAC_SERIAL of tcpdump's list of link types.
+Owns the file; protocols/trace.py owns its layout, line.py what was on a wire and when. Must never change a frame.
 """
 
-import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
-_INTERFACE = 1
-_PACKET = 6  # enhanced packet block
-_RTAC_SERIAL = 250
-_HEADER_BYTES = 12  # of RTAC serial: seconds, microseconds, event, control lines, footer
-_EVENT = 8  # its place in that header
-_SENT, _RECEIVED = 1, 2
+from hil_tests.bench.bus import Bus
+from protocols import trace
 
 
-class Exchange(NamedTuple):
-    """One request and its reply. `number` is the reply's frame number, as Wireshark counts."""
+class Capture:
+    """Records these buses from now to `close`. `start_utc_ms`: when their clock, the `now_s` of their calls, was 0.
 
-    number: int
-    request: bytes
-    reply: bytes
+    Each frame is in the file as soon as its bus has run, so that a test that dies leaves it whole.
+    """
 
+    def __init__(self, file: Path, buses: Iterable[Bus], start_utc_ms: int = 0) -> None:
+        self._buses = tuple(buses)
+        self._start_us = start_utc_ms * 1000
+        self._file = file.open("wb", buffering=0)
+        self._file.write(trace.head([trace.Port(bus.line.name, bus.line.settings) for bus in self._buses]))
+        for port, bus in enumerate(self._buses):
+            bus.record = partial(self._write, port)
 
-def exchanges(pcapng: bytes) -> list[Exchange]:
-    """Everything on the line, in order; ValueError where it is not request, reply, request, reply."""
-    frames = list(_frames(pcapng))
-    if [event for event, _ in frames] != [_SENT, _RECEIVED] * (len(frames) // 2):
-        raise ValueError(f"{len(frames)} frames are not pairs of a request and its reply")
-    data = [data for _, data in frames]
-    return [Exchange(at + 2, data[at], data[at + 1]) for at in range(0, len(data), 2)]
+    def close(self) -> None:
+        """Record no more."""
+        for bus in self._buses:
+            bus.record = None
+        self._file.close()
 
+    def _write(self, port: int, frame: trace.Frame) -> None:
+        first_us, last_us = frame.first_us + self._start_us, frame.last_us + self._start_us
+        self._file.write(trace.packets(replace(frame, port=port, first_us=first_us, last_us=last_us)))
 
-def _frames(pcapng: bytes) -> Iterator[tuple[int, bytes]]:
-    """Event and bytes of each packet."""
-    order = "<" if pcapng[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
-    at = 0
-    while at < len(pcapng):
-        kind, length = struct.unpack_from(order + "II", pcapng, at)
-        if kind == _INTERFACE:
-            (link_type,) = struct.unpack_from(order + "H", pcapng, at + 8)
-            if link_type != _RTAC_SERIAL:
-                raise ValueError(f"link type {link_type}: only {_RTAC_SERIAL} is read")
-        elif kind == _PACKET:
-            (captured,) = struct.unpack_from(order + "I", pcapng, at + 20)
-            packet = pcapng[at + 28 : at + 28 + captured]
-            yield packet[_EVENT], packet[_HEADER_BYTES:]
-        at += length

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from hil_tests.bench.chance import draw
 from hil_tests.bench.units import Measured, Unit
-from protocols import modbus, model
+from protocols import modbus, model, trace
 
 _FORGET_S = 0.1  # bytes that no request followed are no part of the next one
 _PIECE_BYTES = 64  # what is longer than that arrives in pieces, as from a receiver's FIFO
@@ -47,14 +47,16 @@ class _Burst:
     data: bytes
     ends: Exchange | None = None  # the exchange that these bytes complete
     is_belated: bool = False  # it was given up before
+    frame: trace.Frame | None = None  # the whole that these bytes complete
 
 
 class Line:
     """One line with its units. Give it what the master sent by `heard`, put `deliver`'s bytes on the wire at `due_s`.
 
-    Finished exchanges gather in `exchanges`; take them away. What can be set at any time: `noise` (chance of a flipped
-    bit for each byte), `connected`, `echoes` (the master hears itself), `pause` (after so many bytes of a reply, so
-    many seconds), `bytewise` (deliver each byte at its own time instead of the reply as a whole at its end).
+    Finished exchanges gather in `exchanges`, and all that was on the wire in `frames`, as port 0, with what was done to
+    it in their comment; take both away. What can be set at any time: `noise` (chance of a flipped bit for each byte),
+    `connected`, `echoes` (the master hears itself), `pause` (after so many bytes of a reply, so many seconds),
+    `bytewise` (deliver each byte at its own time instead of the reply as a whole at its end).
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Line:
         seed: int = 0,
     ) -> None:
         self.name = name
+        self.settings = settings
         self.char_s = settings.bits_per_char / settings.baud
         self.silence_s = 3.5 * self.char_s if settings.baud <= 19200 else 0.00175
         self.units = {unit.unit_id: unit for unit in units}
@@ -74,7 +77,9 @@ class Line:
         self.echoes = False
         self.pause: tuple[int, float] | None = None
         self.bytewise = False
+        self.is_real = False  # a wire that takes its time itself: heard when it was on it, delivered as it begins
         self.exchanges: list[Exchange] = []
+        self.frames: list[trace.Frame] = []
         self.requests = 0
         self.too_soon = 0  # requests before the silence was over
         self.shortest_silence_s = math.inf
@@ -93,15 +98,13 @@ class Line:
     def heard(self, data: bytes, now_s: float) -> None:
         """Bytes from the master, seen at once: on the wire they take their time from `now_s` on."""
         if now_s - self._heard_s > _FORGET_S:
-            self.stray_bytes += len(self._heard)
-            self._heard.clear()
+            self._stray(len(self._heard), self._heard_s)
         if not self._heard:
             self._keep_silence_book(now_s)
         self._heard += data
         self._heard_s = now_s
         while request := self._next_request():
-            self._active_s = now_s + len(request) * self.char_s
-            self._ask(request, now_s)
+            self._ask(request, now_s - len(request) * self.char_s if self.is_real else now_s)
 
     def due_s(self) -> float | None:
         """When the next bytes are due, or None."""
@@ -112,11 +115,13 @@ class Line:
         data = b""
         while self._bursts and self._bursts[0].due_s <= now_s:
             burst = self._bursts.pop(0)
-            self._active_s = now_s
+            self._active_s = now_s + (len(burst.data) * self.char_s if self.is_real else 0.0)
             self.latest_s = max(self.latest_s, now_s - burst.due_s)
             data += burst.data
+            if burst.frame is not None and self.connected:
+                self.frames.append(burst.frame)
             if burst.ends is not None:
-                self._end(burst.ends, burst.is_belated, now_s)
+                self._end(burst.ends, burst.is_belated, self._active_s)
         return data if self.connected else b""
 
     def _end(self, exchange: Exchange, is_belated: bool, now_s: float) -> None:
@@ -145,24 +150,36 @@ class Line:
             length = modbus.request_length(heard, start, len(heard))
             if 0 < length <= len(heard) - start and modbus.crc_ok(heard, start, start + length):
                 request = bytes(heard[start : start + length])
-                self.stray_bytes += start
-                del heard[: start + length]
+                self._stray(start, self._heard_s)
+                del heard[:length]
                 return request
         return b""
 
+    def _stray(self, count: int, ended_s: float) -> None:
+        """So many bytes that were heard are part of no request."""
+        if count:
+            self.stray_bytes += count
+            stray = bytes(self._heard[:count])
+            self.frames.append(_frame(trace.SENT, ended_s - count * self.char_s, ended_s, stray, ""))
+            del self._heard[:count]
+
     def _ask(self, request: bytes, now_s: float) -> None:
-        ended_s = now_s + len(request) * self.char_s
+        self._active_s = ended_s = now_s + len(request) * self.char_s
+        self.frames.append(_frame(trace.SENT, now_s, ended_s, request, ""))
         if self.echoes:
-            self._schedule(request, now_s)
+            self._schedule(request, now_s, "echo")
         unit = self.units.get(request[0])
         if unit is None:
             return  # nobody is there, so no point depends on it
         answer = unit.answer(request, lambda point: self._measure(point, ended_s))
+        injected = [answer.fault]
         if not self.connected or self._damaged(request) != request:
             answer = answer.lost()
+            injected.append("noise in the request" if self.connected else "cut cable")
         data = self._damaged(answer.data)
         if data != answer.data:
             answer = answer.damaged(data)
+            injected.append("noise")
         given_up_s = ended_s + len(data) * self.char_s + unit.profile.timeout_ms / 1000
         exchange = Exchange(
             self.name, request[0], request, data, now_s, given_up_s, None, answer.measured, answer.certain
@@ -170,21 +187,32 @@ class Line:
         if answer.belated:
             self.exchanges.append(replace(exchange, reply=b""))
             exchange = replace(exchange, measured=answer.belated, certain=False)
+        told = ", ".join(filter(None, injected))
         if data:
-            self._schedule(data, ended_s + answer.after_s, exchange, is_belated=bool(answer.belated))
+            self._schedule(data, ended_s + answer.after_s, told, exchange, is_belated=bool(answer.belated))
         else:
             self.exchanges.append(exchange)
+            self.frames[-1] = _frame(trace.SENT, now_s, ended_s, request, told)
 
-    def _schedule(self, data: bytes, start_s: float, ends: Exchange | None = None, is_belated: bool = False) -> None:
-        """Put bytes on the line from `start_s` on, or as soon after as nobody talks."""
+    def _schedule(
+        self, data: bytes, start_s: float, injected: str, ends: Exchange | None = None, is_belated: bool = False
+    ) -> None:
+        """Put bytes on the line from `start_s` on, or as soon after as nobody talks; `injected` names their faults."""
         start_s = self._free_from(start_s, len(data) * self.char_s)
         split, pause_s = self.pause or (len(data), 0.0)
+        if split < len(data):
+            injected = f"{injected}, pause" if injected else "pause"
         piece_bytes = 1 if self.bytewise else _PIECE_BYTES
         edges = {*range(piece_bytes, len(data), piece_bytes), min(split, len(data)), len(data)}
         begin = 0
         for end in sorted(edges):
-            due_s = start_s + end * self.char_s + (pause_s if end > split else 0.0)
-            self._bursts.append(_Burst(due_s, data[begin:end], ends if end == len(data) else None, is_belated))
+            at = begin if self.is_real else end
+            due_s = start_s + at * self.char_s + (pause_s if end > split else 0.0)
+            burst = _Burst(due_s, data[begin:end])
+            if end == len(data):
+                frame = _frame(trace.RECEIVED, start_s, due_s, data, injected)
+                burst = replace(burst, ends=ends, is_belated=is_belated, frame=frame)
+            self._bursts.append(burst)
             begin = end
         self._bursts.sort(key=lambda burst: burst.due_s)
 
@@ -206,6 +234,11 @@ class Line:
             if chance < self.noise:
                 out[at] ^= 1 << int(chance / self.noise * 8)
         return bytes(out)
+
+
+def _frame(event: int, first_s: float, last_s: float, data: bytes, injected: str) -> trace.Frame:
+    comment = injected and f"{trace.INJECTED}{injected}"
+    return trace.Frame(0, event, round(first_s * 1e6), round(last_s * 1e6), data, comment)
 
 
 def _lost(exchange: Exchange) -> Exchange:

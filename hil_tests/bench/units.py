@@ -64,6 +64,7 @@ class Answer:
     measured: tuple[Measured, ...]
     certain: bool = True
     belated: tuple[Measured, ...] = ()
+    fault: str = ""  # of FAULTS, for whoever records
 
     def lost(self) -> "Answer":
         """Nothing of it, or of its request, came through."""
@@ -126,7 +127,7 @@ class Unit:
         self.requests += 1
         fault = self._take_fault()
         good = self._good(request, measure)
-        return good if fault is None else self._spoil(fault, request, good)
+        return good if fault is None else replace(self._spoil(fault, request, good), fault=fault)
 
     def _take_fault(self) -> str | None:
         fault = self.fault
