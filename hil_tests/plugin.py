@@ -45,7 +45,7 @@ class _Captures:
     def __init__(self) -> None:
         self.folder = Path()  # until the rig is open there is no bus
         self._buses: WeakKeyDictionary[Bus, int] = WeakKeyDictionary()
-        self._open: list[tuple[Path, Capture]] = []
+        self._open: list[tuple[Path, int, Capture]] = []  # file, its size without a frame
         self._test = ""
 
     def add(self, bus: Bus, zero_utc_ms: int) -> None:
@@ -60,14 +60,15 @@ class _Captures:
             self._record(bus)
 
     def files(self) -> list[str]:
-        """The running test's."""
-        return [str(file) for file, _capture in self._open]
+        """The running test's, of the buses on which there was anything."""
+        return [str(file) for file, empty, _capture in self._open if file.stat().st_size > empty]
 
     def end(self, keep: bool) -> None:
         """The test is over."""
-        for file, capture in self._open:
+        kept = self.files() if keep else []
+        for file, _empty, capture in self._open:
             capture.close()
-            if not keep:
+            if str(file) not in kept:
                 file.unlink()
         self._open = []
 
@@ -75,7 +76,8 @@ class _Captures:
         folder = self.folder / self._test
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{len(self._open) + 1}-{bus.line.name}.pcapng"
-        self._open.append((file, Capture(file, [bus], self._buses[bus])))
+        capture = Capture(file, [bus], self._buses[bus])
+        self._open.append((file, file.stat().st_size, capture))
 
 
 class _Session:

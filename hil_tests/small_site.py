@@ -170,7 +170,13 @@ class SmallSite:
 
 
 def _write(
-    folder: Path, identity: str, port: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
+    folder: Path,
+    identity: str,
+    port: Path,
+    broker_port: int,
+    buses: list[Bus],
+    points: str,
+    profiles: Mapping[str, str],
 ) -> Path:
     """The site's files; the path of its gateway.toml."""
     (folder / "profiles").mkdir(parents=True)

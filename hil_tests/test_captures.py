@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pytest
 
 from hil_tests import tshark
-from hil_tests.bench import bus as bench_bus
 from hil_tests.bench.line import Line
+from hil_tests.bench.rig import N_, Rig, lay_bus
 from hil_tests.bench.units import Answer
 from hil_tests.mosquitto import Mosquitto
-from hil_tests.small_site import Bus, Reading, SmallSite
+from hil_tests.small_site import BOARD, Bus, Reading, SmallSite
 from protocols import modbus, modbus_edge, model, profile, trace
 
 TRACES = Path(__file__).parent / "traces"
@@ -248,20 +248,26 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.close()
 
 
-@pytest.mark.needs("mosquitto", "micropython")
-def test_what_the_devices_said_comes_out_of_the_feed(broker: Mosquitto, tmp_path: Path) -> None:
+@pytest.mark.needs("mosquitto", "micropython", "two_buses")
+@pytest.mark.shows(
+    N_("What a real flow meter and a real I/O module once said on two buses comes out of the feed, value by value.")
+)
+def test_what_the_devices_said_comes_out_of_the_feed(rig: Rig, broker: Mosquitto, tmp_path: Path) -> None:
     points = list(csv.DictReader(POINTS.splitlines()))
     lines = {
         name: Line(name, model.Line.parse(settings), [Recorded(capture)], lambda _point, _at_s: 0.0)
         for name, settings, capture in DEVICES
     }
-    buses = {name: bench_bus.Bus(line, lambda _exchange: None) for name, line in lines.items()}
-    on_board = [Bus(name, settings, buses[name].port.path) for name, settings, _capture in DEVICES]
+    buses = {
+        name: lay_bus(rig, BOARD, uart, line, lambda _exchange: None)
+        for uart, (name, line) in enumerate(lines.items(), 1)
+    }
+    on_board = [Bus(name, settings, buses[name].port) for name, settings, _capture in DEVICES]
     profiles = {file.stem: file.read_text(encoding="utf-8") for file in TRACES.glob("*.toml")}
     with ExitStack() as stack:
         for bus in buses.values():
             stack.callback(bus.port.close)
-        site = stack.enter_context(closing(SmallSite(tmp_path, broker.port, on_board, POINTS, profiles)))
+        site = stack.enter_context(closing(SmallSite(rig, tmp_path, broker.port, on_board, POINTS, profiles)))
         for bus in buses.values():
             site.watch(bus.port.fileno(), lambda bus=bus: bus.receive(time.monotonic()))
         site.until(

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from hil_tests.bench.ledger import Poll
+from hil_tests.bench.rig import N_, Rig
 from hil_tests.broker import HOST
 from hil_tests.chain import Chain
 from hil_tests.mosquitto import Mosquitto
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = pytest.mark.needs("mosquitto", "two_boards", "reset")
 
 POINTS = 22
 WITHIN_S = 45.0
@@ -29,10 +30,10 @@ REPLACED: list[tuple[str, int, int]] = []  # boards that were given another plan
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def chain(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LANGUAGE", "en")
-        chain = Chain(tmp_path_factory.mktemp("change"))
+        chain = Chain(tmp_path_factory.mktemp("change"), rig=rig)
         try:
             chain.start_broker(Mosquitto)
             chain.start_district()
@@ -150,6 +151,7 @@ def test_nothing_new_changes_nothing(chain: Chain) -> None:
     assert apply(chain) == (0, "nothing changed\n")
 
 
+@pytest.mark.shows(N_("A point is taken out of the sheet and put in again while the gateway runs; the others go on."))
 def test_a_point_is_taken_out_and_the_others_go_on(chain: Chain) -> None:
     sheet = site_file(chain, "points.csv")
     taken_out = sheet_row(chain, "GD05.gas")
@@ -166,6 +168,7 @@ def test_a_point_is_taken_out_and_the_others_go_on(chain: Chain) -> None:
     until(chain, read_on(chain, "GD05.gas"))
 
 
+@pytest.mark.shows(N_("A board whose points were all taken out polls nothing, and begins again with its points."))
 def test_a_board_without_points_falls_silent_and_comes_back(chain: Chain) -> None:
     sheet = site_file(chain, "points.csv")
     good = sheet.read_text(encoding="utf-8")
@@ -186,6 +189,7 @@ def test_a_board_without_points_falls_silent_and_comes_back(chain: Chain) -> Non
     until(chain, read_on(chain, "GD07.gas", "TK101.temp"))
 
 
+@pytest.mark.shows(N_("A points sheet with a mistake is refused by name; the gateway goes on by the old one."))
 def test_a_wrong_sheet_is_refused_and_the_old_one_goes_on(chain: Chain) -> None:
     assert chain.birth is not None
     before, alarms = chain.birth["birth"], chain.records["alarm"]
@@ -230,6 +234,7 @@ def test_a_destination_comes_and_goes_beside_the_others(chain: Chain) -> None:
     until(chain, read_on(chain, "TK101.level", "GD07.gas"))
 
 
+@pytest.mark.shows(N_("A gateway that starts on damaged site files runs on the last good ones, and says so."))
 @pytest.mark.parametrize("bad", ["", '[site]\ngateway = "jt-0042\n'], ids=["empty", "no TOML"])
 def test_a_gateway_that_starts_on_bad_files_runs_on_the_last_good_ones(chain: Chain, bad: str) -> None:
     gateway_toml = site_file(chain, "gateway.toml")

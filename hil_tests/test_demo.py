@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.needs("simulation")
+
 ROOT = Path(__file__).parents[1]
 DEMO = [sys.executable, "-m", "edge", "demo", "--lang", "en"]
 FIELDS = {

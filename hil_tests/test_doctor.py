@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from hil_tests.bench.rig import N_, Rig
 from hil_tests.chain import Chain
 from hil_tests.mosquitto import Mosquitto
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = pytest.mark.needs("mosquitto", "two_boards", "reset")
 
 POINTS = 22
 WITHIN_S = 60.0
@@ -25,8 +26,9 @@ def step_until(chain: Chain, true) -> None:
         chain.step(0.01)
 
 
-def test_a_running_gateway_is_in_order_and_stays_so(tmp_path: Path) -> None:
-    chain = Chain(tmp_path, session="district")
+@pytest.mark.shows(N_("The gateway's machine is examined while it runs, and nothing is disturbed by that."))
+def test_a_running_gateway_is_in_order_and_stays_so(rig: Rig, tmp_path: Path) -> None:
+    chain = Chain(tmp_path, session="district", rig=rig)
     try:
         chain.start_broker(Mosquitto)
         chain.start_district()

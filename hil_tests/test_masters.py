@@ -19,6 +19,8 @@ from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import Unit
 from protocols import model, profile
 
+pytestmark = pytest.mark.needs("simulation")
+
 LEVEL_M = 8.412  # 0x4106978d
 GAS_LEL = 52.5
 RADAR, GAS = 1, 2

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from hil_tests.bench.board import Cable
+from hil_tests.bench.rig import N_, Rig
 from hil_tests.mosquitto import Mosquitto
-from hil_tests.small_site import Bus, Reading, SmallSite
+from hil_tests.small_site import BOARD, Bus, Reading, SmallSite
 from protocols import model
 
 pytestmark = pytest.mark.needs("mosquitto", "micropython")
 
 PEERS = Path(__file__).parent / "peers"
+LINE = "9600 8N1"
 UNIT_ID = 17
 ILLEGAL_ADDRESS = 2
 SERVED = """\
@@ -120,9 +122,9 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def wire(tmp_path: Path) -> Iterator[Cable]:
-    """Between the board and a server, both of whom open a port."""
-    wire = Cable(tmp_path / "server")
+def wire(rig: Rig, tmp_path: Path) -> Iterator[Cable]:
+    """Between the board's bus and a server, which opens a port."""
+    wire = Cable(tmp_path / "server", board_end=rig.bus_port(BOARD, 1, model.Line.parse(LINE)))
     yield wire
     wire.close()
 
@@ -135,20 +137,24 @@ def libmodbus_server(tmp_path: Path) -> Path:
     return program
 
 
-def test_pymodbus_as_a_sensor(broker: Mosquitto, wire: Cable, tmp_path: Path) -> None:
-    read_from([sys.executable, PEERS / "pymodbus_server.py"], broker, wire, tmp_path)
+@pytest.mark.shows(N_("Another maker's Modbus server (pymodbus) is read as a sensor, each kind of register rightly."))
+def test_pymodbus_as_a_sensor(rig: Rig, broker: Mosquitto, wire: Cable, tmp_path: Path) -> None:
+    read_from([sys.executable, PEERS / "pymodbus_server.py"], rig, broker, wire, tmp_path)
 
 
 @pytest.mark.needs("gcc", "libmodbus")
-def test_libmodbus_as_a_sensor(libmodbus_server: Path, broker: Mosquitto, wire: Cable, tmp_path: Path) -> None:
-    read_from([libmodbus_server], broker, wire, tmp_path)
+@pytest.mark.shows(N_("Another maker's Modbus server (libmodbus) is read as a sensor, each kind of register rightly."))
+def test_libmodbus_as_a_sensor(
+    libmodbus_server: Path, rig: Rig, broker: Mosquitto, wire: Cable, tmp_path: Path
+) -> None:
+    read_from([libmodbus_server], rig, broker, wire, tmp_path)
 
 
-def read_from(server: list[str | Path], broker: Mosquitto, wire: Cable, directory: Path) -> None:
+def read_from(server: list[str | Path], rig: Rig, broker: Mosquitto, wire: Cable, directory: Path) -> None:
     """Run a site whose only sensor is this server: exactly what it serves must come out."""
     with started([*server, wire.plug, str(UNIT_ID)]):
-        line = Bus("line", "9600 8N1", wire.board_end.path)
-        with closing(SmallSite(directory, broker.port, [line], POINTS, {"peer": PROFILE})) as site:
+        line = Bus("line", LINE, wire.board_end)
+        with closing(SmallSite(rig, directory, broker.port, [line], POINTS, {"peer": PROFILE})) as site:
             site.watch(wire.board_end.fileno(), wire.carry_up)
             site.watch(wire.edge_end.fileno(), wire.carry_down)
             site.until(lambda: site.readings.keys() >= READINGS.keys())

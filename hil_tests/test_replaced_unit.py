@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.bench import bus as bench_bus
 from hil_tests.bench.line import Exchange, Line
+from hil_tests.bench.rig import N_, Rig, lay_bus
 from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import Unit
 from hil_tests.mosquitto import Mosquitto
-from hil_tests.small_site import Bus, Reading, SmallSite
+from hil_tests.small_site import BOARD, Bus, Reading, SmallSite
 from protocols import model, profile
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -37,13 +37,16 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.close()
 
 
-def test_another_detector_in_the_same_place(broker: Mosquitto, tmp_path: Path) -> None:
+@pytest.mark.needs("reset")
+@pytest.mark.shows(
+    N_("Another detector in a detector's place is noticed; its readings are doubted until a person has accepted it.")
+)
+def test_another_detector_in_the_same_place(rig: Rig, broker: Mosquitto, tmp_path: Path) -> None:
     point = Point("GD01.gas", "gas-a", 7, "msa-ultima-x", "lel1", "%{LEL}", None, None, 500, 1, 60)
     detector = Unit(7, profile.builtin("msa-ultima-x"), [point], serial=2019)
     asked: list[Exchange] = []
-    bus = bench_bus.Bus(
-        Line("gas-a", model.Line.parse(LINE), [detector], lambda _point, _now_s: GAS[detector.serial]), asked.append
-    )
+    line = Line("gas-a", model.Line.parse(LINE), [detector], lambda _point, _now_s: GAS[detector.serial])
+    bus = lay_bus(rig, BOARD, 1, line, asked.append)
     checks = (bytes.fromhex("03e80001"), bytes.fromhex("9c450009"))  # 1000, and 40005 to 40013
 
     def are_checked() -> bool:
@@ -51,7 +54,7 @@ def test_another_detector_in_the_same_place(broker: Mosquitto, tmp_path: Path) -
 
     with (
         closing(bus.port),
-        closing(SmallSite(tmp_path, broker.port, [Bus("gas-a", LINE, bus.port.path)], POINTS, {})) as site,
+        closing(SmallSite(rig, tmp_path, broker.port, [Bus("gas-a", LINE, bus.port)], POINTS, {})) as site,
     ):
         site.watch(bus.port.fileno(), lambda: bus.receive(time.monotonic()))
 
@@ -64,6 +67,8 @@ def test_another_detector_in_the_same_place(broker: Mosquitto, tmp_path: Path) -
         site.restart_board()  # everything is asked anew at its start, not only each hour, and first of all this
         until_last_is(REPLACED)
         command = ["-m", "edge", "unit", "accept", tmp_path / "site" / "gateway.toml", "gas-a", "7", "--by", "Li"]
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, timeout=30)
+        with subprocess.Popen([sys.executable, *command], cwd=ROOT) as accept:
+            site.until(lambda: accept.poll() is not None, lambda: bus.run(time.monotonic()))
+        assert accept.returncode == 0
         until_last_is(NEW)
     assert site.readings["GD01.gas"] == [OLD, REPLACED, NEW]

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from hil_tests.bench.rig import N_, Rig
 from hil_tests.chain import Chain
 from hil_tests.mosquitto import Mosquitto
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = pytest.mark.needs("mosquitto", "two_boards", "reset")
 
 POINTS = 22
 WITHIN_S = 45.0
@@ -21,10 +22,10 @@ STEP_S = 0.01
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def chain(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LANGUAGE", "en")  # of the sentences in the gateway's log
-        chain = Chain(tmp_path_factory.mktemp("restart"), session="district")
+        chain = Chain(tmp_path_factory.mktemp("restart"), session="district", rig=rig)
         try:
             chain.start_broker(Mosquitto)
             chain.start_district()
@@ -94,6 +95,9 @@ def arrives(chain: Chain, board: str) -> Callable[[], bool]:
     return lambda: any(chain.latest[point].measured_ms >= start_ms for point in points)
 
 
+@pytest.mark.shows(
+    N_("The gateway's program killed at any moment and started again: no reading is lost, doubled or wrong.")
+)
 def test_a_daemon_killed_at_any_moment(chain: Chain, chance: random.Random) -> None:
     for _ in range(5):
         run(chain, chance.uniform(0.2, 2.5))
@@ -102,6 +106,9 @@ def test_a_daemon_killed_at_any_moment(chain: Chain, chance: random.Random) -> N
         chain.start_gateway()
 
 
+@pytest.mark.shows(
+    N_("The gateway killed just after it wrote to disk: what the board sends again is not stored twice.")
+)
 def test_a_daemon_killed_between_commit_and_acknowledgement(chain: Chain, chance: random.Random) -> None:
     """A commit makes the store's log grow; the board hears of it only after that."""
     wal = chain.directory / "site" / "store" / "tankgate.db-wal"
@@ -117,6 +124,7 @@ def test_a_daemon_killed_between_commit_and_acknowledgement(chain: Chain, chance
         chain.start_gateway()
 
 
+@pytest.mark.shows(N_("The MQTT broker killed and started again: everything arrives."))
 def test_a_killed_broker(chain: Chain, chance: random.Random) -> None:
     for _ in range(2):
         run(chain, chance.uniform(0.5, 2.0))
@@ -125,6 +133,7 @@ def test_a_killed_broker(chain: Chain, chance: random.Random) -> None:
         chain.broker.start()
 
 
+@pytest.mark.shows(N_("The platform's receiver killed and started again: everything arrives."))
 def test_a_killed_receiver(chain: Chain, chance: random.Random) -> None:
     for _ in range(3):
         run(chain, chance.uniform(0.3, 1.5))
@@ -133,6 +142,10 @@ def test_a_killed_receiver(chain: Chain, chance: random.Random) -> None:
         chain.resume_district()
 
 
+@pytest.mark.needs("power_off")
+@pytest.mark.shows(
+    N_("A board without power: the hole is reported as a gap with its times, and polling goes on by itself.")
+)
 def test_a_board_without_power_leaves_a_gap_for_what_its_ring_held(chain: Chain, chance: random.Random) -> None:
     board = chain.bench.boards["cab2"]
     before = len(chain.gaps)
@@ -150,6 +163,8 @@ def test_a_board_without_power_leaves_a_gap_for_what_its_ring_held(chain: Chain,
     assert off_ms - gap["from_ms"] < 5000  # no poll is rarer
 
 
+@pytest.mark.needs("power_off")
+@pytest.mark.shows(N_("Board and gateway off together: the hole is reported as a gap."))
 def test_a_board_and_the_daemon_killed_together_leave_the_same_gap(chain: Chain, chance: random.Random) -> None:
     board = chain.bench.boards["cab1"]
     before = len(chain.gaps)
@@ -168,6 +183,9 @@ def test_a_board_and_the_daemon_killed_together_leave_the_same_gap(chain: Chain,
     assert off_ms - 5000 < gap["from_ms"] <= off_ms and on_ms <= gap["to_ms"]
 
 
+@pytest.mark.shows(
+    N_("The cable between board and gateway cut, damaged and pulled: nothing is lost, and it is found again.")
+)
 def test_a_link_cable_that_is_cut_damaged_and_pulled(chain: Chain, chance: random.Random) -> None:
     """Longer than the board believes that somebody listens; and it comes back as another terminal."""
     cable = chain.bench.cables["cab1"]
@@ -184,16 +202,19 @@ def test_a_link_cable_that_is_cut_damaged_and_pulled(chain: Chain, chance: rando
     until(chain, arrives(chain, "cab1"))
 
 
+@pytest.mark.shows(N_("Two swapped cables are refused by name; no value appears under another board's points."))
 def test_two_swapped_cables_are_refused_by_name_and_never_mixed(chain: Chain) -> None:
     chain.bench.swap("cab1", "cab2")
-    for port, found in (("cab1", "cab2 (esp32-a0b765112233)"), ("cab2", "cab1 (esp32s3-7cdfa1e40c11)")):
-        until(chain, says(chain, f"dev/{port}: {found} answers where gateway.toml puts {port}: nothing is taken"))
+    for port, found in (("cab1", "cab2"), ("cab2", "cab1")):
+        board = f"{found} ({chain.bench.boards[found].identity})"
+        until(chain, says(chain, f"dev/{port}: {board} answers where gateway.toml puts {port}: nothing is taken"))
     until(chain, lambda: {board["link"] for board in chain.status.get("boards", ())} == {"down"})
     chain.bench.swap("cab1", "cab2")
     until(chain, arrives(chain, "cab1"))
     until(chain, arrives(chain, "cab2"))
 
 
+@pytest.mark.shows(N_("The gateway stops in order, and the platform is told."))
 def test_a_daemon_that_is_told_to_stop_stops_in_order(chain: Chain) -> None:
     until(chain, lambda: chain.status)
     assert chain.stop_gateway() == 0

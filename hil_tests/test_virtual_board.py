@@ -11,6 +11,8 @@ import pytest
 from hil_tests.bench.board import Cable, VirtualBoard, interpreter_name
 from hil_tests.bench.pty_port import PtyPort
 
+pytestmark = pytest.mark.needs("simulation")
+
 BOARD_ID = "esp32s3-7cdfa1e40c11"
 HELLO_S = 10.0
 

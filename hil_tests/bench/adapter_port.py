@@ -37,11 +37,19 @@ class AdapterPort:
             raise OSError(f"{self.path} ({what}): {_in_use(self.path) or fault}") from None
 
     def set_line(self, line: model.Line) -> None:
-        """Speak like this from now on, and forget what came before."""
-        self._serial.baudrate = line.baud
-        self._serial.bytesize = line.data_bits
-        self._serial.parity = line.parity
-        self._serial.stopbits = line.stop_bits
+        """Speak like this from now on; what came before is forgotten. OSError where the driver cannot."""
+        try:
+            self._serial.baudrate = line.baud
+            self._serial.bytesize = line.data_bits
+            self._serial.stopbits = line.stop_bits
+            self._serial.parity = line.parity
+        except termios.error:
+            self._serial.parity = "N"  # as a pseudo-terminal has it; what was refused would be tried again and again
+            raise OSError(f"{self.path}: its driver does not take {line}. Use another adapter") from None
+        self.forget()
+
+    def forget(self) -> None:
+        """What has come and was not read."""
         self._serial.reset_input_buffer()
 
     def mark_errors(self, marked: bool) -> None:

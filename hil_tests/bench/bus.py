@@ -1,6 +1,7 @@
 """One RS-485 line at a port whose far end a master has: a board, or any Modbus program. Shell.
 
-Owns the port: a pseudo-terminal, unless a rig gave another one; line.py decides what is on the wire and when. Must never answer by itself.
+Owns the port, a pseudo-terminal unless a rig gave another one; line.py decides what is on the wire and when. Must never
+answer by itself.
 """
 
 from collections.abc import Callable

@@ -210,7 +210,8 @@ class Line:
             due_s = start_s + at * self.char_s + (pause_s if end > split else 0.0)
             burst = _Burst(due_s, data[begin:end])
             if end == len(data):
-                frame = _frame(trace.RECEIVED, start_s, due_s, data, injected)
+                ended_s = due_s + (end - at) * self.char_s
+                frame = _frame(trace.RECEIVED, start_s, ended_s, data, injected)
                 burst = replace(burst, ends=ends, is_belated=is_belated, frame=frame)
             self._bursts.append(burst)
             begin = end

@@ -133,7 +133,7 @@ class WiredRig:
 
     def __init__(self, boards: Mapping[str, Wires], claimed: frozenset[str]) -> None:
         self.wires = boards
-        self.features = claimed | {"chip"} | _derived(boards)
+        self.features = claimed | _derived(boards)
         self.on_bus: Callable[[Bus, int], None] = _nobody_listens
         self._ports: dict[str, AdapterPort] = {}
         self._boards: dict[str, WiredBoard] = {}
@@ -152,8 +152,8 @@ class WiredRig:
             self._told[f"board_{name}"] = hello.identity
             self._told[f"firmware_{name}"] = hello.firmware
         self._told["board"] = ", ".join(self._identities.values())
-        if any(Path(path).resolve().is_relative_to("/dev/pts") for path in self._ports):
-            self._told["dut"] = "pseudo-terminals"  # a virtual board behind them: never to be recorded as a real one
+        if "chip" not in self.features:
+            self._told["dut"] = "pseudo-terminals"
 
     def close(self) -> None:
         """Leave the boards running, and the ports to others."""
@@ -187,7 +187,7 @@ class WiredRig:
         """The board, as if its flash were new: it is given a plan without reads."""
         port = self._ports[self.wires[name].port]
         means = Means(self.wires[name].reset, port) if self.wires[name].reset else None
-        self._boards[name] = WiredBoard(name, identity, directory, means)
+        self._boards[name] = WiredBoard(name, identity, directory, port, means)
         self._boards[name].power_on()
         forget_plan(port)
         return self._boards[name]
@@ -201,7 +201,7 @@ def lay_bus(
     rig: Rig, board: str, uart: int, line: Line, tap: Callable[[Exchange], None], zero_utc_ms: int | None = None
 ) -> Bus:
     """A line with its units on a board's bus. Its clock is time.monotonic(), or was 0 at `zero_utc_ms`."""
-    line.is_real = "chip" in rig.features
+    line.is_real = "simulation" not in rig.features
     bus = Bus(line, tap, rig.bus_port(board, uart, line.settings))
     rig.on_bus(bus, time.time_ns() // 1_000_000 - _now_ms() if zero_utc_ms is None else zero_utc_ms)
     return bus
@@ -213,7 +213,10 @@ def _nobody_listens(_bus: Bus, _zero_utc_ms: int) -> None:
 
 def _derived(boards: Mapping[str, Wires]) -> frozenset[str]:
     resets = [wires.reset for wires in boards.values()]
+    ports = [path for wires in boards.values() for path in (wires.port, *wires.buses.values())]
     has = {
+        # Behind a pseudo-terminal is a program: it is never taken for a real board.
+        "chip": not any(Path(path).resolve().is_relative_to("/dev/pts") for path in ports),
         "reset": all(resets),
         "power_off": all(reset in ("rts", "usb") or "{action}" in reset for reset in resets),
         "unplug": all(reset == "usb" for reset in resets),

@@ -80,13 +80,14 @@ class Means:
 class WiredBoard:
     """One real board; without `means` nothing here resets it. `console` stays empty: that text comes over the link."""
 
-    def __init__(self, name: str, identity: str, directory: Path, means: Means | None) -> None:
+    def __init__(self, name: str, identity: str, directory: Path, port: AdapterPort, means: Means | None) -> None:
         self.name = name
         self.identity = identity
         self.console = directory / name / "console.log"
         self.console.parent.mkdir(parents=True, exist_ok=True)
         self.console.touch()
         self.pid: int | None = None  # it is no process of this machine
+        self._port = port
         self._means = means
         self._is_off = False
 
@@ -104,6 +105,7 @@ class WiredBoard:
             self._is_off = False
         else:
             self._means.reset()
+        self._port.forget()
 
     def power_off(self) -> None:
         """Keep it off, where the rig can; where it cannot, it goes on until the next test resets it."""
