@@ -8,6 +8,7 @@ unchanged, and leaves a capture of each bus where it fails. Must never run a tes
 board_runs.json, beside the tests: which of them ever passed on which board. Only `--record` on real ports writes it.
 """
 
+import gettext
 import json
 import os
 import re
@@ -118,6 +119,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): tools of this machine, features of the rig; skipped by name")
     config.addinivalue_line("markers", "shows(sentence): what it proves, for an acceptance report")
+    gettext.bindtextdomain("tankgate", _HERE.parent / "edge" / "locale")  # a rig's faults are told to people
+    gettext.textdomain("tankgate")
     option = config.option
     if option.dut == "sim":
         if option.port or option.bus_port or option.wiring or option.reset:
@@ -184,7 +187,7 @@ def rig(
     try:
         bench.rig.open()
     except OSError as fault:
-        bench.tell(kind="no rig", why=str(fault))
+        bench.tell(kind="no rig", why=str(fault), busy=isinstance(fault, BlockingIOError))
         bench.rig.close()
         pytest.exit(f"--dut={request.config.option.dut}: {fault}", returncode=pytest.ExitCode.USAGE_ERROR)
     bench.told = dict(bench.rig.told)
@@ -235,8 +238,8 @@ def _count(item: pytest.Item, bench: _Session, outcome: dict[str, Any]) -> None:
     bench.tell(
         kind="test",
         test=name,
-        shows=[mark.args[0] for mark in item.iter_markers("shows")],
-        missing=[need for need in _needs(item) if item.nodeid in bench.missing.get(need, ())],
+        shows=next((mark.args[0] for mark in item.iter_markers("shows")), ""),
+        missing={need: FEATURES.get(need, "") for need in _needs(item) if item.nodeid in bench.missing.get(need, ())},
         **outcome,
     )
 
@@ -295,7 +298,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         bench.suite_property("never_run_on_a_board", len(account.never))
         if session.config.option.record and account.is_board:
             _record(bench, sorted(account.now))
-    bench.tell(kind="end")
+    bench.tell(kind="end", never_on_a_board=len(_Account(bench).never))
 
 
 def _record(bench: _Session, passed: list[str]) -> None:

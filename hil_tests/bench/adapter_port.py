@@ -6,6 +6,7 @@ away: closing drops DTR, and DTR resets some boards. Must never interpret a byte
 
 import os
 import termios
+from gettext import gettext as _
 from pathlib import Path
 
 import serial
@@ -14,7 +15,7 @@ from protocols import model
 
 
 class AdapterPort:
-    """The port at `path`, open. OSError where it is absent or in use, saying what to do.
+    """The port at `path`, open. OSError where it is absent, BlockingIOError where it is in use, saying what to do.
 
     `path` should be a name that stays, under /dev/serial/by-id or by-path. `rts` is that pin, for resetting a board.
     """
@@ -30,11 +31,15 @@ class AdapterPort:
     def open(self, what: str) -> None:
         """Open it, or again after it was gone; `what` it is, for the error."""
         if not Path(self.path).exists():
-            raise FileNotFoundError(f"{self.path}: there is no such port. Plug in {what}. Ports here: {_present()}")
+            text = _("{path}: there is no such port. Plug in: {what}. Ports here: {ports}")
+            raise FileNotFoundError(text.format(path=self.path, what=what, ports=_present()))
         try:
             self._serial.open()
         except serial.SerialException as fault:
-            raise OSError(f"{self.path} ({what}): {_in_use(self.path) or fault}") from None
+            if holder := _holder(self.path):
+                text = _("{path} ({what}): in use by process {holder}. Stop it, or choose another port.")
+                raise BlockingIOError(text.format(path=self.path, what=what, holder=holder)) from None
+            raise OSError(f"{self.path} ({what}): {fault}") from None
 
     def set_line(self, line: model.Line) -> None:
         """Speak like this from now on; what came before is forgotten. OSError where the driver cannot."""
@@ -45,7 +50,8 @@ class AdapterPort:
             self._serial.parity = line.parity
         except termios.error:
             self._serial.parity = "N"  # as a pseudo-terminal has it; what was refused would be tried again and again
-            raise OSError(f"{self.path}: its driver does not take {line}. Use another adapter") from None
+            text = _("{path}: its driver does not take {line}. Use another adapter.")
+            raise OSError(text.format(path=self.path, line=line)) from None
         self.forget()
 
     def forget(self) -> None:
@@ -96,17 +102,16 @@ class AdapterPort:
 
 def _present() -> str:
     """The names that stay, of what is plugged in."""
-    return ", ".join(sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))) or "none"
+    return ", ".join(sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))) or "-"
 
 
-def _in_use(path: str) -> str:
-    """Who has locked a port, in words; empty where nobody is known to have."""
+def _holder(path: str) -> str:
+    """Who has locked a port: its process and program; empty where nobody is known to have."""
     found = Path(path).stat()
     inode = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     for lock in Path("/proc/locks").read_text().splitlines():
         fields = lock.split()
         if inode in fields and fields[1] == "FLOCK":
-            process = Path("/proc", fields[4])
-            program = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            return f"in use by process {fields[4]}: {program}. Stop it, or choose another port."
+            command = Path("/proc", fields[4], "cmdline").read_bytes().replace(b"\0", b" ")
+            return f"{fields[4]} ({command.decode(errors='replace').strip()})"
     return ""

@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from gettext import gettext as _
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,11 +143,12 @@ class WiredRig:
 
     def open(self) -> None:
         """Lock every port and ask every board who it is."""
+        adapter = _("the RS-485 adapter on UART{uart} of board {name}")
         for name, wires in self.wires.items():
-            port = self._port(wires.port, f"board {name}")
+            port = self._port(wires.port, _("board {name}").format(name=name))
             port.set_line(LINK)
             for uart, path in wires.buses.items():
-                self._port(path, f"the RS-485 adapter on UART{uart} of board {name}")
+                self._port(path, adapter.format(uart=uart, name=name))
             hello = ask_identity(port)
             self._identities[name] = hello.identity
             self._told[f"board_{name}"] = hello.identity
@@ -230,10 +232,10 @@ def wired(port: str | None, bus_ports: list[str], reset: str | None, wiring: Pat
     """The rig of these options; ValueError saying what is missing or wrong in them or in the wiring file."""
     if wiring is not None:
         if port or bus_ports or reset:
-            raise ValueError("--wiring says everything: leave out --port, --bus-port and --reset")
+            raise ValueError(_("--wiring says everything: leave out --port, --bus-port and --reset"))
         return _read(wiring)
     if not port or not 1 <= len(bus_ports) <= 2:
-        raise ValueError("--dut=board: --port and one or two --bus-port (UART1, then UART2) are needed, or --wiring")
+        raise ValueError(_("--dut=board: --port and one or two --bus-port (UART1, then UART2) are needed, or --wiring"))
     return WiredRig({"cab1": _wires("--reset", port, reset or "", dict(enumerate(bus_ports, 1)))}, frozenset())
 
 
@@ -244,13 +246,16 @@ def _read(wiring: Path) -> WiredRig:
         raise ValueError(f"{wiring}: {fault}") from None
     claimed = frozenset(file.pop("features", ()))
     if unknown := claimed - CLAIMED:
-        raise ValueError(f"{wiring}: features = {sorted(unknown)}: allowed are {', '.join(sorted(CLAIMED))}")
+        text = _("{wiring}: features = {unknown}: allowed are {allowed}")
+        raise ValueError(text.format(wiring=wiring, unknown=sorted(unknown), allowed=", ".join(sorted(CLAIMED))))
     boards: dict[str, dict[str, Any]] = file.pop("boards", {})
-    if file or not boards or boards.keys() - {"cab1", "cab2"}:
-        raise ValueError(f"{wiring}: allowed are features, [boards.cab1] and [boards.cab2], the first of them at least")
+    if file or "cab1" not in boards or boards.keys() - {"cab1", "cab2"}:
+        text = _("{wiring}: allowed are features, [boards.cab1], and [boards.cab2] where there are two")
+        raise ValueError(text.format(wiring=wiring))
     for name, row in boards.items():
         if not {"port", "uart1"} <= row.keys() <= {"port", "reset", "uart1", "uart2"}:
-            raise ValueError(f"{wiring}: [boards.{name}]: port and uart1 are needed, reset and uart2 are allowed")
+            text = _("{wiring}: [boards.{name}]: port and uart1 are needed, reset and uart2 are allowed")
+            raise ValueError(text.format(wiring=wiring, name=name))
     return WiredRig(
         {
             name: _wires(
@@ -267,7 +272,8 @@ def _read(wiring: Path) -> WiredRig:
 
 def _wires(where: str, port: str, reset: str, buses: Mapping[int, str]) -> Wires:
     if reset not in ("", "rts", "usb") and not reset.startswith("cmd:"):
-        raise ValueError(f"{where}: reset = {reset!r}: allowed is {RESET_ALLOWED}")
+        text = _("{where}: reset = {reset}: allowed is {allowed}")
+        raise ValueError(text.format(where=where, reset=reset, allowed=RESET_ALLOWED))
     return Wires(port, reset, buses)
 
 
@@ -284,14 +290,16 @@ def forget_plan(port: AdapterPort) -> None:
         result = None
         while result is None:
             if time.monotonic() > end_s:
-                raise OSError(f"{port.path}: the board takes no plan in {PLAN_S:.0f} s")
-            readable, _, _ = select.select([port], [], [], 0.1)
+                text = _("{path}: the board takes no read plan in {s:.0f} s. Reset it, and look at its link's wiring.")
+                raise OSError(text.format(path=port.path, s=PLAN_S))
+            readable, _writable, _broken = select.select([port], [], [], 0.1)
             for event in end.feed(port.read()) if readable else ():
                 if isinstance(event, Answer):
                     result = event.result
             port.write(end.repeat(_now_ms()))
         if result != link.DONE:
-            raise OSError(f"{port.path}: the board refuses an empty plan: result {result} of operation {operation}")
+            text = _("{path}: the board refuses an empty read plan ({result}). Flash the firmware of this version.")
+            raise OSError(text.format(path=port.path, result=result))
 
 
 def _now_ms() -> int:

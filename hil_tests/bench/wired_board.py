@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable
+from gettext import gettext as _
 from pathlib import Path
 
 from hil_tests.bench.adapter_port import AdapterPort
@@ -20,10 +21,7 @@ _RESET_S = 0.2
 _RETURN_S = 20.0
 _COMMAND_S = 60.0
 
-RESET_ALLOWED = (
-    '"rts" (the port\'s RTS pin holds the chip in reset), "usb" (its USB socket is switched off) or '
-    '"cmd:PROGRAM …", run with {action} replaced by off, on or reset'
-)
+RESET_ALLOWED = "rts, usb or cmd:PROGRAM … ({action} in it becomes off, on or reset)"
 
 
 class Means:
@@ -74,7 +72,7 @@ class Means:
             end_s = time.monotonic() + _RETURN_S
             while not Path(self._port.path).exists() and time.monotonic() < end_s:
                 time.sleep(0.05)
-            self._port.open("the board, whose USB socket was switched on again")
+            self._port.open(_("the board whose USB socket was switched on again"))
 
 
 class WiredBoard:
@@ -125,13 +123,12 @@ def ask_identity(port: AdapterPort) -> Hello:
     end_s = time.monotonic() + HELLO_S
     while time.monotonic() < end_s:
         port.write(end.who())
-        readable, _, _ = select.select([port], [], [], _ASK_S)
+        readable, _writable, _broken = select.select([port], [], [], _ASK_S)
         for event in end.feed(port.read()) if readable else ():
             if isinstance(event, Hello):
                 return event
-    raise OSError(
-        f"{port.path}: no board says HELLO in {HELLO_S:.0f} s. Is it flashed, powered, and its link wired to this port?"
-    )
+    text = _("{path}: no board says HELLO in {s:.0f} s. Is it flashed and powered, and its link wired to this port?")
+    raise OSError(text.format(path=port.path, s=HELLO_S))
 
 
 def _usb_socket(path: str) -> Path:
@@ -142,4 +139,5 @@ def _usb_socket(path: str) -> Path:
             socket = (parent / "port").resolve() / "disable"
             if socket.exists():
                 return socket
-    raise OSError(f"{path}: reset = usb, but no USB socket of this port can be switched. Use rts, or cmd:…")
+    text = _("{path}: reset = usb, but the USB socket of this port cannot be switched. Use rts, or cmd:…")
+    raise OSError(text.format(path=path))
