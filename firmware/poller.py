@@ -44,9 +44,12 @@ class Poller:
         self.polls = 0
         self.overruns = 0  # periods in which a read could not be asked
         self._recorder = recorder
-        char_us = readplan.bits_per_char(plan, bus) * 1000000 // readplan.baud(plan, bus)
+        baud = readplan.baud(plan, bus)
+        char_us = readplan.bits_per_char(plan, bus) * 1000000 // baud
         self._char_us = char_us
-        self._silence_us = 7 * char_us // 2 if readplan.baud(plan, bus) <= 19200 else 1750
+        self._silence_us = 1750
+        if baud <= 19200:  # rounded up: less would be too soon
+            self._silence_us = (readplan.bits_per_char(plan, bus) * 3500000 + baud - 1) // baud
         self._quiet_us = now_us  # the line is quiet from then on
         self._busy_since_us = now_us  # and was not, since then
         self._ready = False  # the next request lies in `request`

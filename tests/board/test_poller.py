@@ -123,11 +123,11 @@ def test_every_read_keeps_its_period():
 
 
 def test_silence_between_frames_is_kept():
-    for baud, silence_us in ((9600, 3640), (19200, 1820), (115200, 1750)):
+    for baud, silence_us in ((1200, 29167), (9600, 3646), (19200, 1823), (115200, 1750)):  # 3.5 characters, rounded up
         bus = Bus(plan_of([(1, 200, 0), (2, 200, 0)], [(0, 0, 10, 100), (1, 0, 10, 100)], baud))
         bus.run(5000)
-        assert len(bus.requests) > 50
-        assert min(bus.gaps_us) >= silence_us - 10
+        assert len(bus.requests) > 10
+        assert min(bus.gaps_us) >= silence_us
 
 
 def test_a_damaged_reply_is_asked_once_more():
