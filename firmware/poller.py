@@ -216,7 +216,7 @@ class Poller:
     def _choose(self, now_ms):
         """The place of the read to ask now, or -1: the live one with the earliest deadline, else a probe.
 
-        A probe delays nobody, but for one each 9 s on a bus that is never idle.
+        A probe delays nobody but a read that waits for an owed reply, and one each 9 s on a bus that is never idle.
         """
         reads = len(self._reads)
         due_ms = self._due_ms
@@ -237,8 +237,8 @@ class Poller:
                 if due <= 0 and is_better or 0 < due < next_live:
                     due = max(due, self._spacing_left_ms(unit, now_ms))
                     if due <= 0 and self._owing and self._must_wait(place, now_ms):
-                        due = _OWED_LOOK_MS
-                    if due <= 0:
+                        next_any = min(next_any, _OWED_LOOK_MS)  # the bus is idle meanwhile
+                    elif due <= 0:
                         best = place
                         best_left = left
                     elif due < next_live:

@@ -177,6 +177,19 @@ def test_a_dead_unit_does_not_change_the_others_and_comes_back():
     assert good and good[0] - back_us // 1000 <= 2000
 
 
+def test_units_that_come_back_together_do_not_wait_for_each_others_owed_replies():
+    """After its first answer the first unit's other read waits, for it looks alike: the bus is the others' meanwhile."""
+    units = [(unit_id, 1000, 0) for unit_id in (1, 2, 3)]
+    bus = Bus(plan_of(units, [(0, 0, 2, 500), (0, 50, 2, 500), (1, 0, 2, 500), (2, 0, 2, 500)]))
+    bus.run(3000)
+    bus.dead.update((1, 2, 3))
+    bus.run(20000)
+    bus.samples()
+    bus.dead.clear()
+    bus.run(1000)
+    assert {read for read, outcome, _, _ in bus.samples() if outcome == modbus.OK} >= {0, 2, 3}
+
+
 def test_a_saturated_bus_still_probes_its_dead_unit():
     units = [(unit_id, 200, 0) for unit_id in range(1, 6)]
     bus = Bus(plan_of(units, [(unit, 0, 20, 100) for unit in range(5)]))
