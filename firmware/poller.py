@@ -23,6 +23,7 @@ _PROBE_AT_LEAST_EVERY_MS = 9000
 _FULL_WAIT_EVERY = 512  # of a dead unit: its whole time-out is waited once in so many of it
 _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
 _LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
+_IDLE_MS = 100000  # longer than any unit is waited for: nobody who lives is due
 _OWED_LOOK_MS = 5
 _LONG_AGO_MS = 0x07000000
 _U16_MAX = 65535
@@ -224,7 +225,7 @@ class Poller:
         best_left = 0x07FFFFFF  # until its deadline, which is the end of its period
         probe = -1
         probe_due = 1
-        next_live = _LOOK_MS
+        next_live = _IDLE_MS
         next_any = _LOOK_MS
         place = 0
         while place < reads:

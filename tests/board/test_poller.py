@@ -190,6 +190,20 @@ def test_units_that_come_back_together_do_not_wait_for_each_others_owed_replies(
     assert {read for read, outcome, _, _ in bus.samples() if outcome == modbus.OK} >= {0, 2, 3}
 
 
+def test_a_slow_unit_that_was_dead_comes_back_soon_where_nobody_else_is_due():
+    """It took 600 ms of the 1000 that its profile allows: twice that is waited for it, and the bus is idle anyway."""
+    bus = Bus(plan_of([(1, 1000, 0), (2, 1000, 0)], [(0, 0, 2, 2000), (1, 0, 2, 2000)]))
+    bus.delay_us[1] = 600000
+    bus.run(8000)
+    bus.dead.add(1)
+    bus.run(61000)
+    bus.samples()
+    bus.dead.clear()
+    bus.run(4000)
+    good = [uptime_ms for read, outcome, uptime_ms, _ in bus.samples() if read == 0 and outcome == modbus.OK]
+    assert good and good[0] <= 69000 + 4000
+
+
 def test_a_saturated_bus_still_probes_its_dead_unit():
     units = [(unit_id, 200, 0) for unit_id in range(1, 6)]
     bus = Bus(plan_of(units, [(unit, 0, 20, 100) for unit in range(5)]))
