@@ -141,6 +141,14 @@ class VirtualBoard:
         """Whether its program runs; false as well after a crash."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def resident_bytes(self) -> int:
+        """What its program holds in memory now; 0 while it does not run."""
+        if self._process is None:
+            return 0
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGESIZE")
+
     def power_on(self) -> None:
         """Start from what lies in flash."""
         if self.is_running:

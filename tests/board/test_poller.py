@@ -178,7 +178,7 @@ def test_a_dead_unit_does_not_change_the_others_and_comes_back():
 
 
 def test_units_that_come_back_together_do_not_wait_for_each_others_owed_replies():
-    """After its first answer the first unit's other read waits, for it looks alike: the bus is the others' meanwhile."""
+    """After its first answer the first unit's other read waits, for it looks alike: the others have the bus."""
     units = [(unit_id, 1000, 0) for unit_id in (1, 2, 3)]
     bus = Bus(plan_of(units, [(0, 0, 2, 500), (0, 50, 2, 500), (1, 0, 2, 500), (2, 0, 2, 500)]))
     bus.run(3000)

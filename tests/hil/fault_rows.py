@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from edge import troubles
 from edge.statistics import LATELY, OUTCOMES
 from hil_tests.bench.chance import draw
-from hil_tests.bench.faults import RECOVERABLE, Row, Strike, mixed
+from hil_tests.bench.faults import CODES, RECOVERABLE, Row, Strike, mixed
 from protocols import link, modbus, modbus_edge
 from tests.hil.faulted_bus import (
     FLOOR_MS,
@@ -142,9 +142,7 @@ def _slow(verdict: Verdict, row: Row, polls: int, seed: int) -> None:
     period_ms = 2000
     for much in (0.0, 0.3, 0.6, 1.0):
 
-        def schedule(
-            _number: int, unit_id: int, _address: int, much: float = much
-        ) -> Sequence[Strike]:
+        def schedule(_number: int, unit_id: int, _address: int, much: float = much) -> Sequence[Strike]:
             return (Strike(row, 0.0, much),) if unit_id == VICTIM else ()
 
         bus = FaultedBus(schedule, period_ms=period_ms, reads=reads)
@@ -185,10 +183,9 @@ def _refused(verdict: Verdict, row: Row, polls: int, seed: int) -> None:
     values = bus.values
     refusals = [sample for sample in values.samples if sample.outcome == modbus.EXCEPTION]
     ends_ms = [at_ms for at_ms, _unit_id in values.struck_ms]
-    known = [min((sample.at_ms - at_ms for at_ms in ends_ms if at_ms <= sample.at_ms)) for sample in refusals]
+    known = [min(sample.at_ms - at_ms for at_ms in ends_ms if at_ms <= sample.at_ms) for sample in refusals]
     verdict.must(bool(refusals) and max(known) <= 1, f"a refusal known {max(known, default=0)} ms after its fifth byte")
-    verdict.must({sample.data for sample in refusals} == {bytes((code,)) for code in (1, 2, 3, 4, 5, 6, 10, 11)},
-                 "not every code was told")
+    verdict.must({sample.data for sample in refusals} == {bytes((code,)) for code in CODES}, "not every code was told")
     without_crc = len(values.struck_ms) - len(refusals)
     failed = values.outcomes(VICTIM)[modbus.SHORT]
     verdict.must(0 <= without_crc - failed <= 1 < failed, f"{without_crc} refusals without a CRC, {failed} counted")
@@ -198,12 +195,10 @@ def _settings(verdict: Verdict, row: Row, polls: int, seed: int) -> None:
     """Every answer of one unit is garbled, in each of the ways; then it is mended."""
     ways = 8
     for way in range(ways):
-        is_wrong = True
+        wrong = [Strike(row, (way + 0.5) / ways)]
 
-        def schedule(
-            _number: int, unit_id: int, _address: int, way: int = way
-        ) -> Sequence[Strike]:
-            return (Strike(row, (way + 0.5) / ways),) if is_wrong and unit_id == VICTIM else ()
+        def schedule(_number: int, unit_id: int, _address: int, wrong: list[Strike] = wrong) -> Sequence[Strike]:
+            return wrong if unit_id == VICTIM else ()
 
         bus = FaultedBus(schedule)
         bus.run(polls * 10)
@@ -214,7 +209,7 @@ def _settings(verdict: Verdict, row: Row, polls: int, seed: int) -> None:
             lately = tuple(OUTCOMES[sample.outcome] for sample in mine[-LATELY:])
             found = troubles.unit_trouble(counts, {}, lately)
             verdict.must(found == troubles.GARBAGE, f"way {way} is told as {found}")
-        is_wrong = False
+        wrong.clear()
         bus.run(3 * PERIOD_MS)
         verdict.must(values.samples[-1].outcome == modbus.OK, "not mended by right settings")
         verdict.add(bus, _FULL_BLOCK_MS)

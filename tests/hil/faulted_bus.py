@@ -154,7 +154,7 @@ class FaultedBus(Bus):
             self._take()
 
     def unplug(self, ms: int) -> None:
-        """Take the master's port away; it is opened again at the first try after so long. What was on its way is gone."""
+        """Take the master's port away, and what was on its way; it is opened at the first try after so long."""
         self.coming.clear()
         self._back_us = self.at_us + (ms // _REOPEN_MS + 1) * _REOPEN_MS * 1000
 

@@ -46,7 +46,7 @@ def test_what_is_sent_is_received_with_the_same_settings(settings):
 
 def test_at_another_speed_or_with_wires_exchanged_something_else_is_received():
     sent = bits.send(b"\x55\x55", Line.parse("9600 8N1"))
-    # Worked out by hand: each bit is seen twice, 0|01100110|0, from the next falling edge on again, at last the idle line.
+    # Worked out by hand: each bit is seen twice, 0|01100110|0, and again from the next falling edge on.
     assert bytes(each.byte for each in bits.receive(sent, Line.parse("19200 8N1"))) == b"\x66\x66\x66\xfe"
     zeros = bits.receive(bits.send(b"\x00", LINE, swapped=True), LINE)
     assert [each.byte for each in zeros] == [0xFF]  # its stop bit, exchanged, is a start bit
