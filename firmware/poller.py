@@ -23,6 +23,7 @@ _PROBE_AT_LEAST_EVERY_MS = 9000
 _FULL_WAIT_EVERY = 512  # of a dead unit: its whole time-out is waited once in so many of it
 _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its failures must be told
 _LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
+_IDLE_MS = 100000  # longer than any unit is waited for: nobody who lives is due
 _OWED_LOOK_MS = 5
 _LONG_AGO_MS = 0x07000000
 _U16_MAX = 65535
@@ -44,9 +45,12 @@ class Poller:
         self.polls = 0
         self.overruns = 0  # periods in which a read could not be asked
         self._recorder = recorder
-        char_us = readplan.bits_per_char(plan, bus) * 1000000 // readplan.baud(plan, bus)
+        baud = readplan.baud(plan, bus)
+        char_us = readplan.bits_per_char(plan, bus) * 1000000 // baud
         self._char_us = char_us
-        self._silence_us = 7 * char_us // 2 if readplan.baud(plan, bus) <= 19200 else 1750
+        self._silence_us = 1750
+        if baud <= 19200:  # rounded up: less would be too soon
+            self._silence_us = (readplan.bits_per_char(plan, bus) * 3500000 + baud - 1) // baud
         self._quiet_us = now_us  # the line is quiet from then on
         self._busy_since_us = now_us  # and was not, since then
         self._ready = False  # the next request lies in `request`
@@ -213,7 +217,7 @@ class Poller:
     def _choose(self, now_ms):
         """The place of the read to ask now, or -1: the live one with the earliest deadline, else a probe.
 
-        A probe delays nobody, but for one each 9 s on a bus that is never idle.
+        A probe delays nobody but a read that waits for an owed reply, and one each 9 s on a bus that is never idle.
         """
         reads = len(self._reads)
         due_ms = self._due_ms
@@ -221,7 +225,7 @@ class Poller:
         best_left = 0x07FFFFFF  # until its deadline, which is the end of its period
         probe = -1
         probe_due = 1
-        next_live = _LOOK_MS
+        next_live = _IDLE_MS
         next_any = _LOOK_MS
         place = 0
         while place < reads:
@@ -234,8 +238,8 @@ class Poller:
                 if due <= 0 and is_better or 0 < due < next_live:
                     due = max(due, self._spacing_left_ms(unit, now_ms))
                     if due <= 0 and self._owing and self._must_wait(place, now_ms):
-                        due = _OWED_LOOK_MS
-                    if due <= 0:
+                        next_any = min(next_any, _OWED_LOOK_MS)  # the bus is idle meanwhile
+                    elif due <= 0:
                         best = place
                         best_left = left
                     elif due < next_live:

@@ -70,7 +70,7 @@ class BareBoard:
         )
         self.link = rig.link_port(BOARD)
         identity = rig.identity(BOARD, "esp32-one")
-        self.board = rig.board(BOARD, identity, directory, {1: self.bus.port}, self.link)
+        self.board = rig.board(BOARD, identity, directory, {1: self.bus.port.path}, self.link)
         self.end = EdgeEnd()
         self.samples: list[Sample] = []
         self.answers: list[int] = []

@@ -262,7 +262,7 @@ def test_what_the_devices_said_comes_out_of_the_feed(rig: Rig, broker: Mosquitto
         name: lay_bus(rig, BOARD, uart, line, lambda _exchange: None)
         for uart, (name, line) in enumerate(lines.items(), 1)
     }
-    on_board = [Bus(name, settings, buses[name].port) for name, settings, _capture in DEVICES]
+    on_board = [Bus(name, settings, buses[name].port.path) for name, settings, _capture in DEVICES]
     profiles = {file.stem: file.read_text(encoding="utf-8") for file in TRACES.glob("*.toml")}
     with ExitStack() as stack:
         for bus in buses.values():

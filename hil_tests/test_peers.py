@@ -153,7 +153,7 @@ def test_libmodbus_as_a_sensor(
 def read_from(server: list[str | Path], rig: Rig, broker: Mosquitto, wire: Cable, directory: Path) -> None:
     """Run a site whose only sensor is this server: exactly what it serves must come out."""
     with started([*server, wire.plug, str(UNIT_ID)]):
-        line = Bus("line", LINE, wire.board_end)
+        line = Bus("line", LINE, wire.board_end.path)
         with closing(SmallSite(rig, directory, broker.port, [line], POINTS, {"peer": PROFILE})) as site:
             site.watch(wire.board_end.fileno(), wire.carry_up)
             site.watch(wire.edge_end.fileno(), wire.carry_down)

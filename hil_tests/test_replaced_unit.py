@@ -1,7 +1,5 @@
 """Somebody hangs another detector in a detector's place: its readings are doubted until a person has looked at it."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +17,6 @@ from protocols import model, profile
 
 pytestmark = pytest.mark.needs("mosquitto")
 
-ROOT = Path(__file__).parents[1]
 LINE = "19200 8E1"
 GAS = {2019: 52.5, 2024: 31.0}  # what each of the two detectors measures
 OLD, NEW = (Reading(value, model.GOOD, 0) for value in GAS.values())
@@ -54,7 +51,7 @@ def test_another_detector_in_the_same_place(rig: Rig, broker: Mosquitto, tmp_pat
 
     with (
         closing(bus.port),
-        closing(SmallSite(rig, tmp_path, broker.port, [Bus("gas-a", LINE, bus.port)], POINTS, {})) as site,
+        closing(SmallSite(rig, tmp_path, broker.port, [Bus("gas-a", LINE, bus.port.path)], POINTS, {})) as site,
     ):
         site.watch(bus.port.fileno(), lambda: bus.receive(time.monotonic()))
 
@@ -64,11 +61,9 @@ def test_another_detector_in_the_same_place(rig: Rig, broker: Mosquitto, tmp_pat
         until_last_is(OLD)
         site.until(are_checked, lambda: bus.run(time.monotonic()))
         detector.serial = 2024
-        site.restart_board()  # everything is asked anew at its start, not only each hour, and first of all this
+        site.restart_boards()  # everything is asked anew at its start, not only each hour, and first of all this
         until_last_is(REPLACED)
-        command = ["-m", "edge", "unit", "accept", tmp_path / "site" / "gateway.toml", "gas-a", "7", "--by", "Li"]
-        with subprocess.Popen([sys.executable, *command], cwd=ROOT) as accept:
-            site.until(lambda: accept.poll() is not None, lambda: bus.run(time.monotonic()))
-        assert accept.returncode == 0
+        command = ("unit", "accept", "{site}", "gas-a", "7", "--by", "Li")
+        site.tankgate(*command, work=lambda: bus.run(time.monotonic()))
         until_last_is(NEW)
     assert site.readings["GD01.gas"] == [OLD, REPLACED, NEW]

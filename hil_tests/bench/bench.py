@@ -73,7 +73,7 @@ class Bench:
                 name,
                 rig.identity(name, proposed),
                 directory,
-                {bus.uart: self.buses[bus.name].port for bus in self.sheet.buses if bus.board == name},
+                {bus.uart: self.buses[bus.name].port.path for bus in self.sheet.buses if bus.board == name},
                 self.cables[name].board_end,
             )
             for name, proposed in self.sheet.boards.items()

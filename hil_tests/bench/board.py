@@ -136,15 +136,15 @@ class Cable:
 
 
 class Board(Protocol):
-    """One board, virtual or real. `pid` is the process that it is here, if it is one and runs."""
+    """One board, virtual or real."""
 
     name: str
     identity: str
     console: Path
 
     @property
-    def pid(self) -> int | None:
-        """For measuring."""
+    def resident_bytes(self) -> int:
+        """What its program holds in this machine's memory; 0 where it is none of its processes."""
 
     @property
     def is_running(self) -> bool:
@@ -178,14 +178,17 @@ class VirtualBoard:
         }
 
     @property
-    def pid(self) -> int | None:
-        """Its interpreter's."""
-        return self._process.pid if self._process is not None else None
-
-    @property
     def is_running(self) -> bool:
         """Whether its program runs; false as well after a crash."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def resident_bytes(self) -> int:
+        """What its program holds in memory now; 0 while it does not run."""
+        if self._process is None:
+            return 0
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGESIZE")
 
     def power_on(self) -> None:
         """Start from what lies in flash."""

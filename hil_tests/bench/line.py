@@ -5,7 +5,7 @@ that the master kept, and what a line does to bytes: noise, a cut cable, an echo
 touch a port. Source of the times: MODBUS over Serial Line V1.02, 2.5.1 (3.5 characters, 1.75 ms above 19200 baud).
 
 Two talkers at once are not rendered: a reply waits until the line is free. A request that comes while a reply is
-still due is counted in `talked_over`.
+still due is counted in `talked_over`. What faults.py makes of an answer comes at the times that it says.
 """
 
 import math
@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hil_tests.bench.chance import draw
-from hil_tests.bench.units import Measured, Unit
+from hil_tests.bench.faults import Asked, Faults, Strike
+from hil_tests.bench.units import Answer, Measured, Unit
 from protocols import modbus, model, trace
 
 _FORGET_S = 0.1  # bytes that no request followed are no part of the next one
@@ -56,7 +57,8 @@ class Line:
     Finished exchanges gather in `exchanges`, and all that was on the wire in `frames`, as port 0, with what was done to
     it in their comment; take both away. What can be set at any time: `noise` (chance of a flipped bit for each byte),
     `connected`, `echoes` (the master hears itself), `pause` (after so many bytes of a reply, so many seconds),
-    `bytewise` (deliver each byte at its own time instead of the reply as a whole at its end).
+    `bytewise` (deliver each byte at its own time instead of the reply as a whole at its end), `strikes` (of the fault
+    catalogue, at the answer to this request; what the asker then makes of it is not certain).
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Line:
         self.echoes = False
         self.pause: tuple[int, float] | None = None
         self.bytewise = False
+        self.strikes: Callable[[bytes], Sequence[Strike]] | None = None
         self.is_real = False  # a wire that takes its time itself: heard when it was on it, delivered as it begins
         self.exchanges: list[Exchange] = []
         self.frames: list[trace.Frame] = []
@@ -86,6 +89,7 @@ class Line:
         self.talked_over = 0
         self.stray_bytes = 0  # of the master, part of no request
         self.latest_s = 0.0  # how late `deliver` was called at worst: a busy machine, not the gateway
+        self._faults = Faults()
         self._measure = measure
         self._seed = seed
         self._draws = 0
@@ -172,6 +176,9 @@ class Line:
         if unit is None:
             return  # nobody is there, so no point depends on it
         answer = unit.answer(request, lambda point: self._measure(point, ended_s))
+        if self.strikes is not None and self.connected:
+            self._strike(request, unit, answer, self.strikes(request), now_s)
+            return
         injected = [answer.fault]
         if not self.connected or self._damaged(request) != request:
             answer = answer.lost()
@@ -191,6 +198,33 @@ class Line:
         if data:
             self._schedule(data, ended_s + answer.after_s, told, exchange, is_belated=bool(answer.belated))
         else:
+            self.exchanges.append(exchange)
+            self.frames[-1] = _frame(trace.SENT, now_s, ended_s, request, told)
+
+    def _strike(
+        self, request: bytes, unit: Unit, answer: Answer, strikes: Sequence[Strike], now_s: float
+    ) -> None:
+        ended_s = now_s + len(request) * self.char_s
+        timeout_s = unit.profile.timeout_ms / 1000
+        period_s = min(point.period_ms for point in unit.points) / 1000
+        asked = Asked(request, answer.data, self.settings, answer.after_s, timeout_s, period_s)
+        pieces = self._faults.answer(asked, strikes, ended_s)
+        data = b"".join(piece.data for piece in pieces)
+        given_up_s = ended_s + len(answer.data) * self.char_s + timeout_s
+        exchange = Exchange(
+            self.name, request[0], request, data, now_s, given_up_s, None, answer.measured, certain=not strikes
+        )
+        told = ", ".join(strike.row.name.lower() for strike in strikes)
+        for piece in pieces:
+            taken_s = len(piece.data) * self.char_s
+            burst = _Burst(ended_s + piece.at_s - (taken_s if self.is_real else 0.0), piece.data)
+            if piece is pieces[-1]:
+                begun_s = ended_s + pieces[0].at_s - len(pieces[0].data) * self.char_s
+                frame = _frame(trace.RECEIVED, begun_s, ended_s + piece.at_s, data, told)
+                burst = replace(burst, ends=exchange, frame=frame)
+            self._bursts.append(burst)
+        self._bursts.sort(key=lambda burst: burst.due_s)
+        if not pieces:
             self.exchanges.append(exchange)
             self.frames[-1] = _frame(trace.SENT, now_s, ended_s, request, told)
 

@@ -81,8 +81,8 @@ class Rig(Protocol):
     def bus_port(self, board: str, uart: int, line: model.Line) -> Port:
         """The port at the far end of a board's bus."""
 
-    def board(self, name: str, identity: str, directory: Path, buses: Mapping[int, Port], link: Port) -> Board:
-        """The board at these ports, with no plan in its flash, not yet started."""
+    def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
+        """The board, with no plan in its flash, not yet started. `uarts`: the paths that a virtual one opens."""
 
 
 class SimulatedRig:
@@ -115,9 +115,9 @@ class SimulatedRig:
         """A new pseudo-terminal."""
         return PtyPort()
 
-    def board(self, name: str, identity: str, directory: Path, buses: Mapping[int, Port], link: Port) -> Board:
+    def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
         """A virtual one."""
-        return VirtualBoard(name, identity, directory, {uart: port.path for uart, port in buses.items()}, link.path)
+        return VirtualBoard(name, identity, directory, uarts, link.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class WiredRig:
         port.set_line(line)
         return port
 
-    def board(self, name: str, identity: str, directory: Path, buses: Mapping[int, Port], link: Port) -> Board:
+    def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
         """The board, as if its flash were new: it is given a plan without reads."""
         port = self._ports[self.wires[name].port]
         means = Means(self.wires[name].reset, port) if self.wires[name].reset else None
@@ -200,11 +200,20 @@ class WiredRig:
 
 
 def lay_bus(
-    rig: Rig, board: str, uart: int, line: Line, tap: Callable[[Exchange], None], zero_utc_ms: int | None = None
+    rig: Rig,
+    board: str,
+    uart: int,
+    line: Line,
+    tap: Callable[[Exchange], None],
+    zero_utc_ms: int | None = None,
+    plug: Path | None = None,
 ) -> Bus:
-    """A line with its units on a board's bus. Its clock is time.monotonic(), or was 0 at `zero_utc_ms`."""
+    """A line with its units on a board's bus. Its clock is time.monotonic(), or was 0 at `zero_utc_ms`.
+
+    With a `plug` a virtual board opens that path, and the bus can be unplugged.
+    """
     line.is_real = "simulation" not in rig.features
-    bus = Bus(line, tap, rig.bus_port(board, uart, line.settings))
+    bus = Bus(line, tap, plug, rig.bus_port(board, uart, line.settings))
     rig.on_bus(bus, time.time_ns() // 1_000_000 - _now_ms() if zero_utc_ms is None else zero_utc_ms)
     return bus
 

@@ -84,7 +84,7 @@ class WiredBoard:
         self.console = directory / name / "console.log"
         self.console.parent.mkdir(parents=True, exist_ok=True)
         self.console.touch()
-        self.pid: int | None = None  # it is no process of this machine
+        self.resident_bytes = 0  # of this machine's memory
         self._port = port
         self._means = means
         self._is_off = False

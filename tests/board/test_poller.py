@@ -123,11 +123,11 @@ def test_every_read_keeps_its_period():
 
 
 def test_silence_between_frames_is_kept():
-    for baud, silence_us in ((9600, 3640), (19200, 1820), (115200, 1750)):
+    for baud, silence_us in ((1200, 29167), (9600, 3646), (19200, 1823), (115200, 1750)):  # 3.5 characters, rounded up
         bus = Bus(plan_of([(1, 200, 0), (2, 200, 0)], [(0, 0, 10, 100), (1, 0, 10, 100)], baud))
         bus.run(5000)
-        assert len(bus.requests) > 50
-        assert min(bus.gaps_us) >= silence_us - 10
+        assert len(bus.requests) > 10
+        assert min(bus.gaps_us) >= silence_us
 
 
 def test_a_damaged_reply_is_asked_once_more():
@@ -175,6 +175,33 @@ def test_a_dead_unit_does_not_change_the_others_and_comes_back():
     bus.run(3000)
     good = [uptime_ms for read, outcome, uptime_ms, _ in bus.samples() if read == 2 and outcome == modbus.OK]
     assert good and good[0] - back_us // 1000 <= 2000
+
+
+def test_units_that_come_back_together_do_not_wait_for_each_others_owed_replies():
+    """After its first answer the first unit's other read waits, for it looks alike: the others have the bus."""
+    units = [(unit_id, 1000, 0) for unit_id in (1, 2, 3)]
+    bus = Bus(plan_of(units, [(0, 0, 2, 500), (0, 50, 2, 500), (1, 0, 2, 500), (2, 0, 2, 500)]))
+    bus.run(3000)
+    bus.dead.update((1, 2, 3))
+    bus.run(20000)
+    bus.samples()
+    bus.dead.clear()
+    bus.run(1000)
+    assert {read for read, outcome, _, _ in bus.samples() if outcome == modbus.OK} >= {0, 2, 3}
+
+
+def test_a_slow_unit_that_was_dead_comes_back_soon_where_nobody_else_is_due():
+    """It took 600 ms of the 1000 that its profile allows: twice that is waited for it, and the bus is idle anyway."""
+    bus = Bus(plan_of([(1, 1000, 0), (2, 1000, 0)], [(0, 0, 2, 2000), (1, 0, 2, 2000)]))
+    bus.delay_us[1] = 600000
+    bus.run(8000)
+    bus.dead.add(1)
+    bus.run(61000)
+    bus.samples()
+    bus.dead.clear()
+    bus.run(4000)
+    good = [uptime_ms for read, outcome, uptime_ms, _ in bus.samples() if read == 0 and outcome == modbus.OK]
+    assert good and good[0] <= 69000 + 4000
 
 
 def test_a_saturated_bus_still_probes_its_dead_unit():

@@ -22,6 +22,7 @@ from tests.figures.board_master import BACK_TO_BACK_MS, REGISTERS, UNIT_IDS, Boa
 from tests.figures.figure import Measured
 from tests.figures.paced_line import PacedLine, Speed
 
+ROOT = Path(__file__).parents[2]
 ROUNDS = 3
 _BEHIND_PEER = 0.005
 _START_S = 30.0
@@ -136,7 +137,7 @@ def _watch(board: BoardMaster, start_s: float, window_s: float) -> list[_Window]
 def _theirs(directory: Path, speed: Speed) -> _Window:
     directory.mkdir()
     line = PacedLine(directory, "line", speed, UNIT_IDS)
-    program = Path(__file__).with_name("minimalmodbus_master.py")
+    program = ROOT / "hil_tests/peers/minimalmodbus_master.py"
     words = [line.port, speed.baud, REGISTERS, *UNIT_IDS]
     master = subprocess.Popen([sys.executable, program, *map(str, words)])
     try:

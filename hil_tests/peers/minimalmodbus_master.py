@@ -3,9 +3,10 @@
 It keeps the silence between frames by itself, from the baud rate that it is told.
 """
 
+import contextlib
 import sys
 
-import minimalmodbus
+import minimalmodbus  # type: ignore[import-untyped]
 
 _TIMEOUT_S = 1.0
 
@@ -18,7 +19,8 @@ def main(port: str, baud: int, registers: int, *unit_ids: int) -> None:
         instrument.serial.timeout = _TIMEOUT_S
     while True:
         for instrument in instruments:
-            instrument.read_registers(0, registers)
+            with contextlib.suppress(minimalmodbus.ModbusException):  # where another master talks too
+                instrument.read_registers(0, registers)
 
 
 main(sys.argv[1], *map(int, sys.argv[2:]))
