@@ -80,16 +80,16 @@ body { font: 10.5pt/1.45 "Noto Sans SC","PingFang SC","Microsoft YaHei","WenQuan
   background: #fff; max-width: 182mm; margin: 8mm auto; padding: 0 4mm }
 h1 { font-size: 18pt; margin: 0 0 3mm } h2 { font-size: 12pt; margin: 7mm 0 2mm; break-after: avoid }
 table { border-collapse: collapse; width: 100% }
-th, td { border: .3mm solid #999; padding: 1.2mm 2mm; text-align: left; vertical-align: top }
+th, td { border: .3mm solid #999; padding: .8mm 2mm; text-align: left; vertical-align: top }
 th { background: #eee; font-weight: 600 } thead { display: table-header-group } tr { break-inside: avoid }
 .facts th { width: 42mm } .number { width: 8mm } .outcome { width: 17mm; font-weight: 600; white-space: nowrap }
 .passed { color: #0a5c2b } .failed { color: #fff; background: #a40000 } .skipped { color: #555; font-style: italic }
-.box { border: .6mm solid #111; padding: 2mm 3mm; margin: 3mm 0; break-inside: avoid }
+.box { border: .6mm solid #111; padding: 1.5mm 3mm; margin: 3mm 0; break-inside: avoid }
 .verdict { font-size: 12pt; font-weight: 600 }
-.id, code { font: 8pt/1.3 ui-monospace,"DejaVu Sans Mono",monospace; color: #555; overflow-wrap: anywhere }
+.id, code { font: 7pt/1.3 ui-monospace,"DejaVu Sans Mono",monospace; color: #555; overflow-wrap: anywhere }
 pre { font: 8pt/1.3 ui-monospace,"DejaVu Sans Mono",monospace; white-space: pre-wrap; overflow-wrap: anywhere;
   margin: 1mm 0 }
-.sign td { height: 16mm } .sign th { width: 42mm }
+.sign td { height: 14mm } .sign th { width: 42mm } .remark { width: 52mm } section { break-inside: avoid }
 .switch { float: right; font-size: 9pt } .switch label { margin-left: 3mm }
 body:has(#zh:checked) [lang=en], body:has(#en:checked) [lang=zh] { display: none }
 @media print { .switch { display: none } body { margin: 0; padding: 0; max-width: none } }
@@ -106,12 +106,12 @@ _PAGE = """<!doctype html>
 <div class="box verdict">{verdict}<br>{rig}</div>
 <table class="facts">{facts}</table>
 <h2>{examined}</h2>
-<table><thead><tr><th class="number"></th><th>{shows}</th><th>{result}</th><th>{remark}</th></tr></thead>
+<table><thead><tr><th class="number"></th><th>{shows}</th><th>{result}</th><th class="remark">{remark}</th></tr></thead>
 <tbody>{rows}</tbody></table>
 <h2>{limits_title}</h2><ul>{limits}</ul>
-<h2>{signatures}</h2>
+<section><h2>{signatures}</h2>
 <table class="sign"><thead><tr><th></th><th>{signature}</th><th>{date}</th></tr></thead><tbody>{signs}</tbody></table>
-<div class="box">{disclaimer}</div>
+<div class="box">{disclaimer}</div></section>
 </body></html>
 """
 

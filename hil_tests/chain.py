@@ -182,6 +182,13 @@ class Chain:
             process.kill()
             process.wait()
 
+    def resident_bytes(self, name: str) -> int:
+        """What a process, "gateway" or "district", holds in memory; 0 while it does not run."""
+        process = self._processes.get(name)
+        if process is None or process.poll() is not None:
+            return 0
+        return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
     def log(self, name: str) -> Path:
         """Where a process writes what it says."""
         return self.directory / f"{name}.log"

@@ -148,14 +148,15 @@ def _needs(item: pytest.Item) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     bench = item.config.stash[_BENCH]
-    for name in _needs(item):
-        if name in FEATURES:
-            if name not in bench.rig.features:
-                bench.missing[name].append(item.nodeid)
-                pytest.skip(f"needs {name}: {FEATURES[name]}; this rig has none")
-        elif not _is_here(name):
-            bench.missing[name].append(item.nodeid)
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {name}")
+    needs = _needs(item)
+    features = [name for name in needs if name in FEATURES and name not in bench.rig.features]
+    tools = [name for name in needs if name not in FEATURES and not _is_here(name)]
+    for name in (*features, *tools):
+        bench.missing[name].append(item.nodeid)
+    if features:
+        pytest.skip("; ".join(f"needs {name}: {FEATURES[name]}" for name in features))
+    if tools:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {', '.join(tools)}")
     bench.captures.begin(item.nodeid)
 
 

@@ -80,7 +80,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def suite(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """pytest, as somebody with a rig starts it."""
     command = [*DIES_WITH_ITS_STARTER, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    environment = os.environ | {"CI": "false"}
+    environment = os.environ | {"CI": "false", "LANGUAGE": "en"}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=RUN_S
     )
@@ -98,7 +98,7 @@ def test_the_same_tests_judge_a_board_on_ports(bench: Bench, tmp_path: Path) -> 
     assert outcomes["test_bad_input.py::test_a_wrong_plan_is_refused_and_the_old_one_goes_on"] == "passed"
     assert outcomes["test_bad_input.py::test_garbage_on_link_and_bus_costs_no_sample_and_no_value"] == "passed"
     skipped = {row["test"]: row["missing"] for row in rows if row["kind"] == "test" and row["outcome"] == "skipped"}
-    assert len(skipped) > 5 and {tuple(missing) for missing in skipped.values()} == {("chip",)}
+    assert len(skipped) > 5 and all("chip" in missing for missing in skipped.values())
     assert {"off", "on"} <= set(bench.switched)
 
     told = {each.get("name"): each.get("value") for each in ElementTree.parse(junit).iter("property")}

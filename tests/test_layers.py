@@ -23,8 +23,8 @@ PURE = {"protocol", "policy"}
 # fmt: off
 PURE_IMPORTS = {
     "__future__", "array", "bisect", "binascii", "collections", "csv", "dataclasses", "datetime", "decimal", "difflib",
-    "enum", "fractions", "functools", "gettext", "hashlib", "heapq", "importlib.resources", "ipaddress", "itertools",
-    "json", "math", "operator", "re", "statistics", "string", "struct", "tomllib", "types", "typing",
+    "enum", "fractions", "functools", "gettext", "hashlib", "heapq", "html", "importlib.resources", "ipaddress",
+    "itertools", "json", "math", "operator", "re", "statistics", "string", "struct", "tomllib", "types", "typing",
     "unicodedata", "urllib.parse", "zlib", "zoneinfo", "rich.cells", "rich.text",
 }
 # fmt: on
