@@ -288,7 +288,7 @@ def main(minutes: float, seed: int, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         site = Path(folder, "soaked")
         write_site(site)
-        with closing(Chain(Path(folder), "soak", site=site, measure=measure)) as chain:
+        with closing(Chain(Path(folder), "district", site=site, measure=measure)) as chain:
             chain.start_broker(Mosquitto)
             chain.start_district()
             chain.start_boards()
