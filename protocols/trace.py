@@ -284,7 +284,7 @@ def _microseconds(count: int, resolution: int) -> int:
 
 
 def _duration_us(line: Line | None, count: int) -> int:
-    return 0 if line is None else count * line.bits_per_char * 1_000_000 // line.baud
+    return 0 if line is None else round(count * line.char_us)
 
 
 def _line(description: str) -> Line | None:
@@ -328,3 +328,18 @@ def exchanges(frames: Iterable[Frame], port: int) -> Iterator[Exchange]:
             replies.append(frame)
     if request is not None:
         yield Exchange(request, tuple(replies))
+
+
+def silences(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int | None]]:
+    """Each frame with the microseconds since the one before on its port had ended; None before a port's first.
+
+    Negative where two talked at once. Errors have none.
+    """
+    ended_us: dict[int, int] = {}
+    for frame in frames:
+        if frame.event in ERRORS:
+            yield frame, None
+            continue
+        before_us = ended_us.get(frame.port)
+        yield frame, None if before_us is None else frame.first_us - before_us
+        ended_us[frame.port] = max(frame.last_us, before_us or 0)

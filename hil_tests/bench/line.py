@@ -69,8 +69,8 @@ class Line:
     ) -> None:
         self.name = name
         self.settings = settings
-        self.char_s = settings.bits_per_char / settings.baud
-        self.silence_s = 3.5 * self.char_s if settings.baud <= 19200 else 0.00175
+        self.char_s = settings.char_us / 1e6
+        self.silence_s = settings.silence_us / 1e6
         self.units = {unit.unit_id: unit for unit in units}
         self.noise = 0.0
         self.connected = True
