@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edge.rebuilt import WentBad, pcapng
+from edge.troubles import trouble_text
 from protocols.model import Line
 
 log = logging.getLogger("tankgate")
@@ -27,17 +28,18 @@ def keep(folder: Path, bad: WentBad, line: Line) -> None:
     written = pcapng(bad, line)
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     file = folder / f"{moment}-{quote(bad.bus, safe='')}-{bad.unit_id}-{bad.trouble}.pcapng"
-    text = _("bus {bus}, unit {unit_id}: {trouble}; what was on the bus is in {file}")
+    trouble = trouble_text(bad.trouble)
+    text = _("bus {bus}, unit_id {unit_id}: {trouble} What was on the bus is in {file}")
     try:
         with _one_at_a_time:
             folder.mkdir(exist_ok=True)
             _make_room(folder, len(written))
             file.write_bytes(written)
     except OSError as fault:
-        text = _("bus {bus}, unit {unit_id}: {trouble}; what was on the bus cannot be kept in {file}: {fault}")
-        log.warning(text.format(bus=bad.bus, unit_id=bad.unit_id, trouble=bad.trouble, file=file, fault=fault))
+        text = _("bus {bus}, unit_id {unit_id}: {trouble} What was on the bus cannot be kept in {file}: {fault}")
+        log.warning(text.format(bus=bad.bus, unit_id=bad.unit_id, trouble=trouble, file=file, fault=fault))
     else:
-        log.info(text.format(bus=bad.bus, unit_id=bad.unit_id, trouble=bad.trouble, file=file))
+        log.info(text.format(bus=bad.bus, unit_id=bad.unit_id, trouble=trouble, file=file))
 
 
 def _make_room(folder: Path, need_bytes: int) -> None:

@@ -201,7 +201,8 @@ class _Reader:
 
     def _interface(self, block: _Block) -> None:
         if len(block.body) < 8:
-            raise _unexpected(block, _("{n} bytes").format(n=len(block.body)), _("an interface"))
+            text = _("an interface of {n} bytes").format(n=len(block.body))
+            raise _unexpected(block, text, _("{n} or more").format(n=8))
         link_type = struct.unpack_from(block.order + "H", block.body)[0]
         if link_type != _LINK_TYPE:
             text = _("link type {link_type}").format(link_type=link_type)
@@ -214,7 +215,8 @@ class _Reader:
 
     def _packet(self, block: _Block) -> None:
         if len(block.body) < 20:
-            raise _unexpected(block, _("{n} bytes").format(n=len(block.body)), _("an enhanced packet"))
+            text = _("a packet of {n} bytes").format(n=len(block.body))
+            raise _unexpected(block, text, _("{n} or more").format(n=20))
         port, captured = block.u32(0) + self._first_port, block.u32(12)
         if port >= len(self.ports):
             text = _("a packet of port {port}").format(port=port)

@@ -184,7 +184,7 @@ def _row(told: Told, port: str) -> dict[str, Any]:
 
 @command.command(
     help=_(
-        "Count a capture: how each unit answered and how soon, how full the line was, the shortest silence. Exit 1 "
+        "Count a capture: how each unit answered and how soon, how full the line was, the shortest pause. Exit 1 "
         "where something was damaged, refused or left without a reply."
     )
 )
@@ -221,7 +221,7 @@ def _print_tables(found: list[tuple[Port, PortFigures]]) -> None:
     console = Console(highlight=False)
     rows = [_port_row(port, told) for port, told in found]
     headings = [_("port"), _("line"), _("frames"), _("bytes on\nthe line"), _("damaged\nrequests"), _("UART\nerrors")]
-    headings += [_("shortest\nsilence ms"), _("needed"), _("too\nshort")]
+    headings += [_("shortest\npause ms"), _("needed"), _("too\nshort")]
     port_rows = (
         [
             row["port"],
