@@ -71,7 +71,7 @@ def _request(frame: Frame, gap_us: int | None) -> Told:
     unit_id, function_code, data = frame.data[0], frame.data[1], frame.data[2:-2]
     address = count = None
     values: list[int] = []
-    if len(data) >= 4 and function_code != modbus.ENCAPSULATED:
+    if len(data) >= 4 and (function_code <= modbus.WRITE_REGISTER or function_code in _WRITE_MANY):
         address, word = modbus_edge.unpack_registers(data[:4])
         if function_code in _WRITE_ONE:
             values = [word if function_code == modbus.WRITE_REGISTER else word & 1 | word >> 15]

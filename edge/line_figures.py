@@ -97,11 +97,11 @@ def _exchanges(told: PortFigures, exchanges: list[Exchange], ends_us: int) -> No
     transaction = modbus.Transaction()
     for exchange in exchanges:
         request = exchange.request
-        if not _is_request(request):
+        if not modbus.crc_ok(request.data, 0, len(request.data)):
             told.damaged_requests += 1
             continue
-        if request.data[0] == 0:
-            continue  # to all: nobody answers
+        if request.data[0] == 0 or frame_length(trace.SENT, request.data) != len(request.data):
+            continue  # to all: nobody answers; or of a function whose replies are not known
         if exchange is exchanges[-1] and not exchange.replies and ends_us - request.last_us < _PATIENCE_US:
             continue
         unit = told.units.setdefault(request.data[0], UnitFigures())
@@ -114,18 +114,15 @@ def _exchanges(told: PortFigures, exchanges: list[Exchange], ends_us: int) -> No
             unit.reply_us[max(reply.first_us - request.last_us, 0)] += 1
 
 
-def _is_request(frame: Frame) -> bool:
-    length = len(frame.data)
-    return frame_length(trace.SENT, frame.data) == length and bool(modbus.crc_ok(frame.data, 0, length))
-
-
 def _end(transaction: modbus.Transaction, exchange: Exchange) -> tuple[int, Frame | None]:
-    """How it ended, and the frame that ended it well."""
+    """How it ended, and, where it ended well, the frame with which its reply began."""
     request = exchange.request.data
     transaction.request[: len(request)] = request
     transaction.begin(len(request))
+    begins: list[Frame] = []  # for each byte the frame that brought it
     for reply in exchange.replies:
+        begins += [reply] * len(reply.data)
         outcome = transaction.feed(reply.data, len(reply.data))
         if outcome != modbus.PENDING:
-            return outcome, reply
+            return outcome, begins[transaction.frame_start]
     return transaction.finish(), None

@@ -50,7 +50,7 @@ class SerialPort:
             termios.tcsetattr(port.fileno(), termios.TCSANOW, settings)
         except (OSError, termios.error) as fault:
             self.fault = str(fault)
-            self.is_busy = fault.args[0] in (errno.EAGAIN, errno.EBUSY)
+            self.is_busy = fault.args[:1] in ((errno.EAGAIN,), (errno.EBUSY,))
             port.close()
             return False
         self._port = port

@@ -226,6 +226,9 @@ class _Reader:
             raise _unexpected(block, text, _("12 to {n}").format(n=len(block.body) - 20))
         event, data = block.body[28], block.body[32 : 20 + captured]
         at_us = _microseconds(block.u32(4) << 32 | block.u32(8), self._resolutions[port])
+        if at_us >= _TIME_END_US:
+            text = _("the time {at_us} µs").format(at_us=at_us)
+            raise _unexpected(block, text, _("at most {n}").format(n=_TIME_END_US - 1))
         if event in _ENDS or event in ERRORS:
             options = _options(block, 20 + captured + -captured % 4)
             comments = [_text(value) for code, value in options if code == _COMMENT]

@@ -131,14 +131,19 @@ def _show(ports: Iterable[Port], frames: Iterable[Frame], as_json: bool) -> None
     names = [port.name for port in ports]
     if not as_json:
         for port in ports:
-            click.echo(f"{port.name} {port.line or ''} {port.comment}".rstrip())
+            click.echo(_printable(f"{port.name} {port.line or ''} {port.comment}").rstrip())
     for told in explain(frames):
         if as_json:
             click.echo(json.dumps(_row(told, names[told.frame.port]), ensure_ascii=False))
         else:
             is_bad = told.verdict != "ok" or told.exception_code is not None
             name = names[told.frame.port] if len(names) > 1 else ""
-            click.echo(click.style(_sentence(told, name), fg="red" if is_bad else None))
+            click.echo(click.style(_printable(_sentence(told, name)), fg="red" if is_bad else None))
+
+
+def _printable(text: str) -> str:
+    """What stands in a foreign file must not command the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _sentence(told: Told, port: str) -> str:
@@ -287,7 +292,7 @@ def convert(source: Path, target: Path, line: Line | None, channels: str, swap: 
             frames = _parsed_or_exit(source, lambda: _sigrok(source, names, line))
         else:
             frames = _parsed_or_exit(source, lambda: hex_log.frames(data.decode(errors="replace"), line, swap))
-        written = trace.write([Port(source.name, line)], frames)
+        written = _parsed_or_exit(source, lambda: trace.write([Port(source.name, line)], frames))
     with _new_file(target) as file:
         file.write(written)
 

@@ -1,5 +1,6 @@
 """`tankgate trace` as a person meets it: recording a line, reading a capture, counting it, making one of others."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,12 +11,18 @@ import tty
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import serial
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge import hex_log, logic
+from edge.cli.trace import command
+from edge.frame_words import explain, sentence
+from edge.line_figures import figures
 from edge.line_recorder import Marks
 from protocols import modbus_edge, trace
 from protocols.model import Line
@@ -33,16 +40,26 @@ REQUEST = modbus_edge.read_request(7, 3, 100, 2)
 REPLY = modbus_edge.read_reply(7, 3, b"\x41\x20\x00\x07")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+class Run(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object) -> Run:
+    """`tankgate trace` in this process: a new one takes longer to start than all it does."""
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return Run(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as environment:
+        environment.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
@@ -458,3 +475,35 @@ def test_marked_bytes_come_out_as_they_were_in_any_pieces() -> None:
     marked = b"\x01\xff\xff\xff\x00\x41\xff\x00\x00\x02"
     chars = [char for byte in marked for char in marks.feed(bytes((byte,)))]
     assert chars == [(1, False), (0xFF, False), (0x41, True), (0, True), (2, False)] == Marks().feed(marked)
+
+# --- any bytes ----------------------------------------------------------------------------------------------
+
+
+any_frame = st.tuples(st.sampled_from((SENT, RECEIVED, *trace.ERRORS)), st.integers(0, 8), st.binary(max_size=270))
+
+
+@given(st.lists(any_frame, max_size=8))
+def test_any_frames_are_explained_and_counted(spoken: list[tuple[int, int, bytes]]) -> None:
+    """With right CRCs too, so that what they say is looked at."""
+    sealed = [(event, modbus_edge.frame(bytes((7, code)) + data) if code else data) for event, code, data in spoken]
+    frames = conversation(*sealed)
+    assert all(sentence(told) for told in explain(frames))
+    [port] = figures(trace.Trace((Port("gas-a", LINE),), tuple(frames), None))
+    assert all(sum(unit.outcomes.values()) == unit.requests for unit in port.units.values())
+
+
+@given(st.text(max_size=100) | st.text("0123456789abcdef:.-/ <>TXR\n", max_size=200))
+def test_any_text_is_a_log_or_refused_by_its_line(text: str) -> None:
+    try:
+        hex_log.frames(text, LINE, False)
+    except ValueError as error:
+        assert str(error).startswith("line ")
+
+
+@given(st.text(max_size=100), st.binary(max_size=300), st.integers(1, 4))
+def test_any_samples_are_decoded_or_refused(metadata: str, samples: bytes, unit_bytes: int) -> None:
+    with contextlib.suppress(ValueError):
+        logic.session(metadata)
+    session = logic.Session(20_000, unit_bytes, {"0": 0})
+    with contextlib.suppress(ValueError):
+        logic.frames(samples, session, ["0"], LINE)

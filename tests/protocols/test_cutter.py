@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protocols import modbus_edge, trace
 from protocols.cutter import SILENCE_US, Cutter
@@ -123,3 +125,19 @@ def test_a_silence_is_noticed_without_a_byte() -> None:
     assert cutter.quiet(2000 + SILENCE_US - 1) == []
     [frame] = cutter.quiet(2000 + SILENCE_US)
     assert frame.data == b"\x01\x03"
+
+
+any_piece = st.tuples(st.binary(max_size=300), st.integers(0, 100_000), st.sampled_from((0, SENT, RECEIVED)))
+
+
+@given(st.lists(any_piece, max_size=8))
+def test_any_bytes_come_out_again_in_order(fed: list[tuple[bytes, int, int]]) -> None:
+    cutter = Cutter(0)
+    frames: list[Frame] = []
+    at_us = 0
+    for data, gap_us, event in fed:
+        frames += cutter.feed(data, at_us + gap_us, at_us + gap_us + len(data) * CHAR_US, event)
+        at_us += gap_us + len(data) * CHAR_US
+    frames += cutter.finish()
+    assert b"".join(frame.data for frame in frames) == b"".join(data for data, _gap_us, _event in fed)
+    assert all(0 < len(frame.data) <= 264 for frame in frames)
