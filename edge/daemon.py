@@ -24,7 +24,7 @@ from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge import __version__, kernel_clock, last_good, statistics
+from edge import __version__, captures, kernel_clock, last_good, statistics
 from edge.alarms.system import Change, SystemAlarms
 from edge.apart import Check, Checked
 from edge.batch import Batch
@@ -322,6 +322,7 @@ class Daemon:
         self._boards.tick(now_s)
         self._digest_events(now_s)
         self._tell_found(now_s)
+        self._keep_captures()
         if now_s >= self._pipeline.due_s() and self._writer.waiting() < QUEUE_MAX:
             batches = self._pipeline.close(now_s)
             if batches:
@@ -387,6 +388,15 @@ class Daemon:
                 self._pipeline.clock_changed(event.board, event.boot, event.uptime_ms, event.clock, now_s)
             elif isinstance(event, Noted):
                 log.log(logging.WARNING if event.warning else logging.INFO, "%s", event.text)
+
+    def _keep_captures(self) -> None:
+        """What was on a bus when a unit of it went bad: written apart, since the deciding thread waits for no disk."""
+        went_bad, self._pipeline.rebuilt.went_bad = self._pipeline.rebuilt.went_bad, []
+        for bad in went_bad:
+            line = next((bus.line for bus in self._site.buses if bus.name == bad.bus), None)
+            if line is not None:  # its samples may come when it has left the site
+                folder = Path(self._site.store.path, captures.NAME)
+                threading.Thread(target=captures.keep, args=(folder, bad, line), daemon=True).start()
 
     def _digest_commits(self, now_s: float) -> None:
         """What is on disk: the boards may free it, the destinations may have it."""

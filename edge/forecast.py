@@ -18,7 +18,7 @@ from edge.problem import Problem
 from protocols import link
 from protocols.feeds import json_feed
 from protocols.model import Bus, Line, Site
-from protocols.profile import FRAME_CHARS, SILENCE_CHARS, data_bytes
+from protocols.profile import FRAME_CHARS, data_bytes
 
 RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
 PROBE_EVERY_S = 9  # a dead unit of a line without idle time, firmware/poller.py
@@ -160,9 +160,7 @@ def transaction_ms(line: Line, planned: PlannedRead, first_byte_ms: float) -> fl
 
 def _on_the_wire_ms(line: Line, carried_bytes: int) -> float:
     """A request of eight bytes, a reply of five and its data, a silence after each."""
-    char_ms = line.bits_per_char * 1000 / line.baud
-    silences_ms = SILENCE_CHARS * char_ms if line.baud <= 19200 else 2 * 1.75
-    return (FRAME_CHARS + carried_bytes) * char_ms + silences_ms
+    return ((FRAME_CHARS + carried_bytes) * line.char_us + 2 * line.silence_us) / 1000
 
 
 def _data_bytes(planned: PlannedRead) -> int:

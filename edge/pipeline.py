@@ -16,6 +16,7 @@ from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_pa
 from edge.boards import Taken
 from edge.devices import Devices, Watch, fault
 from edge.planning import BoardPlan
+from edge.rebuilt import Rebuilt
 from edge.statistics import Statistics
 from edge.timebase import Clock
 from protocols import link, modbus, modbus_edge, readplan
@@ -51,6 +52,7 @@ class _Read:
     data_bytes: int  # of an intact sample
     points: tuple[tuple[int, _Point], ...]  # index in the birth, and the point
     unit: tuple[str, int]  # bus, unit id
+    request: bytes
     watches: tuple[Watch, ...]  # all checks of the unit
     check: Watch | None
 
@@ -119,6 +121,7 @@ class Pipeline:
         self.birth = birth
         self.next_seq = {"data": 1, "event": 1}
         self.statistics = Statistics()
+        self.rebuilt = Rebuilt()
         self.samples = 0
         self.refused_samples = 0  # of plans that are not known
         self._births = births
@@ -169,6 +172,7 @@ class Pipeline:
                     data_bytes=data_bytes(function_code, count),
                     points=tuple(points),
                     unit=(planned.bus, planned.unit_id),
+                    request=modbus_edge.read_request(planned.unit_id, *place),
                     watches=watches,
                     check=check,
                 )
@@ -484,7 +488,9 @@ class Pipeline:
         clock = taken.clock
         outcome = body[1] & 15
         utc_ms = clock.utc_ms(uptime_ms)
+        moment_ms = uptime_ms if utc_ms is None else utc_ms
         self.statistics.sample(read.unit, body, utc_ms, now_s)
+        self.rebuilt.sample(read.unit, read.request, moment_ms, body, self.statistics.units[read.unit], now_s)
         if read.check is not None:
             if outcome == modbus.OK and self._devices.saw(read.check, bytes(body[link.SAMPLE_HEAD_BYTES :])):
                 self._close_s = now_s
@@ -498,7 +504,6 @@ class Pipeline:
             readings = [Reading(reading.point, None, *told) for reading in readings]
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
-        moment_ms = uptime_ms if utc_ms is None else utc_ms
         for (index, point), reading in zip(read.points, readings, strict=True):
             if self._is_reported(point, moment_ms, reading.value, reading.status, reading.detail):
                 filled.reported.append(len(rows))

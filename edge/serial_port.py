@@ -1,24 +1,31 @@
-"""One serial port towards a board: open, read, write, reopen. Shell.
+"""One serial port, towards a board or beside a bus: open, read, write, reopen. Shell.
 
 Owns the descriptor. A port may vanish and return at any time, under the same path: `lost` says so and `open` tries
 again. Opening must not reset the board, so DTR and RTS stay low and hang-up on close is off.
 """
 
+import errno
 import os
 import termios
 
 import serial
 import serial.tools.list_ports
 
+from protocols.model import Line
+
 BAUD = 460800
+_LINK = Line(BAUD, 8, "N", 1)
 
 
 class SerialPort:
-    """One port by its path; `fileno` is None while it is lost."""
+    """One port by its path; `fileno` is None while it is lost. `marks_errors`: as termios' PARMRK has it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, line: Line = _LINK, marks_errors: bool = False) -> None:
         self.path = path
         self.fault = ""  # why it could not be opened, in the system's words
+        self.is_busy = False  # somebody else has it
+        self._line = line
+        self._marks_errors = marks_errors
         self._port: serial.Serial | None = None
 
     @property
@@ -28,7 +35,9 @@ class SerialPort:
 
     def open(self) -> bool:
         """Open it, for this process alone. False with `fault` set when that fails."""
-        port = serial.Serial(baudrate=BAUD, timeout=0, write_timeout=0, exclusive=True)
+        line = self._line
+        port = serial.Serial(baudrate=line.baud, timeout=0, write_timeout=0, exclusive=True)
+        port.bytesize, port.parity, port.stopbits = line.data_bits, line.parity, line.stop_bits
         port.port = self.path
         port.dtr = False
         port.rts = False
@@ -36,9 +45,12 @@ class SerialPort:
             port.open()
             settings = termios.tcgetattr(port.fileno())
             settings[2] &= ~termios.HUPCL
+            if self._marks_errors:
+                settings[0] = settings[0] & ~(termios.IGNPAR | termios.IGNBRK) | termios.INPCK | termios.PARMRK
             termios.tcsetattr(port.fileno(), termios.TCSANOW, settings)
         except (OSError, termios.error) as fault:
             self.fault = str(fault)
+            self.is_busy = fault.args[:1] in ((errno.EAGAIN,), (errno.EBUSY,))
             port.close()
             return False
         self._port = port

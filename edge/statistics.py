@@ -187,17 +187,20 @@ class Statistics:
 def reply_times(replies: Mapping[int, int]) -> dict[str, int | None]:
     """The least, the middle, the 95th of a hundred and the most, in ms; None without a reply. By nearest rank."""
     names = ("reply_min_ms", "reply_p50_ms", "reply_p95_ms", "reply_max_ms")
-    total = sum(replies.values())
-    if not total:
-        return dict.fromkeys(names)
+    return dict(zip(names, map(reply_ms, nearest_ranks(replies)), strict=True)) if replies else dict.fromkeys(names)
+
+
+def nearest_ranks(counts: Mapping[int, int]) -> list[int]:
+    """The least, the middle, the 95th of a hundred and the most of so many of each; empty where there are none."""
+    total = sum(counts.values())
     ranks = [1, -(-total * 50 // 100), -(-total * 95 // 100), total]
-    found: list[int | None] = []
+    found: list[int] = []
     passed = 0
-    for answered in sorted(replies):
-        passed += replies[answered]
+    for value in sorted(counts):
+        passed += counts[value]
         while len(found) < len(ranks) and passed >= ranks[len(found)]:
-            found.append(reply_ms(answered))
-    return dict(zip(names, found, strict=True))
+            found.append(value)
+    return found
 
 
 def _unit_figures(counts: Counter[str], exceptions: Counter[int], replies: Counter[int]) -> dict[str, Any]:

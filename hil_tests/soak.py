@@ -37,6 +37,7 @@ QUIET_S = (5.0, 20.0)  # between two troubles beside the lines
 START_S = 60.0
 SETTLE_S = 60.0
 STEP_S = 0.05
+UNREACHABLE = 3
 SAMPLES = 600  # rows of the CSV, at most one a second
 
 GATEWAY_TOML = f"""
@@ -289,11 +290,15 @@ def main(minutes: float, seed: int, output: Path) -> None:
         site = Path(folder, "soaked")
         write_site(site)
         with closing(Chain(Path(folder), "district", site=site, measure=measure)) as chain:
-            chain.start_broker(Mosquitto)
-            chain.start_district()
-            chain.start_boards()
-            chain.start_gateway()
-            soak, figures = run(chain, minutes, seed)
+            try:
+                chain.start_broker(Mosquitto)
+                chain.start_district()
+                chain.start_boards()
+                chain.start_gateway()
+                soak, figures = run(chain, minutes, seed)
+            except OSError as fault:
+                click.echo(f"not soaked: {fault}", err=True)
+                sys.exit(UNREACHABLE)
             findings = chain.bench.ledger.findings
     with (output / "soak.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, soak.rows[0])

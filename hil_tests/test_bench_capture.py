@@ -21,11 +21,15 @@ REQUEST = modbus_edge.read_request(1, 4, 100, 8)
 REPLY_BYTES = 5 + 16
 
 
-@pytest.fixture
-def bus() -> Iterator[Bus]:
+def radar_bus() -> Bus:
     point = Point("TK101.level", "level", 1, "vegapuls-modbus", "level", "m", 0, 12.5, 2000, 0.01, 60)
     radar = Unit(1, profile.builtin("vegapuls-modbus"), [point])
-    bus = Bus(Line("level", SETTINGS, [radar], lambda _point, _now_s: 5.0), lambda _exchange: None)
+    return Bus(Line("level", SETTINGS, [radar], lambda _point, _now_s: 5.0), lambda _exchange: None)
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    bus = radar_bus()
     with closing(bus.port):
         yield bus
 
@@ -57,9 +61,8 @@ def test_each_frame_has_the_times_of_its_first_and_last_byte(bus: Bus, tmp_path:
     assert (stray.data, unanswered.data[0]) == (b"\xff", 9)
 
 
-@pytest.mark.needs("tshark")
-def test_whatever_is_injected_is_named_and_nothing_else_is_malformed(bus: Bus, tmp_path: Path) -> None:
-    file = tmp_path / "faults.pcapng"
+def record_every_fault(bus: Bus, file: Path) -> None:
+    """A capture of good exchanges, and of each fault that a unit or a line can have."""
     line, unit = bus.line, bus.line.units[1]
     with closing(Capture(file, [bus], START_UTC_MS)):
         for at_s, fault in enumerate(FAULTS, 10):
@@ -79,6 +82,12 @@ def test_whatever_is_injected_is_named_and_nothing_else_is_malformed(bus: Bus, t
         ask(bus, 120.0)
         line.connected = True
         ask(bus, 123.0)
+
+
+@pytest.mark.needs("tshark")
+def test_whatever_is_injected_is_named_and_nothing_else_is_malformed(bus: Bus, tmp_path: Path) -> None:
+    file = tmp_path / "faults.pcapng"
+    record_every_fault(bus, file)
     frames = trace.read(file.read_bytes()).frames
     comments = [frame.comment.removeprefix(trace.INJECTED) for frame in frames if frame.comment]
     told = {fault for comment in comments for fault in comment.split(", ")}

@@ -4,41 +4,27 @@ import csv
 import itertools
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from hil_tests import tshark
-from hil_tests.bench.line import Line
+from hil_tests.bench.player import MATCHED, TIMED, Pace, Player, both_sides
 from hil_tests.bench.rig import N_, Rig, lay_bus
-from hil_tests.bench.units import Answer
 from hil_tests.mosquitto import Mosquitto
 from hil_tests.small_site import BOARD, Bus, Reading, SmallSite
 from protocols import modbus, modbus_edge, model, profile, trace
+from protocols.cutter import Cutter
 
 TRACES = Path(__file__).parent / "traces"
-CAPTURES = {
-    "flowmeter_target0_val0": "flow-meter",
-    "flowmeter_target_15liter_per_min": "flow-meter",
-    "brainchild-io-16do": "io-16do",  # comes along
-}
-FLOW_METER, IO_MODULE = "flowmeter_target_15liter_per_min", "brainchild-io-16do"
-DEVICES = (("flow", "9600 8N1", FLOW_METER), ("io", "19200 8E1", IO_MODULE))
+CAPTURES = sorted(file.stem for file in TRACES.glob("*.pcapng"))
+IO_MODULE = "brainchild-io-16do"
+SHEET_UNITS = {"Cel": "℃", "L": None}  # of UCUM; a sheet has no litres
 BITS = (modbus.READ_COILS, modbus.READ_DISCRETE_INPUTS)
-POINTS = """\
-point,name,area,bus,unit_id,profile,channel,unit,period_s
-FT1.flow,flow,hall,flow,247,flow-meter,flow,L/min,0.1
-FT1.temperature,gas,hall,flow,247,flow-meter,temperature,℃,0.1
-FT1.signal,signal,hall,flow,247,flow-meter,analog_input,V,0.1
-FT1.valve,valve,hall,flow,247,flow-meter,valve,%,0.1
-XV1.coil,valve,hall,io,1,io-16do,coil_3,1,0.5
-XV1.input,valve,hall,io,1,io-16do,input_0,1,0.5
-XV1.mode,valve,hall,io,1,io-16do,holding_99,1,0.5
-XV1.baud,module,hall,io,1,io-16do,baud,1,0.5
-"""
 
 
 class Exchange(NamedTuple):
@@ -49,27 +35,45 @@ class Exchange(NamedTuple):
     reply: bytes
 
 
-def exchanges(pcapng: bytes) -> list[Exchange]:
-    """Of a capture in which each request has one reply, as these have."""
-    pairs = [(each.request, *each.replies) for each in trace.exchanges(trace.read(pcapng).frames, 0)]
-    return [Exchange(reply.number, request.data, reply.data) for request, reply in pairs]
+def frames(capture: str) -> list[trace.Frame]:
+    return list(trace.read((TRACES / f"{capture}.pcapng").read_bytes()).frames)
+
+
+def settings(capture: str) -> model.Line:
+    [port] = trace.read((TRACES / f"{capture}.pcapng").read_bytes()).ports
+    assert port.line is not None
+    return port.line
 
 
 def recorded(capture: str) -> list[Exchange]:
-    return exchanges((TRACES / f"{capture}.pcapng").read_bytes())
+    """The requests that one intact reply followed."""
+    answered = [each for each in trace.exchanges(frames(capture), 0) if len(each.replies) == 1]
+    pairs = [(each.request, *each.replies) for each in answered]
+    return [Exchange(reply.number, request.data, reply.data) for request, reply in pairs if intact(request, reply)]
+
+
+def intact(*frames: trace.Frame) -> bool:
+    return all(modbus.crc_ok(frame.data, 0, len(frame.data)) for frame in frames)
+
+
+def rows(capture: str) -> list[dict[str, str]]:
+    """What is known of it: a row for each reply that a profile reads; its number in Wireshark, channel -> value."""
+    with (TRACES / f"{capture}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def expected(capture: str) -> dict[int, dict[str, float]]:
     """Frame number of a reply -> channel -> value."""
-    with (TRACES / f"{capture}.csv").open(newline="") as file:
-        return {
-            int(row.pop("frame")): {channel: float(value) for channel, value in row.items() if value}
-            for row in csv.DictReader(file)
+    return {
+        int(row["frame"]): {
+            channel: float(value) for channel, value in row.items() if value and channel not in ("frame", "profile")
         }
+        for row in rows(capture)
+    }
 
 
 def profile_of(capture: str) -> profile.Profile:
-    name = CAPTURES[capture]
+    name = rows(capture)[0]["profile"]
     if name in profile.builtin_names():
         return profile.builtin(name)
     return profile.load(name, (TRACES / f"{name}.toml").read_text(encoding="utf-8"))
@@ -178,22 +182,28 @@ def test_the_master_takes_no_damaged_reply(exchange: Exchange) -> None:
 def test_wireshark_judges_each_frame_alike(capture: str, tmp_path: Path) -> None:
     """With a bit flipped near the end of every third frame: where the head is damaged, Wireshark does not judge."""
     file = tmp_path / "damaged.pcapng"
-    pcapng = bytearray((TRACES / f"{capture}.pcapng").read_bytes())
-    at = 0
-    frames = [frame for exchange in recorded(capture) for frame in exchange[1:]]
-    for number, frame in enumerate(frames):
-        at = pcapng.index(frame, at)
+    damaged = []
+    for number, frame in enumerate(filter(intact, frames(capture))):
+        data = bytearray(frame.data)
         if number % 3 == 2:
-            pcapng[at + len(frame) - 1 - number % 4] ^= 0x10
-        at += len(frame)
-    file.write_bytes(pcapng)
-    ours = [
-        "1" if modbus.crc_ok(frame, 0, len(frame)) else "0"
-        for exchange in exchanges(bytes(pcapng))
-        for frame in exchange[1:]
-    ]
-    assert ours.count("0") == len(frames) // 3
-    assert [packet["mbrtu.crc16.status"] for packet in tshark.packets(file)] == ours
+            data[len(data) - 1 - number % 4] ^= 0x10
+        damaged.append(replace(frame, data=bytes(data)))
+    file.write_bytes(trace.write([trace.Port("damaged")], damaged))
+    ours = ["1" if intact(frame) else "0" for frame in damaged]
+    assert ours.count("0") == len(damaged) // 3
+    judged = [packet["mbrtu.crc16.status"] for packet in tshark.packets(file) if "mbrtu.crc16.status" in packet]
+    assert judged == ours
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_a_listener_finds_every_frame_and_who_sent_it(capture: str) -> None:
+    cutter = Cutter(0)
+    found: list[trace.Frame] = []
+    for at_s, frame in both_sides(frames(capture), Pace()):
+        at_us = round(at_s * 1e6)
+        found += cutter.feed(frame.data, at_us, at_us + frame.last_us - frame.first_us)
+    found += cutter.finish()
+    assert [(frame.event, frame.data) for frame in found] == [(frame.event, frame.data) for frame in frames(capture)]
 
 
 # --- readings -----------------------------------------------------------------------------------------------
@@ -225,22 +235,6 @@ def as_sent(value: float) -> float:
     return struct.unpack(">f", struct.pack(">f", value))[0]
 
 
-class Recorded:
-    """A unit that says what the captured one said: to each request its replies, in order, each of them once."""
-
-    def __init__(self, capture: str) -> None:
-        self.profile = profile_of(capture)
-        self._exchanges = recorded(capture)
-        self.unit_id = self._exchanges[0].request[0]
-
-    def answer(self, request: bytes, _measure: Callable[[str], float]) -> Answer:
-        for exchange in self._exchanges:
-            if exchange.request == request:
-                self._exchanges.remove(exchange)
-                return Answer(exchange.reply, 0.003, ())
-        return Answer(b"", 0, ())
-
-
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(tmp_path, "allow_anonymous true")
@@ -249,42 +243,64 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.mark.needs("mosquitto", "micropython", "two_buses")
-@pytest.mark.shows(
-    N_("What a real flow meter and a real I/O module once said on two buses comes out of the feed, value by value.")
-)
-def test_what_the_devices_said_comes_out_of_the_feed(rig: Rig, broker: Mosquitto, tmp_path: Path) -> None:
-    points = list(csv.DictReader(POINTS.splitlines()))
-    lines = {
-        name: Line(name, model.Line.parse(settings), [Recorded(capture)], lambda _point, _at_s: 0.0)
-        for name, settings, capture in DEVICES
-    }
+@pytest.mark.shows(N_("What a real device was recorded to say comes out of the feed, value by value."))
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_what_a_device_said_comes_out_of_the_feed(capture: str, rig: Rig, broker: Mosquitto, tmp_path: Path) -> None:
+    """One board has the recording on both its buses, played in both ways, until there is nothing more to say."""
+    line, known = settings(capture), profile_of(capture)
+    players = {mode: Player(mode, line, frames(capture), mode) for mode in (TIMED, MATCHED)}
     buses = {
-        name: lay_bus(rig, BOARD, uart, line, lambda _exchange: None)
-        for uart, (name, line) in enumerate(lines.items(), 1)
+        mode: lay_bus(rig, BOARD, uart, player, lambda _exchange: None)
+        for uart, (mode, player) in enumerate(players.items(), 1)
     }
-    on_board = [Bus(name, settings, buses[name].port.path) for name, settings, _capture in DEVICES]
+    played: dict[str, list[trace.Frame]] = {mode: [] for mode in players}
+    on_board = [Bus(mode, str(line), bus.port.path) for mode, bus in buses.items()]
+    channels = dict.fromkeys(channel for values in expected(capture).values() for channel in values)
+    read = {channel: said(capture, channel) for channel in channels if sheet_unit(known, channel)}
+    points = {f"{mode}.{channel}": channel for mode in players for channel in read}
     profiles = {file.stem: file.read_text(encoding="utf-8") for file in TRACES.glob("*.toml")}
     with ExitStack() as stack:
         for bus in buses.values():
             stack.callback(bus.port.close)
-        site = stack.enter_context(closing(SmallSite(rig, tmp_path, broker.port, on_board, POINTS, profiles)))
-        for bus in buses.values():
+        sheet = points_sheet(points, known, recorded(capture)[0].request[0])
+        site = stack.enter_context(closing(SmallSite(rig, tmp_path, broker.port, on_board, sheet, profiles)))
+        for mode, bus in buses.items():
             site.watch(bus.port.fileno(), lambda bus=bus: bus.receive(time.monotonic()))
+            bus.record = played[mode].append
         site.until(
             lambda: sum(readings[-1].value is None for readings in site.readings.values()) == len(points),
             lambda: [bus.run(time.monotonic()) for bus in buses.values()],
         )
     assert site.readings == {
-        row["point"]: [
-            *(Reading(value, model.GOOD, 0) for value in said(FLOW_METER if row["bus"] == "flow" else IO_MODULE, row)),
+        point: [
+            *(Reading(value, model.GOOD, 0) for value in read[channel]),
             Reading(None, model.NO_REPLY, 0),  # the recording is at its end
         ]
-        for row in points
+        for point, channel in points.items()
     }
-    assert all(line.too_soon == line.stray_bytes == 0 for line in lines.values())
+    requests = {exchange.request for exchange in recorded(capture)}
+    for mode, player in players.items():
+        assert requests.issuperset(player.unknown)
+        silences = [gap_us for frame, gap_us in trace.silences(played[mode]) if frame.event == trace.SENT]
+        assert min(filter(None, silences)) >= line.silence_us - 2
 
 
-def said(capture: str, row: dict[str, str]) -> list[float]:
+def sheet_unit(known: profile.Profile, channel: str) -> str | None:
+    """A channel's unit as a sheet has it, if it has."""
+    unit = next(iter(known.channels[channel].units.values()))
+    return SHEET_UNITS.get(unit, unit)
+
+
+def points_sheet(points: dict[str, str], known: profile.Profile, unit_id: int) -> str:
+    """The rows of these points, name -> channel, each on the bus that its name begins with."""
+    rows = ["point,name,area,bus,unit_id,profile,channel,unit,period_s"]
+    for point, channel in points.items():
+        unit, bus = sheet_unit(known, channel), point.partition(".")[0]
+        rows.append(f"{point},{channel},hall,{bus},{unit_id},{known.name},{channel},{unit},0.1")
+    return "\n".join(rows) + "\n"
+
+
+def said(capture: str, channel: str) -> list[float]:
     """The channel's values in the recording, without repetitions: an unchanged value is reported once."""
-    values = [values[row["channel"]] for values in expected(capture).values() if row["channel"] in values]
+    values = [values[channel] for values in expected(capture).values() if channel in values]
     return [value for value, _same in itertools.groupby(values)]

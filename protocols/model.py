@@ -99,6 +99,16 @@ class Line:
         """Start, data, parity and stop bits."""
         return 1 + self.data_bits + (self.parity != "N") + self.stop_bits
 
+    @property
+    def char_us(self) -> float:
+        """How long one character takes."""
+        return self.bits_per_char * 1e6 / self.baud
+
+    @property
+    def silence_us(self) -> float:
+        """The silence before each frame (MODBUS over Serial Line V1.02, 2.5.1)."""
+        return 3.5 * self.char_us if self.baud <= 19200 else 1750.0
+
     def __str__(self) -> str:
         return f"{self.baud} {self.data_bits}{self.parity}{self.stop_bits}"
 

@@ -201,7 +201,8 @@ class _Reader:
 
     def _interface(self, block: _Block) -> None:
         if len(block.body) < 8:
-            raise _unexpected(block, _("{n} bytes").format(n=len(block.body)), _("an interface"))
+            text = _("an interface of {n} bytes").format(n=len(block.body))
+            raise _unexpected(block, text, _("{n} or more").format(n=8))
         link_type = struct.unpack_from(block.order + "H", block.body)[0]
         if link_type != _LINK_TYPE:
             text = _("link type {link_type}").format(link_type=link_type)
@@ -214,7 +215,8 @@ class _Reader:
 
     def _packet(self, block: _Block) -> None:
         if len(block.body) < 20:
-            raise _unexpected(block, _("{n} bytes").format(n=len(block.body)), _("an enhanced packet"))
+            text = _("a packet of {n} bytes").format(n=len(block.body))
+            raise _unexpected(block, text, _("{n} or more").format(n=20))
         port, captured = block.u32(0) + self._first_port, block.u32(12)
         if port >= len(self.ports):
             text = _("a packet of port {port}").format(port=port)
@@ -224,6 +226,9 @@ class _Reader:
             raise _unexpected(block, text, _("12 to {n}").format(n=len(block.body) - 20))
         event, data = block.body[28], block.body[32 : 20 + captured]
         at_us = _microseconds(block.u32(4) << 32 | block.u32(8), self._resolutions[port])
+        if at_us >= _TIME_END_US:
+            text = _("the time {at_us} µs").format(at_us=at_us)
+            raise _unexpected(block, text, _("at most {n}").format(n=_TIME_END_US - 1))
         if event in _ENDS or event in ERRORS:
             options = _options(block, 20 + captured + -captured % 4)
             comments = [_text(value) for code, value in options if code == _COMMENT]
@@ -284,7 +289,7 @@ def _microseconds(count: int, resolution: int) -> int:
 
 
 def _duration_us(line: Line | None, count: int) -> int:
-    return 0 if line is None else count * line.bits_per_char * 1_000_000 // line.baud
+    return 0 if line is None else round(count * line.char_us)
 
 
 def _line(description: str) -> Line | None:
@@ -328,3 +333,18 @@ def exchanges(frames: Iterable[Frame], port: int) -> Iterator[Exchange]:
             replies.append(frame)
     if request is not None:
         yield Exchange(request, tuple(replies))
+
+
+def silences(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int | None]]:
+    """Each frame with the microseconds since the one before on its port had ended; None before a port's first.
+
+    Negative where two talked at once. Errors have none.
+    """
+    ended_us: dict[int, int] = {}
+    for frame in frames:
+        if frame.event in ERRORS:
+            yield frame, None
+            continue
+        before_us = ended_us.get(frame.port)
+        yield frame, None if before_us is None else frame.first_us - before_us
+        ended_us[frame.port] = max(frame.last_us, before_us or 0)

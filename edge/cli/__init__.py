@@ -38,6 +38,7 @@ def _summaries() -> dict[str, str]:
         "config": _("Give changed files to the running daemon."),
         "status": _("What the running daemon knows about boards, units and destinations."),
         "bench": _("The bench: judge this build on simulated boards, or a board on its ports."),
+        "trace": _("What is said on a serial line: record it, read it, count it, convert it."),
         "unit": _("Units: accept the device that took another one's place."),
     }
 

@@ -71,8 +71,8 @@ class Line:
     ) -> None:
         self.name = name
         self.settings = settings
-        self.char_s = settings.bits_per_char / settings.baud
-        self.silence_s = 3.5 * self.char_s if settings.baud <= 19200 else 0.00175
+        self.char_s = settings.char_us / 1e6
+        self.silence_s = settings.silence_us / 1e6
         self.units = {unit.unit_id: unit for unit in units}
         self.noise = 0.0
         self.connected = True
@@ -80,7 +80,7 @@ class Line:
         self.pause: tuple[int, float] | None = None
         self.bytewise = False
         self.strikes: Callable[[bytes], Sequence[Strike]] | None = None
-        self.is_real = False  # a wire that takes its time itself: heard when it was on it, delivered as it begins
+        self.is_wire = False  # a wire that takes its time itself: heard when it was on it, delivered as it begins
         self.exchanges: list[Exchange] = []
         self.frames: list[trace.Frame] = []
         self.requests = 0
@@ -108,7 +108,7 @@ class Line:
         self._heard += data
         self._heard_s = now_s
         while request := self._next_request():
-            self._ask(request, now_s - len(request) * self.char_s if self.is_real else now_s)
+            self._ask(request, now_s - len(request) * self.char_s if self.is_wire else now_s)
 
     def due_s(self) -> float | None:
         """When the next bytes are due, or None."""
@@ -119,7 +119,7 @@ class Line:
         data = b""
         while self._bursts and self._bursts[0].due_s <= now_s:
             burst = self._bursts.pop(0)
-            self._active_s = now_s + (len(burst.data) * self.char_s if self.is_real else 0.0)
+            self._active_s = now_s + (len(burst.data) * self.char_s if self.is_wire else 0.0)
             self.latest_s = max(self.latest_s, now_s - burst.due_s)
             data += burst.data
             if burst.frame is not None and self.connected:
@@ -217,7 +217,7 @@ class Line:
         told = ", ".join(strike.row.name.lower() for strike in strikes)
         for piece in pieces:
             taken_s = len(piece.data) * self.char_s
-            burst = _Burst(ended_s + piece.at_s - (taken_s if self.is_real else 0.0), piece.data)
+            burst = _Burst(ended_s + piece.at_s - (taken_s if self.is_wire else 0.0), piece.data)
             if piece is pieces[-1]:
                 begun_s = ended_s + pieces[0].at_s - len(pieces[0].data) * self.char_s
                 frame = _frame(trace.RECEIVED, begun_s, ended_s + piece.at_s, data, told)
@@ -240,7 +240,7 @@ class Line:
         edges = {*range(piece_bytes, len(data), piece_bytes), min(split, len(data)), len(data)}
         begin = 0
         for end in sorted(edges):
-            at = begin if self.is_real else end
+            at = begin if self.is_wire else end
             due_s = start_s + at * self.char_s + (pause_s if end > split else 0.0)
             burst = _Burst(due_s, data[begin:end])
             if end == len(data):

@@ -212,7 +212,7 @@ def lay_bus(
 
     With a `plug` a virtual board opens that path, and the bus can be unplugged.
     """
-    line.is_real = "simulation" not in rig.features
+    line.is_wire = "simulation" not in rig.features
     bus = Bus(line, tap, plug, rig.bus_port(board, uart, line.settings))
     rig.on_bus(bus, time.time_ns() // 1_000_000 - _now_ms() if zero_utc_ms is None else zero_utc_ms)
     return bus

@@ -26,6 +26,7 @@ from tests.figures import (
     lost_units,
     memory,
     mistakes,
+    traces,
 )
 from tests.figures.figure import Figure, Measured
 
@@ -50,6 +51,8 @@ FIGURES = {
         Figure("edge_rss_mib", "MiB", 45, memory.resident),
         Figure("latency_urgent_p99_ms", "ms", 25, latency.urgent),
         Figure("latency_p99_ms", "ms", 1200, latency.ordinary),
+        Figure("trace_roundtrip_differences", "frames", 0, traces.roundtrip_differences),
+        Figure("trace_malformed", "packets", 0, traces.malformed),
         Figure("config_mistakes_explained", "mistakes", 40, mistakes.explained, least=True),
     )
 }
