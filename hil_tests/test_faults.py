@@ -3,6 +3,7 @@
 All rows run at once, each on a unit of its own, those that take a whole line on a line of their own; the tests then
 judge row by row. Values stand still and no two points have the same, so that a value under another register shows.
 What needs bits, or times finer than a busy machine has, is judged in virtual time (tests/hil/test_faults.py).
+`make slow-faults` runs the same with interpreters as slow as an ESP32's.
 """
 
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from hil_tests.bench import bus as bench_bus
+from hil_tests.bench.board import SLOWED_DOWN
 from hil_tests.bench.faults import Row, Strike
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.sheet import Point
@@ -85,7 +87,7 @@ POINTS = "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,
 class Farm:
     """The site, and what was seen of it: the gateway's status before, during and after the faults."""
 
-    def __init__(self, directory: Path, broker: Mosquitto, to_stop: ExitStack) -> None:
+    def __init__(self, directory: Path, broker: Mosquitto, to_stop: ExitStack, prefix: Sequence[str]) -> None:
         self.is_struck = False
         self.struck: Counter[Row] = Counter()
         self.requests_s: defaultdict[str, list[float]] = defaultdict(list)
@@ -101,7 +103,7 @@ class Farm:
         for bus in self.buses.values():
             to_stop.callback(lambda bus=bus: bus.port.close())
         self.site = to_stop.enter_context(
-            closing(SmallSite(directory, broker.port, on_board, POINTS, profiles))
+            closing(SmallSite(directory, broker.port, on_board, POINTS, profiles, prefix))
         )
         for bus in self.buses.values():
             self._watch(bus)
@@ -248,12 +250,22 @@ def bus_of(row: Row) -> str:
     return next(name for name, rows in LINES.items() if row in rows)
 
 
-@pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((), id="board"),
+        pytest.param(
+            SLOWED_DOWN,
+            id="slow_board",
+            marks=[pytest.mark.slow_board, pytest.mark.needs("valgrind"), pytest.mark.timeout(900)],
+        ),
+    ],
+)
+def farm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     directory = tmp_path_factory.mktemp("farm")
     with ExitStack() as to_stop:
         broker = to_stop.enter_context(closing(Mosquitto(directory, "allow_anonymous true")))
-        farm = Farm(directory, broker, to_stop)
+        farm = Farm(directory, broker, to_stop, request.param)
         farm.run()
         yield farm
 
