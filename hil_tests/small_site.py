@@ -86,6 +86,7 @@ class SmallSite:
     def __init__(
         self, rig: Rig, directory: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
     ) -> None:
+        self._deadline_s = rig.patience * _DEADLINE_S
         self.readings: defaultdict[str, list[Reading]] = defaultdict(list)
         self.alarms: list[tuple[str, str]] = []
         self.console = directory / "gateway.log"
@@ -143,12 +144,12 @@ class SmallSite:
 
     def until(self, condition: Callable[[], bool], work: Callable[[], None] = lambda: None) -> None:
         """Carry bytes, and do `work` at least each 5 ms, until it is so; AssertionError where that takes too long."""
-        end_s = time.monotonic() + _DEADLINE_S
+        end_s = time.monotonic() + self._deadline_s
         while not condition():
             assert self._gateway.poll() is None, self._told("the gateway ended")
             for name, board in self.boards.items():
                 assert board.is_running, self._told(f"the program of {name} ended")
-            assert time.monotonic() < end_s, self._told(f"not within {_DEADLINE_S} s: {dict(self.readings)}")
+            assert time.monotonic() < end_s, self._told(f"not within {self._deadline_s} s: {dict(self.readings)}")
             work()
             for key, _events in self._selector.select(_TICK_S):
                 key.data()

@@ -3,6 +3,7 @@
 All rows run at once, each on a unit of its own, those that take a whole line on a line of their own; the tests then
 judge row by row. Values stand still and no two points have the same, so that a value under another register shows.
 What needs bits, or times finer than a busy machine has, is judged in virtual time (tests/hil/test_faults.py).
+`make slow-faults` runs the same with interpreters as slow as an ESP32's.
 """
 
 import time
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 
 from hil_tests.bench import bus as bench_bus
+from hil_tests.bench.board import SLOWED_DOWN
 from hil_tests.bench.faults import Row, Strike
 from hil_tests.bench.line import Exchange, Line
-from hil_tests.bench.rig import Rig, lay_bus
+from hil_tests.bench.rig import Rig, SimulatedRig, lay_bus
 from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import Unit
 from hil_tests.mosquitto import Mosquitto
@@ -252,12 +254,22 @@ def bus_of(row: Row) -> str:
     return next(name for name, rows in LINES.items() if row in rows)
 
 
-@pytest.fixture(scope="module")
-def farm(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((), id="board"),
+        pytest.param(
+            SLOWED_DOWN,
+            id="slow_board",
+            marks=[pytest.mark.slow_board, pytest.mark.needs("valgrind"), pytest.mark.timeout(900)],
+        ),
+    ],
+)
+def farm(rig: Rig, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     directory = tmp_path_factory.mktemp("farm")
     with ExitStack() as to_stop:
         broker = to_stop.enter_context(closing(Mosquitto(directory, "allow_anonymous true")))
-        farm = Farm(rig, directory, broker, to_stop)
+        farm = Farm(SimulatedRig(request.param) if request.param else rig, directory, broker, to_stop)
         farm.run()
         yield farm
 

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "hil_tests": {"hil_tests", "protocols"},
 }
 POLICIES = re.compile(
-    r"firmware/(poller|recorder)|edge/(timebase|pipeline|forward|alarms/\w+)|hil_tests/bench/(units|plant|line)"
+    r"firmware/(poller|recorder)|edge/(timebase|pipeline|forward|alarms/\w+)|hil_tests/bench/(units|plant|line|faults)"
 )
 
 

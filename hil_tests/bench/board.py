@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,8 @@ from hil_tests.bench.pty_port import Port, PtyPort
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 # A board that outlives its bench would go on opening its terminals, whose names others get next.
 DIES_WITH_ITS_STARTER = ("setpriv", "--pdeathsig", "KILL")
+# Runs a program about as slowly as an ESP32 runs bytecode; tests/figures/bus_utilisation.py measures how slowly.
+SLOWED_DOWN = ("valgrind", "--tool=lackey", "--log-file=/dev/null")
 _HEAP = "128k"  # of 64-bit words: about what an ESP32 without PSRAM leaves to a program
 _KILL_S = 5.0
 
@@ -158,11 +160,23 @@ class Board(Protocol):
 
 
 class VirtualBoard:
-    """One board: `flash` outlives its power cord. What it says on its console is in `console`."""
+    """One board: `flash` outlives its power cord. What it says on its console is in `console`.
 
-    def __init__(self, name: str, board_id: str, directory: Path, uarts: Mapping[int, str], link: str) -> None:
+    `prefix` is what its interpreter is run by.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        board_id: str,
+        directory: Path,
+        uarts: Mapping[int, str],
+        link: str,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.identity = board_id
+        self._prefix = prefix
         self.flash = directory / name / "flash"
         self.console = directory / name / "console.log"
         self.flash.mkdir(parents=True)
@@ -196,7 +210,7 @@ class VirtualBoard:
             return
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
-                [*DIES_WITH_ITS_STARTER, *interpreter(), "main.py"],
+                [*DIES_WITH_ITS_STARTER, *self._prefix, *interpreter(), "main.py"],
                 cwd=self.flash,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -124,6 +124,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._held_until_s = -math.inf  # somebody else has the line: replies drown
+        self._ends_s: list[float] = []  # of what is on its way, late
 
     def answer(self, asked: Asked, strikes: Sequence[Strike], now_s: float) -> list[Piece]:
         """What the master's port gets after a request whose last bit was on the wire at `now_s`."""
@@ -131,11 +132,21 @@ class Faults:
             return []
         wire = _from(asked, asked.reply, asked.after_s)
         for strike in sorted(strikes, key=lambda strike: strike.row == Row.ECHO):  # no echo waits for a late reply
+            if strike.row == Row.ECHO and self._meets_a_late_one(asked, now_s):
+                continue
             if strike.row in _WAYS:
                 wire = _WAYS[strike.row](asked, wire, strike)
             if strike.row in (Row.BABBLE, Row.STUCK) and wire:
                 self._held_until_s = max(self._held_until_s, now_s + wire[-1].at_s)
-        return _pieces(asked, wire)
+        pieces = _pieces(asked, wire)
+        self._ends_s = [end_s for end_s in self._ends_s if end_s > now_s] + [now_s + piece.at_s for piece in pieces]
+        return pieces
+
+    def _meets_a_late_one(self, asked: Asked, now_s: float) -> bool:
+        """Whether a late reply would collide with this request: then no echo of it would be whole."""
+        from_s = now_s - len(asked.request) * asked.char_s
+        until_s = now_s + _USB_GRID_S + len(asked.reply) * asked.char_s
+        return any(from_s <= end_s <= until_s for end_s in self._ends_s)
 
 
 def _from(asked: Asked, data: bytes, start_s: float) -> list[Timed]:

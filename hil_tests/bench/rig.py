@@ -9,7 +9,7 @@ import hashlib
 import select
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
 from pathlib import Path
@@ -56,10 +56,12 @@ CLAIMED = frozenset({"de_line", "parity", "baud", "line_break", "power_cut"})
 class Rig(Protocol):
     """The seam. `features` are names of FEATURES; `told` describes it for a report, once it is open.
 
-    `on_bus` is called with every bus that is laid, and the UTC, in ms, at which that bus's clock was 0.
+    `on_bus` is called with every bus that is laid, and the UTC, in ms, at which that bus's clock was 0. `patience`: how
+    many times longer than usual a site on it may take.
     """
 
     features: frozenset[str]
+    patience: int
     on_bus: Callable[[Bus, int], None]
 
     def open(self) -> None:
@@ -86,10 +88,12 @@ class Rig(Protocol):
 
 
 class SimulatedRig:
-    """Virtual boards, and lines that are pseudo-terminals."""
+    """Virtual boards, and lines that are pseudo-terminals. `prefix`: what slows the boards' interpreters down."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
         self.features = SIMULATED
+        self.patience = 10 if prefix else 1
+        self._prefix = prefix
         self.on_bus: Callable[[Bus, int], None] = _nobody_listens
 
     def open(self) -> None:
@@ -117,7 +121,7 @@ class SimulatedRig:
 
     def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
         """A virtual one."""
-        return VirtualBoard(name, identity, directory, uarts, link.path)
+        return VirtualBoard(name, identity, directory, uarts, link.path, self._prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,7 @@ class WiredRig:
     def __init__(self, boards: Mapping[str, Wires], claimed: frozenset[str]) -> None:
         self.wires = boards
         self.features = claimed | _derived(boards)
+        self.patience = 1
         self.on_bus: Callable[[Bus, int], None] = _nobody_listens
         self._ports: dict[str, AdapterPort] = {}
         self._boards: dict[str, WiredBoard] = {}

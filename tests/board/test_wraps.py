@@ -70,7 +70,7 @@ def _check_counters(*objects):
                 assert -MASK <= count <= MASK, (name, count)
 
 
-def _story(start_ms, start_us, first_number):
+def story(start_ms, start_us, first_number):
     """All that a board asks and sends, told from its start: (elapsed ms, what, record numbers, bytes).
 
     Each fifth answer of its edge is lost, so that it sends again; for some seconds round the wrap none comes.
@@ -127,30 +127,30 @@ def _same(one, other):
 
 
 def test_the_story_has_what_can_go_wrong():
-    story = _story(0, 0, 0)
-    asked = [entry[4][0] for entry in story if entry[1] == "asks"]
-    sent = [entry[2] for entry in story if entry[1] == "data"]
+    told = story(0, 0, 0)
+    asked = [entry[4][0] for entry in told if entry[1] == "asks"]
+    sent = [entry[2] for entry in told if entry[1] == "data"]
     assert asked.count(1) > 50  # a unit that answers, more than once a second
     assert 4 < asked.count(2) < 30  # one that does not: retried, then probed
     assert sent[-1] > 60
     assert len(sent) > len(set(sent))  # some were sent again
-    assert len([entry for entry in story if entry[1] == "hello"]) > 3  # it was alone for a while
+    assert len([entry for entry in told if entry[1] == "hello"]) > 3  # it was alone for a while
 
 
 def test_milliseconds_wrap():
-    _same(_story(0, 0, 0), _story(MASK - LASTS_MS // 2, 0, 0))
+    _same(story(0, 0, 0), story(MASK - LASTS_MS // 2, 0, 0))
 
 
 def test_microseconds_wrap():
-    _same(_story(0, 0, 0), _story(0, MASK - LASTS_MS * 500, 0))
+    _same(story(0, 0, 0), story(0, MASK - LASTS_MS * 500, 0))
 
 
 def test_record_numbers_wrap():
-    _same(_story(0, 0, 0), _story(0, 0, MASK - 40))
+    _same(story(0, 0, 0), story(0, 0, MASK - 40))
 
 
 def test_all_wrap_together():
-    _same(_story(0, 0, 0), _story(MASK - LASTS_MS // 2, MASK - LASTS_MS * 500, MASK - 40))
+    _same(story(0, 0, 0), story(MASK - LASTS_MS // 2, MASK - LASTS_MS * 500, MASK - 40))
 
 
 def test_uptime_goes_on_through_many_wraps():

@@ -21,12 +21,15 @@ from tests.figures import (
     bus_time,
     bus_utilisation,
     cpu,
+    faults,
     late_replies,
     latency,
     lost_units,
     memory,
     mistakes,
+    on_32_bits,
     traces,
+    wraps,
 )
 from tests.figures.figure import Figure, Measured
 
@@ -45,6 +48,12 @@ FIGURES = {
         Figure("recovery_polls", "periods", 2, lost_units.recovery_polls),
         Figure("recovery_saturated_s", "s", 10, lost_units.recovery_saturated),
         Figure("late_replies_misfiled", "samples", 0, late_replies.misfiled),
+        Figure("fault_kinds_passed", "kinds", 18, faults.kinds_passed, least=True),
+        Figure("faulted_wrong_values", "values", 0, faults.wrong_values),
+        Figure("recoverable_polls_lost", "polls", 0, faults.recoverable_lost),
+        Figure("replug_recovery_polls", "periods", 2, faults.replug_recovery),
+        Figure("tick_wrap_missed_polls", "polls", 0, wraps.missed),
+        Figure("shared_tests_wasm32", "%", 100, on_32_bits.passed, least=True),
         Figure("cpu_vs_thingsboard_50", "ours/theirs", 0.056, cpu.at_50),
         Figure("cpu_vs_thingsboard_4000", "ours/theirs", 0.1, cpu.at_4000),
         Figure("bus_seconds_vs_thingsboard", "ours/theirs", 0.2, bus_time.ten_tags),

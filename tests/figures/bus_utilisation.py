@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hil_tests.bench.board import interpreter
+from hil_tests.bench.board import SLOWED_DOWN, interpreter
 from tests.figures.board_master import BACK_TO_BACK_MS, REGISTERS, UNIT_IDS, BoardMaster, carry, plan
 from tests.figures.figure import Measured
 from tests.figures.paced_line import PacedLine, Speed
@@ -30,7 +30,6 @@ _SETTLED = 50  # requests
 _WINDOW_S = 15.0
 _SLOW_START_S = 90.0
 _SLOW_WINDOW_S = 60.0
-_LACKEY = ("valgrind", "--tool=lackey", "--log-file=/dev/null")
 _LOOP = """\
 import time
 def spin(turns):
@@ -157,11 +156,11 @@ def _theirs(directory: Path, speed: Speed) -> _Window:
 
 
 def _slow(speed: Speed) -> Measured:
-    factor = _turn_us(20_000, _LACKEY) / _turn_us(1_000_000, ())
+    factor = _turn_us(20_000, SLOWED_DOWN) / _turn_us(1_000_000, ())
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         lines = [PacedLine(directory, f"line{bus}", speed, UNIT_IDS) for bus in (1, 2)]
-        board = BoardMaster(directory, lines, plan(speed, 2, UNIT_IDS, BACK_TO_BACK_MS), _LACKEY)
+        board = BoardMaster(directory, lines, plan(speed, 2, UNIT_IDS, BACK_TO_BACK_MS), SLOWED_DOWN)
         try:
             windows = _watch(board, _SLOW_START_S, _SLOW_WINDOW_S)
         finally:

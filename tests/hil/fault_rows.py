@@ -299,6 +299,43 @@ def mixed_bus(seed: int, rows: Sequence[Row] = _MIXED) -> FaultedBus:
     return FaultedBus(schedule)
 
 
+# --- how soon all is well again ----------------------------------------------------------------------------
+
+_NOISE_MS = 12_000  # long enough for every unit to be held for dead
+
+
+def recoveries(kind: str, times: int, seed: int = 1) -> list[tuple[int, int]]:
+    """Milliseconds until every unit, and until every read, is good again; from the end of what `kind` tells.
+
+    "noise": no answer was whole for a while. "replug": the port was away, came back and was listened to.
+    """
+    wrong: list[Strike] = []
+    bus = FaultedBus(lambda _number, _unit_id, _address: wrong)
+    took = []
+    for episode in range(times):
+        bus.run(HEALTHY_MS + int(3 * PERIOD_MS * draw(seed, episode, "phase")))
+        if kind == "noise":
+            wrong.append(Strike(Row.NOISE, 0.7 + 0.1 * draw(seed, episode, "burst"), 1.0))
+            bus.run(_NOISE_MS + int(PERIOD_MS * draw(seed, episode, "end")))
+            wrong.clear()
+        else:
+            bus.unplug(int(10_000 * draw(seed, episode, "away")))
+            while bus.is_unplugged:
+                bus.run(10)
+            bus.run(_LISTEN_MS)
+        mended_ms = bus.at_us // 1000
+        bus.run(3 * (TIMEOUT_MS + LATE_MS))
+        first_ms: dict[int, int] = {}
+        for sample in bus.good_since(mended_ms):
+            first_ms.setdefault(sample.read, sample.at_ms - mended_ms)
+        of_units = {
+            unit_id: min(first_ms[read] for read in first_ms if READS[read][0] == unit_id)
+            for unit_id in (VICTIM, NEIGHBOUR, THIRD)
+        }
+        took.append((max(of_units.values()), max(first_ms[read] for read in range(len(READS)))))
+    return took
+
+
 # --- the second master beside them --------------------------------------------------------------------------
 
 

@@ -7,7 +7,8 @@ no accepted value.
 """
 
 import sys
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -93,14 +94,14 @@ class Account:
 
     def first_good_ms(self) -> int:
         """The longest from the end of a strike to the next good poll of its unit."""
-        good: dict[int, list[int]] = {}
+        good: defaultdict[int, list[int]] = defaultdict(list)
         for sample in self.samples:
             if sample.outcome == modbus.OK:
-                good.setdefault(READS[sample.read][0], []).append(sample.at_ms)
+                good[READS[sample.read][0]].append(sample.at_ms)
         longest = 0
         for over_ms, unit_id in self.struck_ms:
-            after = (at_ms - over_ms for at_ms in good.get(unit_id, []) if at_ms >= over_ms)
-            longest = max(longest, next(after, 0))
+            at = bisect_left(good[unit_id], over_ms)
+            longest = max([longest, *(at_ms - over_ms for at_ms in good[unit_id][at : at + 1])])
         return longest
 
     def longest_block_ms(self) -> int:
@@ -241,7 +242,7 @@ class FaultedBus(Bus):
         names = [_name(unit_id, address + at) for at in range(0, count, 2)]
         age_ms = (sample.at_ms // _STAMP_MS - words[1]) % _BIT * _STAMP_MS
         # A unit may answer late by late_ms, and to its own read only.
-        if len(words) != count or words[::2] != names or age_ms > 2 * (TIMEOUT_MS + LATE_MS):
+        if len(words) != count or words[::2] != names or age_ms > TIMEOUT_MS + LATE_MS + FLOOR_MS:
             self.values.wrong.append(f"at {sample.at_ms} ms {unit_id}:{address} is {words}, {age_ms} ms old")
 
 
@@ -263,7 +264,7 @@ def _plan(line: Line, period_ms: int, reads: Sequence[tuple[int, int, int, int]]
 
 
 def state_bytes(thing: object, seen: set[int] | None = None) -> int:
-    """The size of an object and of all that hangs on its attributes, without what is shared by all."""
+    """The size of an object and of all that hangs on its attributes, without functions and numbers."""
     seen = set() if seen is None else seen
     if id(thing) in seen or callable(thing) or isinstance(thing, int):
         return 0

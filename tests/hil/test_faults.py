@@ -150,7 +150,8 @@ SCHEDULES = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+# Damaged bytes look like a request with a right CRC once in some ten million: no run may hang on that.
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(SCHEDULES, st.sampled_from([0, 0x0FFFFFFF - 10_000_000]))
 def test_whatever_strikes_no_value_is_misfiled_and_the_bus_recovers(schedule, start_us):
     bus = FaultedBus(lambda number, _unit_id, _address: schedule.get(number, ()), start_us=start_us)
@@ -162,7 +163,7 @@ def test_whatever_strikes_no_value_is_misfiled_and_the_bus_recovers(schedule, st
     bus.run(TIMEOUT_MS + LATE_MS)  # what is owed comes, or is given up
     mended_ms = bus.at_us // 1000
     bus.run(2 * PERIOD_MS)
-    note(f"requests at {bus.values.requests_ms}")
+    note(f"requests at {bus.values.requests_ms[:61]} ms")
     assert bus.values.wrong == []
     assert bus.values.longest_block_ms() <= BLOCK_MS
     assert {sample.read for sample in bus.good_since(mended_ms)} == set(range(len(READS)))

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from hil_tests.bench import units
+from hil_tests.bench.faults import Row, Strike
 from hil_tests.bench.line import Line
 from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import Unit
@@ -178,6 +179,29 @@ def test_an_echo_comes_before_the_reply():
     (echo_s, echo), (_, reply) = all_bytes(wire)
     assert (echo, len(reply)) == (REQUEST, REPLY_BYTES)
     assert echo_s == pytest.approx(8 * CHAR_S)
+
+
+def test_what_a_strike_makes_of_an_answer_comes_at_its_times():
+    wire = line()
+    whole = line()
+    whole.heard(REQUEST, 1.0)
+    [(whole_s, reply)] = all_bytes(whole)
+    strikes = [(), (Strike(Row.PIECES, 0.2, 1.0),), (Strike(Row.CUT),)]
+    wire.strikes = lambda request: strikes.pop(0) if request == REQUEST else ()
+    wire.heard(REQUEST, 1.0)
+    unharmed = all_bytes(wire)
+    assert unharmed[-1][0] == pytest.approx(whole_s) and b"".join(data for _, data in unharmed) == reply
+    wire.heard(REQUEST, 2.0)
+    pieces = all_bytes(wire)
+    assert pieces[-1][0] == pytest.approx(whole_s + 1.06)
+    assert b"".join(data for _, data in pieces)[:3] == reply[:3]  # the level has moved on
+    wire.heard(REQUEST, 3.0)
+    assert all_bytes(wire) == []
+    assert [(len(exchange.reply), exchange.certain) for exchange in wire.exchanges] == [
+        (REPLY_BYTES, True),
+        (REPLY_BYTES, False),
+        (0, False),
+    ]
 
 
 def test_noise_damages_either_way_and_says_so():

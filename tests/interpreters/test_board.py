@@ -22,15 +22,19 @@ INTERPRETERS = {
 }
 
 
-@pytest.fixture(scope="session")
-def board(tmp_path_factory):
-    """A folder as a board's flash, with the tests beside it, and the other end of what they test."""
-    folder = tmp_path_factory.mktemp("flash")
+def fill(folder: Path) -> None:
+    """Make a folder as a board's flash, with the tests beside it, and the other end of what they test."""
     fill_flash(folder)
     for source in (ROOT / "protocols").glob("*_edge.py"):
         shutil.copy(source, folder / "protocols")
     for source in [*MODULES.values(), HERE / "run.py"]:
         shutil.copy(source, folder)
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flash")
+    fill(folder)
     return folder
 
 
