@@ -3,6 +3,7 @@
 #   make test  ONLY=poller ARGS=-x   every test (ONLY: pytest -k)
 #   make bench ONLY=edge_rss_mib     the project's figures, beside its peers; writes bench.json
 #   make check                       ruff and mypy
+#   make soak  MINUTES=60            the whole chain under mixed faults; soak/soak.csv, soak/soak.png, a verdict
 #   make slow-faults                 the fault catalogue on boards as slow as an ESP32; minutes, on both cores
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
 # WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
@@ -15,7 +16,7 @@ INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
 
-.PHONY: demo test bench check slow-faults tools
+.PHONY: demo test bench soak check slow-faults tools
 
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
@@ -25,6 +26,9 @@ test: .venv/.dev tools tests/interpreters/node_modules
 
 bench: .venv/.dev tools tests/interpreters/node_modules
 	@.venv/bin/python -m tests.figures $(if $(ONLY),--only '$(ONLY)') $(ARGS)
+
+soak: .venv/.dev tools
+	@.venv/bin/python -m hil_tests.soak $(if $(MINUTES),--minutes '$(MINUTES)') $(ARGS)
 
 slow-faults: .venv/.dev tools
 	@.venv/bin/python -m pytest -m slow_board -rA $(ARGS) hil_tests/test_faults.py
