@@ -79,7 +79,7 @@ def frames(text: str, line: Line | None, is_swapped: bool) -> list[Frame]:
 
 
 def lines(frames: Iterable[Frame]) -> Iterator[str]:
-    """Frames as such a log; what is wrong with one stands behind a #."""
+    """Frames as such a log; a UART's errors stand behind a #."""
     for frame in frames:
         moment = _EPOCH + timedelta(microseconds=frame.first_us)
         direction = ">" if frame.event == SENT else "<"

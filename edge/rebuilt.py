@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edge.statistics import LATELY, OUTCOMES, Unit
-from edge.troubles import unit_trouble
+from edge.troubles import GARBAGE, NO_REPLY, unit_trouble
 from protocols import link, modbus, modbus_edge, trace
 from protocols.link_edge import reply_ms
 from protocols.model import Line
@@ -81,14 +81,15 @@ class Rebuilt:
             self._judge(name, ring, unit, now_s)
 
     def _judge(self, name: tuple[str, int], ring: _Ring, unit: Unit, now_s: float) -> None:
-        """A unit goes bad once: when its trouble begins, and only if it was ever good."""
+        """A unit goes bad when its trouble begins, and when it dies of it; but only if it was ever good."""
         trouble = unit_trouble(unit.counts.hour(now_s), unit.exceptions.hour(now_s), tuple(unit.lately))
         before = self._troubles.get(name)
         self._troubles[name] = trouble
-        if trouble in (None, before) or not unit.counts.since_start["ok"] or now_s - ring.captured_s < AGAIN_S:
+        if trouble is None or trouble == before or (before is not None and trouble not in (NO_REPLY, GARBAGE)):
             return
-        ring.captured_s = now_s
-        self.went_bad.append(WentBad(*name, str(trouble), tuple(ring.kept)))
+        if unit.counts.since_start["ok"] and now_s - ring.captured_s >= AGAIN_S:
+            ring.captured_s = now_s
+            self.went_bad.append(WentBad(*name, trouble, tuple(ring.kept)))
 
 
 def pcapng(bad: WentBad, line: Line) -> bytes:

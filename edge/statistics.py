@@ -187,12 +187,15 @@ class Statistics:
 def reply_times(replies: Mapping[int, int]) -> dict[str, int | None]:
     """The least, the middle, the 95th of a hundred and the most, in ms; None without a reply. By nearest rank."""
     names = ("reply_min_ms", "reply_p50_ms", "reply_p95_ms", "reply_max_ms")
-    return dict(zip(names, map(reply_ms, nearest_ranks(replies)), strict=True)) if replies else dict.fromkeys(names)
+    ranks = nearest_ranks(replies)
+    return dict(zip(names, map(reply_ms, ranks), strict=True)) if ranks else dict.fromkeys(names)
 
 
 def nearest_ranks(counts: Mapping[int, int]) -> list[int]:
     """The least, the middle, the 95th of a hundred and the most of so many of each; empty where there are none."""
     total = sum(counts.values())
+    if not total:
+        return []
     ranks = [1, -(-total * 50 // 100), -(-total * 95 // 100), total]
     found: list[int] = []
     passed = 0

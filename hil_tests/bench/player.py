@@ -1,9 +1,9 @@
 """A recorded line played again: the units answer our master, or both sides talk to a listener. Policy.
 
 Owns which recorded bytes are due when. Has what a Bus wants of a Line, so a recording can hang on the bench where
-sensors do. A request is answered by what followed the same request in the recording, each time by the next one; in the
-recording's own order would fail any master that asks in another. Times count from our request, never from the one
-before: errors do not add up. Must never touch a port, nor make a byte that was not recorded.
+sensors do. A request is answered by what followed the same request in the recording, each time by the next one, since
+no master asks in another one's order. Times count from our request, so errors do not add up. Must never touch a port,
+nor make a byte that was not recorded.
 """
 
 from collections import defaultdict

@@ -23,6 +23,7 @@ from protocols.trace import ERRORS, Frame
 
 LISTEN = "listen"
 _IDLE_S = 0.5
+_NEXT = "any key for the next one"
 
 
 class AdapterPort:
@@ -61,7 +62,8 @@ def answer(port: Port, player: Player, *, steps: bool) -> None:
             player.heard(port.read(), time.monotonic())
         due_s = player.due_s()
         if due_s is not None and (steps or due_s <= time.monotonic()):
-            _wait_for_a_key(steps)
+            if steps:
+                click.pause(_NEXT, err=True)
             port.write(player.deliver(max(due_s, time.monotonic())))
 
 
@@ -72,18 +74,13 @@ def talk(port: Port, frames: Sequence[Frame], pace: Pace, *, loops: bool, steps:
         start_s = time.monotonic()
         for at_s, frame in both_sides(frames, pace):
             if steps:
-                _wait_for_a_key(steps)
+                click.pause(_NEXT, err=True)
             else:
                 span_s = (frame.last_us - frame.first_us) / 1e6 / pace.speed if takes_time else 0.0
                 time.sleep(max(start_s + at_s + span_s - time.monotonic(), 0))
             port.write(frame.data)
         if not loops:
             return
-
-
-def _wait_for_a_key(steps: bool) -> None:
-    if steps:
-        click.pause("next: any key", err=True)
 
 
 @click.command()

@@ -141,3 +141,8 @@ def test_any_bytes_come_out_again_in_order(fed: list[tuple[bytes, int, int]]) ->
     frames += cutter.finish()
     assert b"".join(frame.data for frame in frames) == b"".join(data for data, _gap_us, _event in fed)
     assert all(0 < len(frame.data) <= 264 for frame in frames)
+
+
+def test_noise_that_announces_a_long_frame_holds_nothing_up() -> None:
+    frames = Cutter(0).feed(REQUEST + b"\x02\x03\xf0" + REPLY, 0, 18 * CHAR_US)
+    assert [frame.data for frame in frames] == [REQUEST, b"\x02\x03\xf0", REPLY]
