@@ -11,11 +11,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _NOT_PROGRAMS = {
     "libmodbus": Path("/usr/include/modbus/modbus.h"),
     "micropython-wasm": Path(__file__).parent / "tests/interpreters/node_modules/@micropython",
 }
+settings.register_profile("a test is not timed", deadline=None)
+settings.load_profile("a test is not timed")
 _skipped: defaultdict[str, list[str]] = defaultdict(list)
 
 # Programs that came with a package, and daemons that a plain user's PATH does not show.

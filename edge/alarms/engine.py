@@ -20,7 +20,7 @@ class Setting:
     """One alarm as the site asks for it. Its id is its point, or what it votes on, a colon, and its kind.
 
     LL, L, H, HH: `setpoint` in the point's unit. ROR, ROF: rise, fall a minute over `window_ms`. TTHH, TTCH: `setpoint`
-    minutes to `level`. DEV: `setpoint` apart from the point `other`. FAULT, CHECK, RANGE, DEVICE: a status of
+    minutes to `level`. DEV: `setpoint` apart from the point `other`. OVER, UNDER, FAULT, CHECK, DEVICE: a status of
     `statuses`. FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`. VOTE: `needed` of the alarms
     `members` of other points; `point` is the first of these. `group`: its first alarm is marked as first-out.
     `re_alarm_ms`: an acknowledged alarm that still stands after it is announced anew.
@@ -93,7 +93,7 @@ class _Point:
     value: float | None = None
     status: int = 0
     alarms: list[_Alarm] = field(default_factory=list)
-    range_alarm: _Alarm | None = None
+    over_alarm: _Alarm | None = None
 
 
 @dataclass(slots=True)
@@ -148,8 +148,8 @@ class Engine:
         else:
             condition = _condition(setting)
             alarm.judge = lambda t_ms: condition.truth(t_ms, point.value, point.status, alarm.delayed.holds)
-        if setting.kind == "RANGE" and setting.latch:
-            point.range_alarm = alarm
+        if setting.kind == "OVER" and setting.latch:
+            point.over_alarm = alarm
         for each in heard:
             each.alarms.append(alarm)
 
@@ -226,8 +226,8 @@ class Engine:
 
     def _outranked(self, alarm: _Alarm) -> bool:
         """Whether a high alarm may not clear, for its detector was over its range and nobody has reset that yet."""
-        range_alarm = alarm.point.range_alarm
-        return range_alarm is not None and range_alarm.facts.latched and alarm.setting.kind in conditions.HIGH
+        over_alarm = alarm.point.over_alarm
+        return over_alarm is not None and over_alarm.facts.latched and alarm.setting.kind in conditions.HIGH
 
     def _said(self, member: _Alarm) -> int:
         """What a member of a vote says."""
@@ -287,7 +287,7 @@ def _condition(setting: Setting) -> _Condition:
             return conditions.Stale()
         case "FROZEN":
             return conditions.Frozen(setting.window_ms)
-        case "FAULT" | "CHECK" | "RANGE" | "DEVICE":
+        case "OVER" | "UNDER" | "FAULT" | "CHECK" | "DEVICE":
             return conditions.Status(setting.statuses)
     if setting.setpoint is None:
         raise ValueError(f"alarm {setting.alarm}: kind {setting.kind} needs a setpoint")

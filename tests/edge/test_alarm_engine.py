@@ -68,13 +68,13 @@ def test_table(setting, rows, told):
 
 
 def test_over_range_that_latches_outranks_what_is_normal_again():
-    over = alarm("RANGE", statuses=frozenset({OVER_RANGE}), latch=True)
+    over = alarm("OVER", statuses=frozenset({OVER_RANGE}), latch=True)
     engine = engine_of(H, over)
     assert run(engine, [(0, 12, OVER_RANGE), (1, 3), (2, 3)]) == [
-        (0, "H", "raise"), (0, "RANGE", "raise"), (1, "RANGE", "clear"),
+        (0, "H", "raise"), (0, "OVER", "raise"), (1, "OVER", "clear"),
     ]  # fmt: skip
-    engine.command("TK1.level:RANGE", "ack", occurrence=1)
-    assert engine.command("TK1.level:RANGE", "reset").after.state == "NORM"
+    engine.command("TK1.level:OVER", "ack", occurrence=1)
+    assert engine.command("TK1.level:OVER", "reset").after.state == "NORM"
     assert run(engine, [(3, 3)]) == [(3, "H", "clear")]
 
 
@@ -189,7 +189,7 @@ BURSTS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(BURSTS)
 def test_one_by_one_and_in_one_burst_the_transitions_are_the_same(steps):
     def fresh():

@@ -129,5 +129,5 @@ class Beside(RuleBasedStateMachine):
         assert self.facts.occurrence == self.raised
 
 
-Beside.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+Beside.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 test_random_lives_are_as_they_are_drawn = Beside.TestCase
