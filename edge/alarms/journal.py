@@ -1,9 +1,9 @@
 """The journal: what happened to alarms, and who did what, in entries that nobody can change unseen. Protocol.
 
 Owns the chain. Each entry is JSON in one form only; its hash is the SHA-256 of the hash before it and its bytes. So an
-entry that is changed, left out or put in breaks every hash after it. The head, which each state document carries, is the
-last hash; what retention removes leaves its last hash behind as the root. `who` is a role or a badge number, never a
-name. Must never write two forms of one entry.
+entry that is changed, left out or put in breaks every hash after it. The last hash is the head, which each state
+document carries; what retention removes leaves its last hash behind as the root. `who` is a role or a badge number,
+never a name. Must never write two forms of one entry.
 """
 
 import hashlib
