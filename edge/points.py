@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
 
+from edge.alarms.presets import LIMITS, PRESETS
 from edge.problem import Problem, did_you_mean, half_width, one_of
 from protocols.model import Point
 from protocols.profile import Channel, Profile
@@ -37,6 +38,9 @@ COLUMNS = {
     "H": "高",
     "HH": "高高",
     "CH": "极限",
+    "on_delay_s": "报警延时s",
+    "oel": "接触限值",
+    "oel_source": "依据",
     "hazard": "重大危险源",
     "quota_id": "平台编码",
     "urgent": "加急",
@@ -77,16 +81,6 @@ UNITS = {
 _UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for written in all_written}
 
 _PLACES = {"mm": 0, "cm": 1, "m": 3}  # where the decimal point goes when a length is written in another unit
-
-LIMITS = ("LL", "L", "H", "HH", "CH")
-# The limits that make sense under each preset: a gas detector's low alarm is a high one in the wrong column.
-PRESETS = {
-    "tank-level": LIMITS,
-    "temperature": ("LL", "L", "H", "HH"),
-    "combustible": ("H", "HH"),
-    "toxic": ("H", "HH"),
-    "oxygen": ("LL", "L", "H", "HH"),
-}
 
 _POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -338,6 +332,10 @@ def _point(
     elif profile and channel:
         _check_channel(reader, profile.channels[channel], unit)
     preset = reader.choice("E-LIM-005", "preset", PRESETS)
+    limits = _limits(reader, preset, range_low, range_high, warnings)
+    on_delay_s = reader.number("on_delay_s", 0, 3600) or 0.0
+    oel = reader.number("oel", low=0)
+    _check_preset(reader, preset, unit, limits, oel, on_delay_s, warnings)
     quota_id = reader.text("quota_id")
     if _EXCEL_NUMBER.fullmatch(quota_id):
         text = _("the spreadsheet shortened a long code. Format the column as text, then enter it again.")
@@ -361,8 +359,11 @@ def _point(
         unit_id=reader.whole("unit_id", 1, 247, default=0),
         profile=profile_name,
         channel=channel,
-        limits=_limits(reader, preset, range_low, range_high, warnings),
+        limits=limits,
         preset=preset,
+        on_delay_s=on_delay_s,
+        oel=oel,
+        oel_source=reader.text("oel_source"),
         action=reader.text("action"),
         hazard=reader.text("hazard"),
         quota_id=quota_id,
@@ -395,9 +396,9 @@ def _limits(
         if limit is None:
             continue
         is_low = kind in ("LL", "L")
-        if preset and kind not in PRESETS[preset]:
+        if preset and kind not in PRESETS[preset].limits:
             text = _("preset {preset} has no such alarm. Allowed are: {allowed}.")
-            reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=one_of(PRESETS[preset])))
+            reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=one_of(PRESETS[preset].limits)))
         elif limits and limit <= limits[-1][1]:
             below = limits[-1][0]
             text = _("is not above {kind} = {value}: the limits must rise from LL to CH.")
@@ -421,6 +422,45 @@ def _limits(
     if preset and not limits:
         warnings.append(reader.note("W-LIM-001", "preset", _("the point has no limit, so it never alarms.")))
     return tuple(limits)
+
+
+def _check_preset(
+    reader: _Reader,
+    name: str,
+    unit: str,
+    limits: Sequence[tuple[str, float]],
+    oel: float | None,
+    on_delay_s: float,
+    warnings: list[Problem],
+) -> None:
+    """Whether the limits are what the standards let this kind of detector have, and somebody knows what to do."""
+    if not name or not limits:
+        return
+    preset = PRESETS[name]
+    if not reader.text("action"):
+        reader.wrong("E-LIM-011", "action", _("is empty, but the point has limits. Write what a person is to do."))
+    if preset.unit and unit and unit != preset.unit:
+        text = _("preset {preset} counts in {unit}. Write that unit, or another preset.")
+        reader.wrong("E-LIM-008", "unit", text.format(preset=name, unit=UNITS[preset.unit][0]))
+        return
+    if preset.of_oel:
+        for column, text in (
+            ("oel", _("is empty: toxic limits are held to the exposure limit of the medium. Fill it in.")),
+            ("oel_source", _("is empty: write the document that the exposure limit is taken from.")),
+        ):
+            if not reader.text(column):
+                reader.wrong("E-LIM-009", column, text)
+    most = dict(preset.most) or {kind: share * oel for kind, share in preset.of_oel if oel is not None}
+    for kind, limit in limits:
+        if limit > most.get(kind, limit):
+            text = _("is above {most:g}: GB/T 50493-2019 allows {kind} no more. Lower it.")
+            reader.wrong("E-LIM-007", kind, text.format(most=most[kind], kind=kind))
+    if preset.latches and on_delay_s:
+        text = _("a gas alarm waits for nothing: the delay comes on top of the detector's own.")
+        warnings.append(reader.note("W-LIM-003", "on_delay_s", text))
+    if name == "oxygen":
+        text = _("no source of oxygen limits comes with this program: they are used as you wrote them.")
+        warnings.append(reader.note("W-LIM-004", limits[-1][0], text))
 
 
 def _compare(reader: _Reader, row: int, point: Point, first: dict[tuple[object, ...], tuple[int, Point]]) -> None:

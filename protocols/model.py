@@ -135,7 +135,10 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measured quantity, as a row of the points sheet says it; `unit` is a UCUM code, `limits` like ("HH", 50)."""
+    """One measured quantity, as a row of the points sheet says it; `unit` is a UCUM code, `limits` like ("HH", 50).
+
+    `oel`: the exposure limit that its toxic limits are held to, in its unit; `oel_source`: the document that has it.
+    """
 
     point: str
     name: str
@@ -157,6 +160,9 @@ class Point:
     channel: str
     limits: tuple[tuple[str, float], ...]
     preset: str
+    on_delay_s: float
+    oel: float | None
+    oel_source: str
     action: str
     hazard: str
     quota_id: str

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.figures import (
+    alarms,
     board_heap,
     bus_time,
     bus_utilisation,
@@ -62,6 +63,9 @@ FIGURES = {
         Figure("latency_p99_ms", "ms", 1200, latency.ordinary),
         Figure("trace_roundtrip_differences", "frames", 0, traces.roundtrip_differences),
         Figure("trace_malformed", "packets", 0, traces.malformed),
+        Figure("alarm_evaluations", "readings/s", 20000, alarms.evaluations, least=True),
+        Figure("alarm_lifecycle_steps", "steps", 100000, alarms.lifecycle_steps, least=True),
+        Figure("overflow_eta_error", "of the minutes left", 0.1, alarms.overflow_eta),
         Figure("config_mistakes_explained", "mistakes", 40, mistakes.explained, least=True),
     )
 }

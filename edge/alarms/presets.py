@@ -1,0 +1,99 @@
+"""The alarms that a site's points sheet asks for: presets by name, and what each makes of a point's limits. Policy.
+
+Owns which limits a preset has, and the deadbands, off-delays, latches and priorities that come with them. No limit, no
+exposure limit and no on-delay stands here: those are the technician's, so that what raises an alarm is always a
+person's word. What does stand here can only keep an alarm up longer. Must never invent a number that raises one later.
+
+Sources: GB/T 50493-2019 as public abstracts give it (combustible at most 25 and 50 %LEL, toxic at most 100 and 200 % of
+the exposure limit); latching and manual reset after what GB 16808 tests read; an off-delay rather than an on-delay
+where a person must act each time that the limit is reached (Emerson, on ISA-18.2). Deadbands and off-delays are ours.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edge.alarms.engine import Setting
+from protocols.model import (
+    CALIBRATION,
+    EXCEPTION,
+    INHIBITED,
+    NOT_A_NUMBER,
+    OVER_RANGE,
+    SENSOR_FAULT,
+    SIMULATED_BY_DEVICE,
+    UNDER_RANGE,
+    WARM_UP,
+    WIRE_BREAK,
+    Point,
+    Site,
+)
+
+LIMITS = ("LL", "L", "H", "HH", "CH")
+FAULTY = frozenset({SENSOR_FAULT, WIRE_BREAK, NOT_A_NUMBER, EXCEPTION})
+CHECKED = frozenset({WARM_UP, CALIBRATION, INHIBITED, SIMULATED_BY_DEVICE})
+STALE_POLLS = 3  # without a value: as many as make a unit dead on the board
+_PRIORITIES = {"HH": 1, "LL": 1, "H": 2, "L": 2, "OVER": 1, "UNDER": 3, "FAULT": 2, "STALE": 2, "CHECK": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """`limits`: those that make sense; a gas detector's low alarm is a high one in the wrong column.
+
+    `most`: what a limit may be at most, where its unit is `unit`; `of_oel`: the same as a share of the exposure limit.
+    `deadband_share`: of the range. `latches`: it stands until it is reset; so does its detector's over-range.
+    """
+
+    limits: tuple[str, ...]
+    deadband_share: float
+    off_ms: int
+    latches: bool = False
+    unit: str = ""
+    most: tuple[tuple[str, float], ...] = ()
+    of_oel: tuple[tuple[str, float], ...] = ()
+
+
+PRESETS = {
+    "tank-level": Preset(LIMITS, 0.005, 10_000),
+    "pressure": Preset(LIMITS[:4], 0.02, 10_000),
+    "temperature": Preset(LIMITS[:4], 0.01, 10_000),
+    "combustible": Preset(("H", "HH"), 0.02, 30_000, latches=True, unit="%{LEL}", most=(("H", 25.0), ("HH", 50.0))),
+    "toxic": Preset(("H", "HH"), 0.02, 30_000, latches=True, of_oel=(("H", 1.0), ("HH", 2.0))),
+    "oxygen": Preset(LIMITS[:4], 0.01, 30_000, latches=True, unit="%{vol}"),
+}
+
+
+def alarms_of(site: Site) -> tuple[Setting, ...]:
+    """Every alarm of a site's points, in the order of its sheet."""
+    return tuple(setting for point in site.points for setting in _of_point(point))
+
+
+def _of_point(point: Point) -> Iterable[Setting]:
+    """Its limits, and what is wrong with its detector; nothing where the sheet names no preset."""
+    if not point.preset:
+        return
+    preset = PRESETS[point.preset]
+    span = 0.0
+    if point.range_low is not None and point.range_high is not None:
+        span = point.range_high - point.range_low
+    for kind, limit in point.limits:
+        if kind != "CH":  # not a limit of its own, but where the tank overflows
+            yield _setting(
+                point,
+                kind,
+                setpoint=limit,
+                deadband=preset.deadband_share * span,
+                on_ms=round(point.on_delay_s * 1000),
+                off_ms=preset.off_ms,
+                latch=preset.latches,
+                can_be_shelved=not (preset.latches and kind == "HH"),
+            )
+    yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=preset.latches)
+    yield _setting(point, "UNDER", statuses=frozenset({UNDER_RANGE}))
+    yield _setting(point, "FAULT", statuses=FAULTY)
+    yield _setting(point, "CHECK", statuses=CHECKED)
+    yield _setting(point, "STALE", on_ms=STALE_POLLS * point.period_ms)
+
+
+def _setting(point: Point, kind: str, **more: Any) -> Setting:
+    return Setting(f"{point.point}:{kind}", kind, point.point, point.area, _PRIORITIES[kind], point.action, **more)

@@ -1,0 +1,217 @@
+"""Readings in, transitions out: tables of time, value and what must come of it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.alarms.conditions import NEVER_MS
+from edge.alarms.engine import Engine, Setting
+from edge.alarms.lifecycle import Facts
+from protocols.model import FROZEN, GOOD, NO_REPLY, OVER_RANGE, SENSOR_FAULT
+
+
+def alarm(kind, point="TK1.level", **more):
+    """A setting with what every alarm has."""
+    return Setting(f"{point}:{kind}", kind, point, "area", 1, "look", **more)
+
+
+def run(engine, rows, point="TK1.level"):
+    """Feed rows (second, value[, status]); what came of them as (second, transition)."""
+    told = []
+    for second, value, *status in rows:
+        given = status[0] if status else GOOD
+        for change in engine.reading(point, round(second * 1000), value, given):
+            told.append((change.t_ms / 1000, change.setting.kind, change.transition))
+    return told
+
+
+def engine_of(*settings, stand=None, **boards):
+    """An engine of one board, unless `boards` says more."""
+    points = {each.point for each in settings} | {each.other for each in settings if each.other}
+    return Engine(settings, dict.fromkeys(points, "cab1") | boards, stand)
+
+
+H = alarm("H", setpoint=10.0, deadband=0.5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "rows", "told"),
+    [
+        # At the limit it is reached; it is left beyond the deadband.
+        (H, [(0, 9.9), (1, 10.0), (2, 9.5), (3, 9.4)], [(1, "raise"), (3, "clear")]),
+        (alarm("LL", setpoint=1.0, deadband=0.1), [(0, 1.0), (1, 1.1), (2, 1.2)], [(0, "raise"), (2, "clear")]),
+        # A delay is over at its own moment, not at the sample that tells so.
+        (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (3, 11), (9, 11)], [(5, "raise")]),
+        (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (3, 9), (4, 11), (8, 11), (9, 11)], [(9, "raise")]),
+        (alarm("H", setpoint=10.0, off_ms=5000), [(0, 11), (1, 9), (3, 11), (4, 9), (20, 9)],
+         [(0, "raise"), (9, "clear")]),
+        # A BAD reading neither raises nor clears; delays stand still, and what comes next decides.
+        (H, [(0, 11), (1, None, NO_REPLY), (2, 11)], [(0, "raise")]),
+        (H, [(0, 11), (1, None, SENSOR_FAULT), (2, 9)], [(0, "raise"), (2, "clear")]),
+        (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (1, None, NO_REPLY), (9, None, NO_REPLY)], []),
+        (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (1, None, NO_REPLY), (9, 11)], [(9, "raise")]),
+        (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (1, None, NO_REPLY), (9, 9)], []),
+        # An UNCERTAIN one may raise, and does not clear. Over range is above every high limit.
+        (H, [(0, 11, FROZEN), (1, 9, FROZEN), (2, 9)], [(0, "raise"), (2, "clear")]),
+        (H, [(0, 9), (1, 9, OVER_RANGE), (2, 9)], [(1, "raise"), (2, "clear")]),
+        (alarm("L", setpoint=1.0), [(0, 5), (1, 0, OVER_RANGE)], [(1, "raise")]),
+        (alarm("FAULT", statuses=frozenset({SENSOR_FAULT})), [(0, None, SENSOR_FAULT), (1, 5)],
+         [(0, "raise"), (1, "clear")]),
+        (alarm("FROZEN", window_ms=3000), [(0, 5), (2, 5), (3, 5), (4, 5.1)], [(3, "raise"), (4, "clear")]),
+        # No value for so long: bad ones and none at all are the same to it.
+        (alarm("STALE", on_ms=3000), [(0, 5), (1, None, NO_REPLY), (6, 5)], [(3, "raise"), (6, "clear")]),
+        (alarm("STALE", on_ms=3000), [(0, 5), (2, 5), (4.9, 5), (7.9, 5)], [(7.9, "raise"), (7.9, "clear")]),
+    ],
+)  # fmt: skip
+def test_table(setting, rows, told):
+    assert run(engine_of(setting), rows) == [(second, setting.kind, transition) for second, transition in told]
+
+
+def test_over_range_that_latches_outranks_what_is_normal_again():
+    over = alarm("OVER", statuses=frozenset({OVER_RANGE}), latch=True)
+    engine = engine_of(H, over)
+    assert run(engine, [(0, 12, OVER_RANGE), (1, 3), (2, 3)]) == [
+        (0, "H", "raise"), (0, "OVER", "raise"), (1, "OVER", "clear"),
+    ]  # fmt: skip
+    engine.command("TK1.level:OVER", "ack", occurrence=1)
+    assert engine.command("TK1.level:OVER", "reset").after.state == "NORM"
+    assert run(engine, [(3, 3)]) == [(3, "H", "clear")]
+
+
+def test_timers_run_without_data():
+    engine = engine_of(alarm("H", setpoint=10.0, on_ms=5000))
+    run(engine, [(0, 11)])
+    assert engine.due_ms("cab1") == 5000
+    assert engine.advance("cab1", 4999) == []
+    (change,) = engine.advance("cab1", 60_000)
+    assert (change.t_ms, change.transition, change.value) == (5000, "raise", 11)
+    assert engine.due_ms("cab1") == NEVER_MS
+
+
+def test_what_is_never_read_is_stale():
+    engine = engine_of(alarm("STALE", on_ms=3000))
+    engine.begin("cab1", 1000)
+    assert [change.t_ms for change in engine.advance("cab1", 9000)] == [4000]
+
+
+def test_an_acknowledged_alarm_that_stands_is_announced_anew():
+    engine = engine_of(alarm("H", setpoint=10.0, re_alarm_ms=60_000))
+    run(engine, [(0, 11)])
+    engine.command("TK1.level:H", "ack", occurrence=1)
+    assert run(engine, [(59, 11), (61, 11)]) == [(60, "H", "re_alarm")]
+
+
+def test_an_alarm_of_an_earlier_run_is_announced_once():
+    engine = engine_of(H, stand={"TK1.level:H": Facts(active=True, acked=True, occurrence=4)})
+    assert run(engine, [(0, 11), (1, 11), (2, 9), (3, 11)]) == [(2, "H", "clear"), (3, "H", "raise")]
+    assert engine.stand()["TK1.level:H"].occurrence == 5
+
+
+def test_the_first_alarm_of_a_group_is_marked():
+    high = alarm("HH", setpoint=11.0)
+    engine = engine_of(H, high)
+    first = engine.reading("TK1.level", 0, 12.0, GOOD)
+    assert [(change.setting.kind, change.first_out) for change in first] == [("H", True), ("HH", False)]
+    engine.reading("TK1.level", 1, 0.0, GOOD)
+    assert engine.reading("TK1.level", 2, 10.5, GOOD)[0].first_out
+
+
+def test_deviation_says_nothing_while_one_has_no_value():
+    engine = engine_of(alarm("DEV", setpoint=0.2, other="TK1.servo"))
+    assert run(engine, [(0, 5.0), (1, 5.0)]) == []
+    assert run(engine, [(2, 5.1)], "TK1.servo") == []
+    assert run(engine, [(3, None, NO_REPLY)], "TK1.servo") == []
+    assert run(engine, [(4, 9.0)]) == []
+    assert run(engine, [(5, 5.1)], "TK1.servo") == [(5, "DEV", "raise")]
+
+
+@pytest.mark.parametrize(
+    ("bad_counts", "rows", "told"),
+    [
+        (True, [("a", 30), ("b", 5), ("c", 5), ("d", 5), ("b", None)], [("raise", 4)]),
+        (False, [("a", 30), ("b", 5), ("c", 5), ("d", 5), ("b", None)], []),
+        (False, [("a", 30), ("b", None), ("c", None), ("d", None)], [("raise", 1)]),  # all that are left agree
+        (True, [("a", 30), ("b", 30), ("a", 5)], [("raise", 4), ("clear", 4)]),
+    ],
+)
+def test_two_of_four(bad_counts, rows, told):
+    points = [f"GD{name}.gas" for name in "abcd"]
+    members = [alarm("H", point, setpoint=25.0) for point in points]
+    names = tuple(each.alarm for each in members)
+    vote = Setting("vote.a:VOTE", "VOTE", points[0], "a", 1, "go", members=names, needed=2, bad_counts=bad_counts)
+    engine = engine_of(*members, vote)
+    for point in points:
+        engine.reading(point, 0, 0.0, GOOD)
+    found = []
+    for second, (name, value) in enumerate(rows):
+        status = GOOD if value is not None else NO_REPLY
+        for change in engine.reading(f"GD{name}.gas", second * 1000, value, status):
+            if change.setting.kind == "VOTE":
+                found.append((change.transition, change.rests_on))
+    assert found == told
+
+
+def test_a_member_in_maintenance_is_not_counted_as_healthy():
+    points = [f"GD{name}.gas" for name in "abc"]
+    members = [alarm("H", point, setpoint=25.0) for point in points]
+    vote = Setting("v:VOTE", "VOTE", points[0], "a", 1, "go", members=tuple(each.alarm for each in members), needed=2)
+    engine = engine_of(*members, vote)
+    for point in points:
+        engine.reading(point, 0, 0.0, GOOD)
+    for name in ("GDb.gas:H", "GDc.gas:H"):
+        engine.command(name, "out_of_service")
+    changes = engine.reading("GDa.gas", 1000, 30.0, GOOD)
+    assert [(change.setting.kind, change.rests_on) for change in changes] == [("H", None), ("VOTE", 1)]
+
+
+def test_minutes_left_are_told_before_the_level_is():
+    """A tank that rises 20 mm a minute towards 10 m: with ten minutes left it must be known, and not before."""
+    engine = engine_of(alarm("TTHH", setpoint=10.0, level=10.0, window_ms=300_000))
+    told = run(engine, [(2 * i, 9.0 + 0.02 * 2 * i / 60) for i in range(1300)])
+    assert [(kind, transition) for _second, kind, transition in told] == [("TTHH", "raise")]
+    assert told[0][0] == pytest.approx(40 * 60, abs=3)
+
+
+def test_a_trend_is_not_believed_before_its_window_is_full_nor_across_a_hole():
+    engine = engine_of(alarm("ROR", setpoint=0.1, window_ms=60_000))
+    assert run(engine, [(i, i * 1.0) for i in range(60)]) == []
+    assert run(engine, [(i + 80, i * 1.0) for i in range(60)]) == []
+    assert run(engine, [(140, 60.0)]) == [(140, "ROR", "raise")]
+
+
+BURSTS = st.lists(
+    st.tuples(
+        st.integers(0, 4000),
+        st.one_of(st.none(), st.sampled_from([0.5, 5.0, 9.6, 10.0, 11.5])),
+        st.integers(0, 3000),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300)
+@given(BURSTS)
+def test_one_by_one_and_in_one_burst_the_transitions_are_the_same(steps):
+    def fresh():
+        return engine_of(
+            alarm("L", setpoint=1.0, on_ms=1500),
+            alarm("H", setpoint=10.0, deadband=0.5, on_ms=2000, off_ms=3000),
+            alarm("HH", setpoint=11.0, latch=True),
+            alarm("STALE", on_ms=5000),
+            alarm("FROZEN", window_ms=6000),
+        )
+
+    def told(changes):
+        return [(change.t_ms, change.setting.kind, change.transition) for change in changes]
+
+    slow, fast = fresh(), fresh()
+    one_by_one, burst, t_ms = [], [], 0
+    for after_ms, value, idle_ms in steps:
+        t_ms += after_ms
+        status = GOOD if value is not None else NO_REPLY
+        one_by_one += told(slow.reading("TK1.level", t_ms, value, status))
+        one_by_one += told(slow.advance("cab1", t_ms + idle_ms))  # the clock runs on, and nobody has heard more
+        burst += told(fast.reading("TK1.level", t_ms, value, status))
+        t_ms += idle_ms
+    burst += told(fast.advance("cab1", t_ms))
+    assert one_by_one == burst
