@@ -27,7 +27,7 @@ def answer(forward: Forward, sent: list[tuple[str, str, int, bool]], code: int =
 
 def connected(receive_maximum: int = 65535, **kept: int) -> Forward:
     """After a restart: `kept` messages of epoch A in the store, none of them acknowledged."""
-    forward = Forward({}, {"A": kept} if kept else {})
+    forward = Forward({}, {"A": {stream: (1, last) for stream, last in kept.items()}} if kept else {})
     forward.connected(0.0, receive_maximum)
     return forward
 
@@ -47,7 +47,7 @@ def test_events_go_before_live_data_and_live_data_before_history() -> None:
 
 
 def test_nothing_is_sent_without_a_connection() -> None:
-    forward = Forward({}, {"A": {"data": 3}})
+    forward = Forward({}, {"A": {"data": (1, 3)}})
     assert all_now(forward) == []
     forward.connected(0.0, 20)
     forward.disconnected(1.0)
@@ -176,7 +176,7 @@ def test_pending_and_positions_are_ranges() -> None:
     assert forward.pending("A", "data") == [(2, 2), (5, 8)]
     assert forward.pending("A", "event") == forward.pending("B", "data") == []
     assert forward.dirty
-    assert forward.positions() == {("A", "data"): [(1, 1), (3, 4), (9, 9)]}
+    assert forward.positions() == {("A", "data", "broker"): [(1, 1), (3, 4), (9, 9)]}
     assert not forward.dirty
     assert forward.positions() == {}
     assert forward.backlog() == 5
@@ -186,11 +186,12 @@ def test_answers_in_any_order_make_one_range() -> None:
     forward = connected(data=5)
     sent = all_now(forward)
     answer(forward, [sent[index] for index in (3, 0, 2, 4, 1)])
-    assert forward.positions() == {("A", "data"): [(1, 5)]}
+    assert forward.positions() == {("A", "data", "broker"): [(1, 5)]}
 
 
 def test_a_restart_sends_what_the_kept_positions_do_not_name() -> None:
-    forward = Forward({("A", "data"): [(1, 3), (5, 5)], ("gone", "data"): [(1, 9)]}, {"A": {"data": 6, "event": 0}})
+    kept = {("A", "data", "broker"): [(1, 3), (5, 5)], ("gone", "data", "broker"): [(1, 9)]}
+    forward = Forward(kept, {"A": {"data": (1, 6), "event": (1, 0)}})
     forward.connected(0.0, 20)
     assert all_now(forward) == [("A", "data", 4, True), ("A", "data", 6, True)]
 
@@ -202,13 +203,13 @@ def test_a_message_that_is_not_kept_any_more_is_not_asked_for_again() -> None:
     forward.disconnected(1.0)
     forward.connected(2.0, 20)
     assert all_now(forward) == [("A", "data", 2, True)]
-    assert forward.positions() == {("A", "data"): [(1, 1)]}
+    assert forward.positions() == {("A", "data", "broker"): [(1, 1)]}
 
 
 def test_too_many_pending_ranges_end_in_one_that_covers_the_rest() -> None:
     last = 4 * PENDING_RANGES_MAX
     every_other = [(seq, seq) for seq in range(2, last + 1, 2)]
-    ranges = Forward({("A", "data"): every_other}, {"A": {"data": last}}).pending("A", "data")
+    ranges = Forward({("A", "data", "broker"): every_other}, {"A": {"data": (1, last)}}).pending("A", "data")
     assert len(ranges) == PENDING_RANGES_MAX
     assert ranges[:2] == [(1, 1), (3, 3)]
     assert ranges[-1] == (2 * PENDING_RANGES_MAX - 1, last - 1)
@@ -224,17 +225,19 @@ class AnyOrder(RuleBasedStateMachine):
     def start(self) -> None:
         self.now_s = 0.0
         self.on_disk: dict[str, dict[str, int]] = {}
-        self.kept: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self.kept: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
         self.arrived: set[tuple[str, str, int]] = set()  # at the broker
         self.begin()
 
     def begin(self) -> None:
         self.epoch = f"E{len(self.on_disk)}"
-        self.forward = Forward(self.kept, self.on_disk)
+        self.forward = Forward(
+            self.kept, {e: {s: (1, last) for s, last in streams.items()} for e, streams in self.on_disk.items()}
+        )
         self.on_disk[self.epoch] = {"data": 0, "event": 0}
         self.told: set[tuple[str, str, int]] = {
             (epoch, stream, seq)
-            for (epoch, stream), ranges in self.kept.items()
+            for (epoch, stream, _mark), ranges in self.kept.items()
             for first, last in ranges
             for seq in range(first, last + 1)
         }
