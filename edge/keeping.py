@@ -27,7 +27,7 @@ log = logging.getLogger("tankgate")
 POSITIONS_S = 10.0
 LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
 EVENT_WAIT_S = 0.5  # an event goes out without the disk's answer after so long
-WELL_S = 10.0  # a store that answers again counts as well after so long
+WELL_S = 5.0  # a store that answers again counts as well after so long
 ALARM = "system.store:FAULT"
 ALARM_PRIORITY = 2  # readings may be missing
 
@@ -162,20 +162,22 @@ class Keeping:
 
     def _learn_store(self, now_s: float) -> None:
         """It was opened again: a new file knows nothing, and one that could not be read at the start knows a lot."""
-        if any(note.action == "store_set_aside" for note in self._store.notes):
-            self._tell_what_was_set_aside(now_s)
+        is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
         self.tell_notes(now_s)
-        if not self._is_unread:
+        if not is_set_aside and not self._is_unread:
             return
-        self._is_unread = False
         try:
             kept = self._store.epochs()
-            self.learn_numbers(kept)
-            for uplink in self._uplinks:
-                uplink.forward.learn(self._store.positions(uplink.destination.name), kept)
-            self._daemon.load_plans()
-        except StoreFault:  # gone again: the writing thread meets it as well
-            self._is_unread = True
+            if is_set_aside:
+                self._tell_what_was_set_aside(kept, now_s)
+            if self._is_unread:
+                self.learn_numbers(kept)
+                for uplink in self._uplinks:
+                    uplink.forward.learn(self._store.positions(uplink.destination.name), kept)
+                self._daemon.load_plans()
+                self._is_unread = False
+        except StoreFault as fault:  # gone again, as the writing thread finds out as well
+            log.error("%s", fault)
 
     def tell_notes(self, now_s: float) -> None:
         """What a person must know about the file, in the log and in the journal."""
@@ -188,18 +190,16 @@ class Keeping:
         t_ms = int(self._daemon.wall_ms())
         self._pipeline.action(note.action, self._daemon.own_quality(), t_ms, None, note.text, now_s)
 
-    def _tell_what_was_set_aside(self, now_s: float) -> None:
+    def _tell_what_was_set_aside(self, kept: dict[str, dict[str, tuple[int, int]]], now_s: float) -> None:
         """What only that file had, and not everybody has got."""
-        waiting = {
-            (message.stream, message.seq)
-            for group in self._writer.waiting()
-            for batch in group.batches
-            for message in batch.messages
-        }
+        waiting = [(m.stream, m.seq) for group in self._writer.waiting() for batch in group.batches for m in batch.messages]
         for epoch, streams in self.last_seq.items():
             for stream, last in streams.items():
-                numbers = [seq for name, seq in waiting if name == stream and epoch == self._store.epoch]
-                lost = Dropped(stream, "set_aside", numbers={epoch: (1, min(numbers, default=last + 1) - 1)})
+                first, last_kept = kept.get(epoch, {}).get(stream, (1, 0))
+                here = [seq for name, seq in waiting if name == stream and epoch == self._store.epoch]
+                if last_kept:
+                    here.append(first)
+                lost = Dropped(stream, "set_aside", numbers={epoch: (1, min(here, default=last + 1) - 1)})
                 self._drop(lost, now_s)
 
     def _give_up(self, surplus: Dropped, now_s: float) -> None:

@@ -72,17 +72,13 @@ class Dropped:
         self.numbers[epoch] = (first, seq)
 
 
-def readings_max_bytes(usage: Usage, keep: StoreSettings, log_bytes: int) -> int:
+def readings_max_bytes(keep: StoreSettings, log_bytes: int) -> int:
     """What may be used before readings are given up. `log_bytes`: what the write-ahead log may take beside the file."""
-    may_use = (keep.max_bytes - log_bytes) * (ALARM_SHARE - 1) // ALARM_SHARE
-    if usage.is_full:  # the file cannot grow: what is freed inside it is written again
-        may_use = min(may_use, max(usage.file_bytes - HEADROOM_BYTES, usage.file_bytes * 9 // 10))
-    return may_use
+    return (keep.max_bytes - log_bytes) * (ALARM_SHARE - 1) // ALARM_SHARE
 
 
 def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, now_ms: int | None) -> Drop | None:
     """What is to go now, the first of it. `now_ms`: UTC, None where the clock is not to be trusted."""
-    used_bytes = usage.file_bytes - usage.unused_bytes
     if now_ms is not None:
         for stream, oldest_ms, days in (
             ("data", usage.oldest_ms, keep.readings_days),
@@ -91,13 +87,24 @@ def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, now_ms: int | No
             before_ms = now_ms - days * _DAY_MS
             if oldest_ms is not None and oldest_ms < before_ms - _LOT_MS:
                 return Drop(stream, "retention", before_ms, 0)
-    may_use = readings_max_bytes(usage, keep, log_bytes)
-    if used_bytes > may_use and usage.has_readings:
-        return Drop("data", "disk_quota", None, used_bytes - may_use + may_use // _LOT_PARTS)
-    may_use = (keep.max_bytes - log_bytes) * (_LOT_PARTS - 1) // _LOT_PARTS
-    if used_bytes > may_use:
-        return Drop("event", "disk_quota", None, used_bytes - may_use + may_use // _LOT_PARTS)
+    used_bytes = usage.file_bytes - usage.unused_bytes
+    too_much = max(used_bytes - readings_max_bytes(keep, log_bytes), _to_go_for_room(usage, log_bytes))
+    if too_much > 0 and usage.has_readings:
+        return Drop("data", "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
+    too_much = used_bytes - (keep.max_bytes - log_bytes) * (_LOT_PARTS - 1) // _LOT_PARTS
+    if too_much > 0:
+        return Drop("event", "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
     return None
+
+
+def _to_go_for_room(usage: Usage, log_bytes: int) -> int:
+    """While others have filled the disk the file cannot grow: what is freed inside it is written again.
+
+    A small file has nothing to give: then somebody must make room.
+    """
+    if not usage.is_full or usage.file_bytes < 4 * HEADROOM_BYTES:
+        return 0
+    return HEADROOM_BYTES - usage.unused_bytes - max(usage.disk_free_bytes - 2 * log_bytes, 0)
 
 
 def shrink(groups: Sequence[list[Filed]], max_bytes: int, epoch: str) -> Iterator[Dropped]:

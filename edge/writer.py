@@ -65,7 +65,7 @@ class Writer(threading.Thread):
         self.committed: deque[Group] = deque()
         self.saved: deque[Any] = deque()
         self.surplus: deque[Dropped] = deque()  # to be put back with the gaps that it leaves
-        self.reopened: deque[str] = deque()  # why it had been gone
+        self.reopened: deque[str] = deque()  # why it had been gone, once it has committed again
         self.gone = "" if fault is None else str(fault)
         self.usage: Usage | None = None
         self.keep = keep
@@ -155,6 +155,9 @@ class Writer(threading.Thread):
                 if self.gone:
                     self._open_again()
                 self._commit()
+                if self.gone:
+                    self.reopened.append(self.gone)
+                    self.gone = ""
                 self._tidy()
             except StoreFault as fault:
                 self.gone = str(fault)
@@ -178,8 +181,6 @@ class Writer(threading.Thread):
         has_landed = self._store.open(int(time.time() * 1000))
         if has_landed:
             self._report(self._tried)
-        self.reopened.append(self.gone)
-        self.gone = ""
         self._tidy_s = 0.0
 
     def _commit(self) -> None:
