@@ -192,7 +192,8 @@ class Keeping:
 
     def _tell_what_was_set_aside(self, kept: dict[str, dict[str, tuple[int, int]]], now_s: float) -> None:
         """What only that file had, and not everybody has got."""
-        waiting = [(m.stream, m.seq) for group in self._writer.waiting() for batch in group.batches for m in batch.messages]
+        batches = [batch for group in self._writer.waiting() for batch in group.batches]
+        waiting = [(message.stream, message.seq) for batch in batches for message in batch.messages]
         for epoch, streams in self.last_seq.items():
             for stream, last in streams.items():
                 first, last_kept = kept.get(epoch, {}).get(stream, (1, 0))

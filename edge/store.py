@@ -609,8 +609,8 @@ def _connect(path: Path) -> apsw.Connection:
         raise _Unusable(_("was found damaged while it was in use"))
     connection = apsw.Connection(str(path))
     try:
-        _prepare(connection)
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, ValueError) as error:
+        _prepare(connection, path.stat().st_size)
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, TypeError, ValueError) as error:
         connection.close()
         raise _Unusable(_("is damaged or no store ({cause})").format(cause=error)) from error
     except (_Unusable, apsw.Error):
@@ -619,9 +619,11 @@ def _connect(path: Path) -> apsw.Connection:
     return connection
 
 
-def _prepare(connection: apsw.Connection) -> None:
+def _prepare(connection: apsw.Connection, size_bytes: int) -> None:
     """Check what is there, or create it; WAL, and every commit waits for the disk."""
     is_new = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if is_new and 0 < size_bytes < PAGE_BYTES:  # SQLite takes such a stump for nothing
+        raise _Unusable(_("is damaged ({cause})").format(cause=_("only {n} bytes are left").format(n=size_bytes)))
     if not is_new:
         _check(connection)
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")

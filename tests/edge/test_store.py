@@ -17,8 +17,10 @@ import pytest
 
 from edge import store as store_module
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, filed
-from edge.store import SCHEMA, Positions, Store, StoreFault
+from edge.retention import Drop, Dropped, drop_due
+from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault
 from edge.timebase import Clock
+from protocols.model import StoreSettings
 
 NOW_MS = 1_795_400_000_000
 BIRTH = "d1c1a179"
@@ -421,3 +423,223 @@ def test_a_sqlite_that_can_lose_data_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(store_module, "SQLITE_MIN", (99, 0, 0))
     with pytest.raises(StoreFault, match=r"99\.0\.0"):
         open_store(tmp_path)
+
+
+# --- what is given up ---------------------------------------------------------------------------------------
+
+
+def test_the_oldest_batches_go_with_their_messages_and_nothing_else(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    old = store.epoch
+    data, event = (old, "data", "broker"), (old, "event", "broker")
+    commit(store, [one_second(seq) for seq in range(1, 6)], {"district": {data: [(1, 5)], event: [(1, 5)]}})
+    store.close()
+    store = open_store(tmp_path, NOW_MS + 1)
+    commit(store, [one_second(seq) for seq in range(1, 6)])
+    drop = Drop("data", "retention", NOW_MS + 3020, 0)  # of both epochs: one clock
+    goes = store.what_goes(drop)
+    assert goes == Dropped("data", "retention", NOW_MS + 1000, NOW_MS + 3019, 60, {old: (1, 3)}, 3)
+    with pytest.raises(StoreFault):  # nothing goes where the gap that it leaves cannot be written
+        store.commit([filed(one_second(1))], {}, [goes])
+    assert store.epochs()[old] == {"data": (1, 5), "event": (1, 5)}
+    store.commit([filed(one_second(6))], {}, [goes])
+    assert store.epochs() == {
+        old: {"data": (4, 5), "event": (1, 5)},
+        store.epoch: {"data": (1, 6), "event": (1, 6)},
+    }
+    assert store.payload(old, "data", 3) is None and store.payload(old, "data", 4) is not None
+    assert store.usage().oldest_ms == NOW_MS + 4019
+
+
+def test_by_size_as_many_go_as_give_the_bytes(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 101)])
+    ((length,),) = apsw.Connection(str(tmp_path / "tankgate.db")).execute("SELECT avg(length(readings)) FROM batch")
+    goes = store.what_goes(Drop("data", "disk_quota", None, round(30 * length)))
+    assert goes is not None and 28 <= goes.last_batch <= 32
+    assert goes.numbers == {store.epoch: (1, goes.last_batch)} and goes.polls == 20 * goes.last_batch
+    assert store.what_goes(Drop("data", "disk_quota", None, 0)) is None
+
+
+def test_events_go_by_when_they_were_made_and_an_epoch_without_messages_goes_with_them(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    old = store.epoch
+    event = Batch(BIRTH, (), (), (), (Message("event", 1, "gap", BIRTH, event_payload(1), None),))
+    store.commit([filed(event)], {"district": {(old, "event", "broker"): [(1, 1)]}}, now_utc_ms=NOW_MS)
+    store.close()
+    store = open_store(tmp_path, NOW_MS + 1)
+    store.commit([filed(event)], {}, now_utc_ms=NOW_MS + 5000)
+    assert store.usage().oldest_event_ms == NOW_MS
+    goes = store.what_goes(Drop("event", "retention", NOW_MS + 1000, 0))
+    assert goes == Dropped("event", "retention", NOW_MS, NOW_MS, 1, {old: (1, 1)})
+    store.commit([], {}, [goes])
+    assert list(store.epochs()) == [store.epoch] and store.positions("district") == {}
+    store.close()
+    assert list(open_store(tmp_path, NOW_MS + 2).epochs())[:1] == [store.epoch]
+
+
+def test_the_file_stays_within_its_bytes_and_its_log_too(tmp_path: Path) -> None:
+    """A year in a small store: what goes makes room for what comes, and the last tenth is for events."""
+    max_bytes = 52 * 10**5
+    keep = StoreSettings("", max_bytes, 30, 365)
+    store = open_store(tmp_path, max_bytes=max_bytes)
+    chance = random.Random(1)
+    seq = 0
+    for _minute in range(75):
+        batches = []
+        for _second in range(60):
+            seq += 1
+            rows = tuple(Row(0, 1000 * seq + i, i, chance.random(), 0, 0) for i in range(20))
+            batches.append(filed(replace(one_second(seq), rows=rows)))
+        store.commit(batches, {}, now_utc_ms=NOW_MS)
+        while (drop := drop_due(store.usage(), keep, WAL_MAX_BYTES, NOW_MS)) is not None:
+            goes = store.what_goes(drop)
+            assert goes is not None and goes.stream == "data"
+            store.commit([], {}, [goes])
+    assert (tmp_path / "tankgate.db").stat().st_size <= max_bytes - WAL_MAX_BYTES
+    assert (tmp_path / "tankgate.db-wal").stat().st_size <= WAL_MAX_BYTES
+    first, last = store.epochs()[store.epoch]["data"]
+    assert first > 300 and last == seq
+    store.close()
+    smaller = open_store(tmp_path, max_bytes=5 * 10**6)
+    while (drop := drop_due(smaller.usage(), replace(keep, max_bytes=5 * 10**6), WAL_MAX_BYTES, NOW_MS)) is not None:
+        goes = smaller.what_goes(drop)
+        assert goes is not None
+        smaller.commit([], {}, [goes])
+    before = smaller.usage().file_bytes
+    smaller.shrink()
+    assert smaller.usage().file_bytes < before
+
+
+# --- faults and what comes after ----------------------------------------------------------------------------
+
+# A disk whose syncs and writes fail now and then, as libfiu makes them; the writing thread's way through it.
+FAULTY = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from edge.store import StoreFault
+from tests.edge.test_store import NOW_MS, commit, one_second, open_store
+store, faults, landed = None, 0, 0
+while store is None:
+    try:
+        store = open_store(Path(sys.argv[1]))
+    except StoreFault:
+        pass
+for seq in range(1, 121):
+    while True:
+        try:
+            if not store.is_open and store.open(NOW_MS):
+                landed += 1
+                break
+            commit(store, [one_second(seq)])
+            break
+        except StoreFault:
+            faults += 1
+            store._let_go()
+print(store.epoch, faults, landed)
+"""
+
+
+@pytest.mark.needs("fiu-run")
+@pytest.mark.parametrize(
+    "fault", ["posix/io/sync/fdatasync,probability=0.15,failinfo=5", "posix/io/rw/pwrite*,probability=0.03,failinfo=28"]
+)
+def test_through_every_fault_everything_is_stored_once(tmp_path: Path, fault: str) -> None:
+    """A commit that failed may be on disk all the same: only what is read again tells."""
+    program = [sys.executable, "-c", FAULTY.format(root=str(ROOT)), str(tmp_path)]
+    ended = subprocess.run(
+        ["fiu-run", "-x", "-c", f"enable_random name={fault}", *program], capture_output=True, text=True, check=True
+    )
+    epoch, faults, landed = ended.stdout.split()
+    assert int(faults) > 3, ended.stdout
+    store = open_store(tmp_path, NOW_MS + 1)
+    assert store.notes == []
+    assert store.epochs()[epoch] == {"data": (1, 120), "event": (1, 120)}
+    connection = apsw.Connection(str(tmp_path / "tankgate.db"))
+    assert connection.execute("SELECT count(*), min(id), max(id) FROM batch").fetchone() == (120, 1, 120)
+    assert connection.execute("PRAGMA integrity_check").get == "ok"
+
+
+def test_a_commit_that_landed_although_it_failed_is_found(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(1)])
+    store._tried = (2, ("data", 2))  # as after a fault
+    assert not store.open(NOW_MS)
+    store._tried = (1, ("data", 1))
+    assert store.open(NOW_MS)
+    commit(store, [one_second(2)])
+    assert store.epochs()[store.epoch]["data"] == (1, 2)
+
+
+def test_a_store_that_is_gone_is_not_begun_anew_where_its_disk_was(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(StoreFault, match="No such file"):
+        store.open(NOW_MS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_found_damaged_is_set_aside_and_the_same_epoch_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.save_plan("cab1", 7, b"\x01", "{}")
+    commit(store, [one_second(1)])
+    (tmp_path / "tankgate.db-damaged").touch()
+    assert not store.open(NOW_MS + 1)
+    assert [note.action for note in store.notes] == ["store_set_aside"]
+    commit(store, [one_second(2)])
+    assert store.epochs() == {store.epoch: {"data": (2, 2), "event": (2, 2)}}
+    assert store.payload(store.epoch, "data", 2) == ("data", live_payload(store, one_second(2), 2))
+    assert store.plans("cab1") == [(7, "{}")]
+
+
+def test_a_full_disk_gets_the_reserve(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    reserve = tmp_path / "tankgate-reserve"
+    assert reserve.stat().st_blocks * 512 >= 16 << 20  # really taken, not a hole
+    assert store.give_up_reserve() and not store.give_up_reserve()
+    assert store.usage().is_full and not reserve.exists()
+    store.keep_reserve()
+    assert not store.usage().is_full and reserve.exists()
+
+
+def test_a_store_that_comes_from_another_machine_says_so(tmp_path: Path) -> None:
+    for machine, told in (("a", []), ("a", []), ("b", ["store_moved"]), ("", []), ("b", [])):
+        store = open_store(tmp_path, machine=machine)
+        assert [note.action for note in store.notes] == told
+        store.close()
+
+
+def test_before_it_is_open_a_store_knows_what_it_was_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "tankgate.db", "jt-0042", NOW_MS, secrets.token_bytes)
+    store.save_birth(BIRTH, CONTENT)
+    store.save_plan("cab1", 7, b"\x01", "{}")
+    assert (store.births(), store.taken(), store.plans("cab1")) == ({BIRTH: CONTENT}, [], [])
+    assert store.positions("district") == {}
+    assert store.epochs() == {store.epoch: {"data": (1, 0), "event": (1, 0)}}
+    batch = filed(one_second(1))
+    assert store.payload_of(batch, batch.messages[0]) == live_payload(store, one_second(1), 1)
+    with pytest.raises(StoreFault, match="not open"):
+        store.commit([batch], {})
+    store.open(NOW_MS)
+    store.commit([batch], {})
+    assert store.plans("cab1") == [(7, "{}")] and store.births() == {BIRTH: CONTENT}
+
+
+def test_wherever_a_file_is_torn_there_is_a_store_and_what_is_missing_is_told(tmp_path: Path) -> None:
+    """Each page boundary and each place between, near the front; then ever fewer."""
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 200)], {"district": {(store.epoch, "data", "broker"): [(1, 9)]}})
+    store.close()
+    file = tmp_path / "tankgate.db"
+    whole = file.read_bytes()
+    begins = [0, 1, 15, 16, 99, 100, 101, 2047, 2048, 2049, *range(3000, len(whole), 7001), len(whole) - 1]
+    for begin in begins:
+        file.write_bytes(whole[:begin])
+        torn = open_store(tmp_path, NOW_MS + begin)
+        assert begin == 0 or [note.action for note in torn.notes] == ["store_set_aside"], begin
+        commit(torn, [one_second(1)])
+        torn.close()
+        for other in tmp_path.iterdir():
+            other.unlink()
