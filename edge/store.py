@@ -607,9 +607,10 @@ def _connect(path: Path) -> apsw.Connection:
     """A checked connection for writing. _Unusable, and the file untouched, where this is no store of ours."""
     if _damage_mark(path).exists():
         raise _Unusable(_("was found damaged while it was in use"))
+    _check_length(path)
     connection = apsw.Connection(str(path))
     try:
-        _prepare(connection, path.stat().st_size)
+        _prepare(connection)
     except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, TypeError, ValueError) as error:
         connection.close()
         raise _Unusable(_("is damaged or no store ({cause})").format(cause=error)) from error
@@ -619,11 +620,23 @@ def _connect(path: Path) -> apsw.Connection:
     return connection
 
 
-def _prepare(connection: apsw.Connection, size_bytes: int) -> None:
+def _check_length(path: Path) -> None:
+    """SQLite does not mind where the end of a file is missing, until it needs it, and takes a stump for a new file."""
+    wal = path.with_name(f"{path.name}-wal")
+    if not path.exists() or (wal.exists() and wal.stat().st_size):  # the rest may stand in the log
+        return
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(100)
+    said_bytes = int.from_bytes(header[28:32], "big") * PAGE_BYTES
+    is_ours = header and b"SQLite format 3\0".startswith(header[:16])
+    if is_ours and size_bytes < max(said_bytes, PAGE_BYTES):
+        raise _Unusable(_("is damaged ({cause})").format(cause=_("only {n} bytes are left").format(n=size_bytes)))
+
+
+def _prepare(connection: apsw.Connection) -> None:
     """Check what is there, or create it; WAL, and every commit waits for the disk."""
     is_new = not connection.execute("SELECT count(*) FROM sqlite_schema").get
-    if is_new and 0 < size_bytes < PAGE_BYTES:  # SQLite takes such a stump for nothing
-        raise _Unusable(_("is damaged ({cause})").format(cause=_("only {n} bytes are left").format(n=size_bytes)))
     if not is_new:
         _check(connection)
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")

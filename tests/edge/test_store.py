@@ -328,7 +328,7 @@ def make_text(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (cut_in_half, "malformed"),
+        (cut_in_half, "bytes are left"),
         (overwrite_root_pages, "malformed"),
         (make_foreign, "another program"),
         (make_newer, "schema 99"),
