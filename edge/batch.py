@@ -125,10 +125,14 @@ class Filed:
     held: tuple[Held, ...]
 
     @property
+    def stored_bytes(self) -> int:
+        """What is written of it, without what pages and rows take."""
+        return len(self.readings or b"") + sum(len(m.reported or m.payload or b"") for m in self.messages)
+
+    @property
     def bytes(self) -> int:
         """What it takes of a memory, roughly: the payload of a data message is not kept."""
-        bodies = sum(len(m.reported or m.payload or b"") + _MESSAGE_BYTES for m in self.messages)
-        return len(self.readings or b"") + bodies + _FILED_BYTES
+        return self.stored_bytes + _MESSAGE_BYTES * len(self.messages) + _FILED_BYTES
 
     def without(self, stream: str) -> "Filed":
         """Less the messages of this stream, and less the readings where that is "data"."""

@@ -38,7 +38,7 @@ from edge.northbound import Northbound
 from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, from_json, plan_board, to_json
 from edge.serial_port import SerialPort, candidates
-from edge.store import Store, StoreFault
+from edge.store import FILE, Store, StoreFault
 from edge.troubles import troubles
 from edge.uplink import Uplink
 from edge.writer import Writer
@@ -101,7 +101,7 @@ class Daemon:
         directory.mkdir(parents=True, exist_ok=True)
         self._door = Door(directory / CONTROL_NAME)  # first: where another daemon holds it, nothing is touched
         self._store = Store(
-            directory / "tankgate.db",
+            directory / FILE,
             site.gateway,
             int(self.wall_ms()),
             secrets.token_bytes,
@@ -628,6 +628,12 @@ class Daemon:
             return None
         if do == "status":
             return self._status(now_s)
+        if do == "buffer":
+            return {
+                "store": self.keeping.buffer(self._known_ms(), now_s),
+                "made": self.keeping.last_seq,
+                "destinations": [uplink.buffer() for uplink in self._uplinks],
+            }
         if do == "step_clock" and self._simulated and isinstance(request.get("ms"), int):
             self._clock_step_ms += request["ms"]
             return {"done": True}
@@ -635,7 +641,7 @@ class Daemon:
             return self._accept_unit(request, now_s)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
             request=json.dumps(request),
-            allowed='{"do": "status"}, {"do": "apply", "gateway_toml": "..."}, {"do": "accept_unit"}',
+            allowed='{"do": "status"}, {"do": "buffer"}, {"do": "apply", "gateway_toml": "..."}, {"do": "accept_unit"}',
         )}
 
     def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:

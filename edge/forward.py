@@ -17,7 +17,7 @@ holds back no alarm. Must never send, wait or look at a clock.
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from protocols.feeds.sequence import Ranges
 
@@ -345,7 +345,7 @@ class Forward:
             for which, last in self._known.items()
         )
 
-    def streams(self) -> list[dict[str, object]]:
+    def streams(self) -> list[dict[str, Any]]:
         """What is to come of each stream that has something to come, in the order of their age."""
         return [
             {
@@ -354,7 +354,7 @@ class Forward:
                 "made": last,
                 "to_send": last - self._marks[BROKER][epoch, stream].count(),
                 "to_be_receipted": last - self._marks[RECEIPT][epoch, stream].count() if self.awaits_receipts else None,
-                "oldest": pending[0][0],
+                "pending": pending,
             }
             for (epoch, stream), last in sorted(self._known.items())
             if (pending := self.pending(epoch, stream))

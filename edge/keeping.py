@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from edge.batch import Batch, Message
 from edge.boards import Boards
 from edge.pipeline import Pipeline
-from edge.retention import Dropped
-from edge.store import STREAMS, Note, Store, StoreFault
+from edge.retention import Dropped, readings_max_bytes
+from edge.store import STREAMS, WAL_MAX_BYTES, Note, Store, StoreFault
 from edge.uplink import Uplink
 from edge.writer import Group, Writer
 
@@ -28,6 +28,7 @@ POSITIONS_S = 10.0
 LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
 EVENT_WAIT_S = 0.5  # an event goes out without the disk's answer after so long
 WELL_S = 5.0  # a store that answers again counts as well after so long
+STORED_SHARE = 1.2  # what is stored takes in pages, to what it is in bytes
 ALARM = "system.store:FAULT"
 ALARM_PRIORITY = 2  # readings may be missing
 
@@ -277,3 +278,33 @@ class Keeping:
         """For `tankgate status`."""
         is_gone = self._writer.is_gone(now_s)
         return {"state": "fault", "fault": self._writer.why()} if is_gone else {"state": "ok", "fault": None}
+
+    def buffer(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
+        """For `tankgate buffer`: how full it is, and how long it lasts until it must give up what nobody has yet."""
+        usage, keep = self._writer.usage, self._writer.keep
+        per_hour = self._writer.stored.per_s * 3600 * STORED_SHARE
+        found: dict[str, Any] = {
+            "used_bytes": None,
+            "max_bytes": keep.max_bytes,
+            "disk_free_bytes": None,
+            "oldest_ms": None,
+            "bytes_per_hour": round(per_hour),
+            "hours_left": None,
+        }
+        if usage is not None:
+            used_bytes = usage.file_bytes - usage.unused_bytes
+            room = min(readings_max_bytes(keep, WAL_MAX_BYTES), used_bytes + usage.disk_free_bytes - 2 * WAL_MAX_BYTES)
+            found |= {"used_bytes": used_bytes, "disk_free_bytes": usage.disk_free_bytes, "oldest_ms": usage.oldest_ms}
+            waits_ms = [self.time_ms(key) for uplink in self._uplinks for key in uplink.oldest_pending()]
+            if per_hour and now_ms is not None:
+                oldest_ms = min((ms for ms in waits_ms if ms is not None), default=now_ms)
+                holds = min(max(room, 0) / per_hour, keep.readings_days * 24)
+                found["hours_left"] = round(max(holds - (now_ms - oldest_ms) / 3_600_000, 0), 1)
+        return self.status(now_s) | found
+
+    def time_ms(self, key: tuple[str, str, int]) -> int | None:
+        """Of what a message tells; None where that is not known, or cannot be read now."""
+        try:
+            return self._store.time_ms(*key) if self._writer.gone == "" and self.is_stored(key) else None
+        except StoreFault:
+            return None

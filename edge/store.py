@@ -34,6 +34,7 @@ from edge.retention import Drop, Dropped, Usage
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
 SCHEMA = 3
+FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
 RESERVE_BYTES = 16 << 20
@@ -97,6 +98,10 @@ class StoreFault(Exception):
         return isinstance(cause, apsw.FullError) or (
             isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
         )
+
+
+class Unclosed(StoreFault):
+    """It was not closed in order, and no gateway runs on it: whoever looked would leave files of its own beside it."""
 
 
 class DamagedMessage(StoreFault):
@@ -534,6 +539,17 @@ class Store:
                 ranges.setdefault((epoch, stream, mark), []).append((first, last))
         return ranges
 
+    def time_ms(self, epoch: str, stream: str, seq: int) -> int | None:
+        """When a message's first reading was taken, or when the event was committed; None where nobody knows."""
+        if epoch not in self._epochs:
+            return None
+        with self._read() as reader:
+            return reader.execute(
+                "SELECT coalesce(from_ms, made_ms) FROM message LEFT JOIN batch ON batch.id = message.batch"
+                " WHERE epoch = ? AND stream = ? AND seq = ?",
+                (self._epochs[epoch][0], stream, seq),
+            ).get
+
     def payload(self, epoch: str, stream: str, seq: int) -> tuple[str, bytes] | None:
         """Kind and payload of a committed message, byte for byte as it was; None where it is not kept.
 
@@ -601,6 +617,30 @@ def faults(path: Path) -> Iterator[None]:
         yield
     except (apsw.Error, OSError) as error:
         raise StoreFault(_("{path}: {cause}").format(path=path, cause=error)) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[apsw.Connection]:
+    """The file for somebody who only looks, and leaves nothing beside it; a gateway may run on it meanwhile.
+
+    Beside a WAL SQLite needs a file of shared memory: where there is none, it would make one, owned by whoever looks.
+    Unclosed there, StoreFault where it cannot be read.
+    """
+    with faults(path):
+        path.stat()
+        has_memory = os.access(f"{path}-shm", os.F_OK)
+        wal = path.with_name(path.name + "-wal")
+        if not has_memory and wal.exists() and wal.stat().st_size:
+            told = _("{path}: was not closed in order. Start the gateway first: it puts the store in order")
+            raise Unclosed(told.format(path=path))
+        uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_memory else "&immutable=1")
+        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.set_busy_timeout(READ_WAIT_MS)
+            yield connection
+        finally:
+            connection.close()
 
 
 def _connect(path: Path) -> apsw.Connection:

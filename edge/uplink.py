@@ -124,8 +124,15 @@ class Uplink:
             "not_receipted": self.forward.backlog(RECEIPT) if self.forward.awaits_receipts else None,
             "drained_per_s": round(self._sent.per_s, 1),
             "finished_in_s": 0 if not backlog else round(backlog / gains_per_s) if gains_per_s > 0.05 else None,
-            "streams": self.forward.streams(),
+            "streams": [
+                {**each, "oldest_ms": self._daemon.keeping.time_ms(key)}
+                for each, key in zip(self.forward.streams(), self.oldest_pending(), strict=True)
+            ],
         }
+
+    def oldest_pending(self) -> list[tuple[str, str, int]]:
+        """Of each stream the oldest message that is still to come."""
+        return [(each["epoch"], each["stream"], each["pending"][0][0]) for each in self.forward.streams()]
 
     def _digest(self, event: tuple[Any, ...], now_s: float) -> None:
         if event[0] == "connected":

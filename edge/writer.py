@@ -17,6 +17,7 @@ from gettext import gettext as _
 from typing import Any
 
 from edge.batch import Batch, Filed, filed
+from edge.forward import Pace
 from edge.retention import Dropped, Usage, drop_due, shrink
 from edge.store import WAL_MAX_BYTES, Positions, Store, StoreFault
 from protocols.model import StoreSettings
@@ -68,6 +69,8 @@ class Writer(threading.Thread):
         self.reopened: deque[str] = deque()  # why it had been gone, once it has committed again
         self.gone = "" if fault is None else str(fault)
         self.usage: Usage | None = None
+        self.stored = Pace()  # bytes of readings and messages
+        self._stored_bytes = 0
         self.keep = keep
         self._store = store
         self._wake = wake
@@ -222,6 +225,8 @@ class Writer(threading.Thread):
         with self._something:
             groups = [self._queue.popleft() for _group in range(count)]
             self._in_hand = 0
+        self._stored_bytes += sum(batch.stored_bytes for group in groups for batch in group.packed())
+        self.stored.note(time.monotonic(), self._stored_bytes)
         self._is_giving_up = self._is_giving_up and not any(group.dropped for group in groups)
         self.committed.extend(groups)
         self._wake_up()
