@@ -5,6 +5,7 @@
 #   make check                       ruff and mypy
 #   make soak  MINUTES=60            the whole chain under mixed faults; soak/soak.csv, soak/soak.png, a verdict
 #   make slow-faults                 the fault catalogue on boards as slow as an ESP32; minutes, on both cores
+#   make prove                       what takes too long for every day: a hundred power cuts (as root)
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
 # WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
 #   pip download --dest folder '.[dev]' hatchling babel editables
@@ -16,7 +17,7 @@ INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
 
-.PHONY: demo test bench soak check slow-faults tools
+.PHONY: demo test bench soak prove check slow-faults tools
 
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
@@ -32,6 +33,9 @@ soak: .venv/.dev tools
 
 slow-faults: .venv/.dev tools
 	@.venv/bin/python -m pytest -m slow_board -rA $(ARGS) hil_tests/test_faults.py
+
+prove: .venv/.dev tools
+	@CUTS=100 .venv/bin/python -m pytest tests/edge/test_power_cut.py $(ARGS)
 
 check: .venv/.dev
 	@.venv/bin/ruff check .

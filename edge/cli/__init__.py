@@ -39,6 +39,7 @@ def _summaries() -> dict[str, str]:
         "status": _("What the running daemon knows about boards, units and destinations."),
         "bench": _("The bench: judge this build on simulated boards, or a board on its ports."),
         "trace": _("What is said on a serial line: record it, read it, count it, convert it."),
+        "buffer": _("What is stored and not yet delivered: how much, for how long, and out as a file."),
         "unit": _("Units: accept the device that took another one's place."),
     }
 
