@@ -1,0 +1,61 @@
+"""Some lives of the whole chain on the fake clock; and that a chain which breaks its word is seen to."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.forward import Forward
+from edge.pipeline import Pipeline
+from protocols import link
+from tests.simulation.judge import judge
+from tests.simulation.world import World
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_answer_is_received_once_or_told_as_missing(seed: int, tmp_path: Path) -> None:
+    world = World(seed, tmp_path)
+    world.run(hours=1)
+    verdict = judge(world)
+    assert verdict.faults == [], (f"seed {seed}", world.done)
+    assert verdict.readings + 10 * verdict.missing == 10 * verdict.answers > 10_000
+
+
+def _forget_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Pipeline.take
+
+    def take(self, each, now_s):
+        kept = [record for record in each.records if record[1] != link.SAMPLE or record[2][2] % 16]
+        taken(self, type(each)(each.board, each.boot, kept, each.next_record, each.lost, each.clock), now_s)
+
+    monkeypatch.setattr(Pipeline, "take", take)
+
+
+def _keep_nothing_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    committed = Forward.committed
+
+    def forgetful(self, epoch, stream, first, last):
+        committed(self, epoch, stream, first, last)
+        if not self._window:
+            self._late = {stream: type(lane)() for stream, lane in self._late.items()}
+            self._acknowledged[epoch, stream].add(first, last)
+
+    monkeypatch.setattr(Forward, "committed", forgetful)
+
+
+def _tell_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "_tell_missing", lambda *_arguments: None)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "tells"),
+    [
+        (_forget_a_sample, "0 readings came"),
+        (_keep_nothing_for_later, "are missing, the first is"),
+        (_tell_no_gap, "0 readings came"),
+    ],
+)
+def test_a_chain_that_breaks_its_word_is_found_out(breaks, tells, monkeypatch, tmp_path) -> None:
+    breaks(monkeypatch)
+    world = World(3, tmp_path)
+    world.run(hours=1)
+    assert any(tells in fault for fault in judge(world).faults)
