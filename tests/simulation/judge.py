@@ -139,7 +139,8 @@ class _Judge:
         if is_told and not found:
             self.verdict.missing += 1
         else:
-            self._fault(f"{board} unit {unit_id}, answer {answer.number} at {at_ms / 1000:.3f} s: {found} readings came")
+            place = f"{board} unit {unit_id}, answer {answer.number} at {at_ms / 1000:.3f} s"
+            self._fault(f"{place}: {found} readings came, and no gap tells why")
 
     def _fault(self, sentence: str) -> None:
         self.verdict.faults.append(sentence)

@@ -103,7 +103,9 @@ class _LinkPort:
 class SimBoard:
     """One board: `start` it, `cut` its power. `up` is the cable to the Pi, `down` from it."""
 
-    def __init__(self, time: Time, chance: Random, identity: str, lines: Sequence[Line], up: Cable, down: Cable) -> None:
+    def __init__(
+        self, time: Time, chance: Random, identity: str, lines: Sequence[Line], up: Cable, down: Cable
+    ) -> None:
         self.time = time
         self.identity = identity
         self.files: dict[str, bytes] = {}

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from edge.forward import Forward
 from edge.pipeline import Pipeline
 from protocols import link
 from tests.simulation.judge import judge
@@ -30,16 +29,14 @@ def _forget_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "take", take)
 
 
-def _keep_nothing_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    committed = Forward.committed
+def _skip_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = Pipeline._number
 
-    def forgetful(self, epoch, stream, first, last):
-        committed(self, epoch, stream, first, last)
-        if not self._window:
-            self._late = {stream: type(lane)() for stream, lane in self._late.items()}
-            self._acknowledged[epoch, stream].add(first, last)
+    def skipping(self, stream):
+        seq = number(self, stream)
+        return seq if seq % 50 else number(self, stream)
 
-    monkeypatch.setattr(Forward, "committed", forgetful)
+    monkeypatch.setattr(Pipeline, "_number", skipping)
 
 
 def _tell_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +47,7 @@ def _tell_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     ("breaks", "tells"),
     [
         (_forget_a_sample, "0 readings came"),
-        (_keep_nothing_for_later, "are missing, the first is"),
+        (_skip_a_number, "are missing, the first is 50"),
         (_tell_no_gap, "0 readings came"),
     ],
 )

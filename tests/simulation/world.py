@@ -92,7 +92,7 @@ class World:
         self.time = Time()
         self.chance = Random(seed)
         self.faults = Faults()
-        self.clock = WallClock(self.time, UTC_MS + self.chance.choice((0, 0, -10**12, 86_400_000)))
+        self.clock = WallClock(self.time, UTC_MS + self.chance.choice((0, 0, -(10**12), 86_400_000)))
         self.broker = Broker(self.time, Random(f"{seed} broker"))
         self.units = {board: {unit_id: Unit(unit_id) for unit_id in UNIT_IDS} for board in BOARDS}
         self.boards: dict[str, SimBoard] = {}
@@ -100,7 +100,9 @@ class World:
         self.done: list[str] = []  # what chance did, for whoever looks at a failure
         for board, identity in BOARDS.items():
             line = Line(self.time, Random(f"{seed} {board}"), self.faults, self.units[board], _CHAR_US)
-            up, down = (Cable(self.time, Random(f"{seed} {board} {way}"), self.faults, 460_800) for way in ("up", "down"))
+            up, down = (
+                Cable(self.time, Random(f"{seed} {board} {way}"), self.faults, 460_800) for way in ("up", "down")
+            )
             self.cables[board] = up, down
             self.boards[board] = SimBoard(self.time, Random(f"{seed} {identity}"), identity, [line], up, down)
         site = load_site(write_site(folder))
