@@ -1,7 +1,7 @@
-"""`make simulate SEEDS=200 HOURS=6`: so many lives of the whole chain, each judged; a failing seed replays alone. Shell.
+"""`make simulate SEEDS=200 HOURS=6`: so many lives of the whole chain, each judged. Shell.
 
-Two processes. Prints each seed that failed, with what chance did to it, and the sum of all; the exit code is 1 where one
-failed.
+Two processes. Prints each seed that failed, with what chance did to it and how it lives again alone, and the sum of all;
+the exit code is 1 where one failed.
 """
 
 import multiprocessing

@@ -80,7 +80,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a unit has said: its `number`th answer, which came through whole; its last byte was on the line at `at_us`."""
+    """What a unit has said: its `number`th answer, whole; its last byte was on the line at `at_us`."""
 
     number: int
     at_us: int
