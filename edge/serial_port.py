@@ -16,8 +16,9 @@ BAUD = 460800
 class SerialPort:
     """One port by its path; `fileno` is None while it is lost."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, baud: int = BAUD) -> None:
         self.path = path
+        self._baud = baud
         self.fault = ""  # why it could not be opened, in the system's words
         self._port: serial.Serial | None = None
 
@@ -28,7 +29,7 @@ class SerialPort:
 
     def open(self) -> bool:
         """Open it, for this process alone. False with `fault` set when that fails."""
-        port = serial.Serial(baudrate=BAUD, timeout=0, write_timeout=0, exclusive=True)
+        port = serial.Serial(baudrate=self._baud, timeout=0, write_timeout=0, exclusive=True)
         port.port = self.path
         port.dtr = False
         port.rts = False

@@ -46,9 +46,9 @@ class UartPort:
     """One UART; with a direction pin, an RS-485 line. It cannot vanish."""
 
     lost = False
-    deaf = False
 
     def __init__(self, uart, baud, line, direction):
+        self.deaf = False  # here, not in the class: its first change in the loop would need the heap
         tx, rx, de = PINS[uart]
         parity = (None, 0, 1)[line >> 2 & 3]
         self._uart = machine.UART(

@@ -5,7 +5,8 @@ reset, bites when the watchdog is not fed, and loses what is not read from its c
 the board's real firmware, put there by whoever talks to the console; the interpreter, its REPL and littlefs are
 MicroPython's own. Must never write into the flash itself.
 
-A cut of the power leaves what littlefs had programmed until then; `cut_at` lets it fail within one program or erase.
+The console is the board's USB socket, which feeds it: without power there is no port. A cut of the power leaves what
+littlefs had programmed until then; `cut_at` lets it fail within one program or erase.
 """
 
 import array
@@ -24,6 +25,7 @@ from pathlib import Path
 from hil_tests.bench.board import DIES_WITH_ITS_STARTER, interpreter
 from hil_tests.bench.chance import draw
 from hil_tests.bench.pty_port import PtyPort
+from hil_tests.bench.usb_port import UsbPort
 
 RING_BYTES = 259  # of ports/esp32/uart.c: stdin_ringbuf has 260, one of them never used
 _FLASH_BYTES = 1 << 20
@@ -56,10 +58,9 @@ class ConsoleBoard:
         self._ring = b""
         self._raw = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._outside = PtyPort()
+        self._outside: UsbPort | None = None
         self._inside = PtyPort()
         self._stdio = os.open(self._inside.path, os.O_RDWR | os.O_NOCTTY)
-        self.plug.symlink_to(self._outside.path)
         if not flash.exists():
             flash.write_bytes(b"\xff" * _FLASH_BYTES)
         pipe = flash.with_suffix(".watchdog")
@@ -89,12 +90,15 @@ class ConsoleBoard:
         """Start from what lies in flash."""
         with self._lock:
             if self._process is None:
+                self._outside = UsbPort()
+                self.plug.symlink_to(self._outside.path)
                 self._start(_POWER_ON)
 
     def power_off(self) -> None:
         """Pull the cord."""
         with self._lock:
             self._stop()
+            self._unplug()
 
     def cut_at(self, change: int) -> None:
         """The power will fail at the change-th program or erase of a start of MicroPython, a soft one included."""
@@ -114,8 +118,6 @@ class ConsoleBoard:
         self._is_closed = True
         self._thread.join()
         self.power_off()
-        self.plug.unlink()
-        self._outside.close()
         self._inside.close()
         os.close(self._stdio)
         os.close(self._watchdog)
@@ -153,18 +155,25 @@ class ConsoleBoard:
             self._process = None
         self._ring = b""
 
+    def _unplug(self) -> None:
+        if self._outside is not None:
+            self.plug.unlink()
+            self._outside.close()
+            self._outside = None
+
     def _run(self) -> None:
-        descriptors = [self._outside.fileno(), self._inside.fileno(), self._watchdog]
+        descriptors = [self._inside.fileno(), self._watchdog]
         while not self._is_closed:
-            select.select(descriptors, [], [], _STEP_S)
             with self._lock:
                 self._step()
+                outside = [self._outside.fileno()] if self._outside and self._outside.is_plugged else []
+            select.select(descriptors + outside, [], [], _STEP_S)
 
     def _step(self) -> None:
         self._say(self._inside.read())
-        self._take(self._outside.read())
-        if self._process is None:
+        if self._process is None or self._outside is None:
             return
+        self._take(self._outside.read(), self._process)
         if (code := self._process.poll()) is not None:
             self._say(self._inside.read())
             self._ended(code)
@@ -180,6 +189,7 @@ class ConsoleBoard:
             self._start(_HARD_RESET)
         elif code == -signal.SIGABRT:  # the power failed while the flash was written
             self._cut_at = 0
+            self._unplug()
         else:
             raise AssertionError(f"MicroPython ended by signal {-code}:\n{self.said[-2000:]!r}")
 
@@ -190,18 +200,17 @@ class ConsoleBoard:
         last = re.findall(rb"(raw REPL; CTRL-B)|Type \"help\(\)\"", self.said[-len(data) - 40 :])
         if last:
             self._raw = bool(last[-1])
-        self._outside.write(data)
+        if self._outside is not None:
+            self._outside.write(data)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, process: subprocess.Popen[bytes]) -> None:
         """Bytes from outside: into the ring, and on when somebody reads. Ctrl-C interrupts where it is allowed to."""
-        if self._process is None:
-            return
         program_runs = bool(termios.tcgetattr(self._stdio)[3] & _PROGRAM_RUNS)
-        is_caught = program_runs and self._interrupts(self._process.pid)
+        is_caught = program_runs and self._interrupts(process.pid)
         unread = len(self._ring) + self._unread()
         for byte in data:
             if byte == _INTERRUPT and is_caught:
-                self._process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGINT)
             elif unread < RING_BYTES:
                 self._ring += bytes([byte])
                 unread += 1
