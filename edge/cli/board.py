@@ -34,7 +34,7 @@ from edge.serial_port import SerialPort, candidates
 from protocols.link_edge import Hello
 
 _LISTEN_S = 2.5  # a board without a gateway says HELLO each second
-_START_S = 20.0
+_START_S = 10.0
 _BY_ID = Path("/dev/serial/by-id")
 _EXITS = {
     "": 0,
@@ -212,7 +212,7 @@ def _greeted(done: Outcome, carried: Carried, changed: Change, heard: dict[str, 
     if carried.unique_id not in heard:
         text = _(
             "{copied}; but no HELLO came within {n} s: is its link cable in? What its console says: "
-            "tankgate board logs {port}"
+            "`tankgate board logs {port}`"
         )
         text = text.format(copied=done.text, n=round(_START_S), port=done.port)
         return Outcome(done.port, text, "E-BRD-030", outcome.UNREACHABLE, facts)

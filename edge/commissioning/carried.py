@@ -78,6 +78,6 @@ def check_read_back(found: Mapping[str, str], wanted: Mapping[str, str]) -> None
     wrong = sorted(path for path, digest in wanted.items() if found.get(path) != digest)
     if wrong:
         text = _(
-            "it does not read back what was written: {paths}. Deploy again; a board that does so twice is worn out"
+            "it does not read back what was written: {paths}. Deploy again; if it happens twice, its flash is worn"
         )
         raise Trouble("E-BRD-019", FAULT, text.format(paths=_(", ").join(wrong)))

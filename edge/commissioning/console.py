@@ -37,7 +37,7 @@ def knock(path: str) -> None:
             if now_s - start_s > _KNOCKS_S or port.fileno is None:
                 text = _(
                     "no MicroPython answers here. Is this the board's console (its USB socket), and is MicroPython on "
-                    "it? If not: tankgate board flash"
+                    "it? If not: `tankgate board flash`"
                 )
                 raise Trouble("E-BRD-026", UNREACHABLE, text)
             if now_s - start_s >= knocks * _KNOCK_S:

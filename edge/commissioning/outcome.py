@@ -44,7 +44,7 @@ class Outcome:
 def check_port(port: Port) -> None:
     """Trouble where nobody could work at this port."""
     if not port.exists:
-        text = _("there is no such port. Those that are here: tankgate board list")
+        text = _("there is no such port. Those that are here: `tankgate board list`")
         raise Trouble("E-BRD-011", UNREACHABLE, text)
     if not port.may_use:
         text = _("this user may not open it: sudo usermod -aG {group} $USER, then log in again")

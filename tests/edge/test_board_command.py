@@ -111,10 +111,11 @@ def test_a_fresh_board_gets_everything_then_nothing_then_what_differs(desk: Desk
     (first,) = deploy(board.plug, "--link", link_port)
     assert first["code"] == "" and len(first["facts"]["copied"]) == 12, first
     assert first["facts"]["id"] == "esp32-" + IDS[0] and first["facts"]["link"] == str(link_port)
+    desk.is_cut = True
     code, said = tankgate("deploy", board.plug, "--link", link_port)
-    assert code == 0 and re.search(r"esp32-7cdfa1e40c11, firmware [\d.]+: nothing to copy; HELLO at ", said), said
-    spoil = "for name in ('tally.mpy', 'poller.py', 'plan.bin'):\n with open(name, 'w') as f: f.write('x')"
-    mpremote(board, spoil)
+    assert code == 3 and "nothing to copy; but no HELLO came" in said and said.rstrip().endswith("E-BRD-030"), said
+    desk.is_cut = False
+    mpremote(board, "for name in ('tally.mpy', 'poller.py', 'plan.bin'):\n with open(name, 'w') as f: f.write('x')")
     (third,) = deploy(board.plug, "--link", link_port)
     assert third["facts"]["copied"] == ["tally.mpy"] and third["facts"]["removed"] == ["poller.py"], third
     assert board.read("plan.bin") == b"x"
@@ -162,10 +163,9 @@ def polls_a_unit(desk: Desk) -> bool:
 
 
 @pytest.mark.needs("micropython", "mpy-cross")
-@pytest.mark.parametrize("change", [60, 200])
-def test_a_board_whose_power_fails_while_it_is_deployed_can_be_deployed_again(desk: Desk, change: int) -> None:
+def test_a_board_whose_power_fails_while_it_is_deployed_can_be_deployed_again(desk: Desk) -> None:
     board = desk.put(IDS[0])
-    board.cut_at(change)
+    board.cut_at(150)
     (cut,) = deploy(board.plug, "--link", desk.links[0])
     assert not board.is_running, cut
     assert cut["code"] == "E-BRD-024", cut
@@ -175,17 +175,16 @@ def test_a_board_whose_power_fails_while_it_is_deployed_can_be_deployed_again(de
 
 
 @pytest.mark.needs("micropython", "mpy-cross")
-def test_two_boards_at_once_of_which_one_link_is_not_wired(desk: Desk) -> None:
+def test_two_boards_at_once_and_what_they_say_afterwards(desk: Desk) -> None:
     first, second = desk.put(IDS[0]), desk.put(IDS[1])
-    desk.is_cut = True
-    links = [word for link_port in desk.links for word in ("--link", link_port)]
-    code, said = tankgate("deploy", first.plug, second.plug, *links)
-    lines = [line for line in said.splitlines() if "HELLO" in line and line.startswith(str(desk.directory))]
-    assert code == 3 and len(lines) == 2, said
-    assert lines[0].startswith(f"{first.plug}: esp32-{IDS[0]}, firmware ") and "12 files copied" in lines[0]
-    assert lines[1].endswith("E-BRD-030") and "12 files copied" in lines[1] and "link cable" in lines[1]
+    code, said = tankgate("deploy", first.plug, second.plug, *(w for path in desk.links for w in ("--link", path)))
+    lines = [line for line in said.splitlines() if "HELLO at" in line]
+    assert code == 0 and len(lines) == 2, said
+    for line, board, identity, link_port in zip(lines, (first, second), IDS, desk.links, strict=True):
+        assert line.startswith(f"{board.plug}: esp32-{identity}, firmware ")
+        assert line.endswith(f": 12 files copied and read back; HELLO at {link_port}")
     code, said = tankgate("list", first.plug, desk.links[0], desk.directory / "nowhere")
-    assert code == 0 and "esp32-" + IDS[0] in said
+    assert code == 0 and "esp32-" + IDS[0] in said and IDS[1] not in said
     crashing = "import board\ntry:\n 1 / 0\nexcept ZeroDivisionError as fault:\n board.crashed(fault)"
     mpremote(first, f"with open('main.py', 'w') as f: f.write({crashing!r})")
     first.power_off()
@@ -211,8 +210,7 @@ class Bootloader:
         from esp32_mock_bootloader import mock_bootloader
 
         self._mock = mock_bootloader(chip)
-        self._tcp = socket.create_connection(("127.0.0.1", self._mock.port()))
-        self._tcp.setblocking(False)
+        self._tcp = self._connect()
         self._usb = UsbPort()
         self.plug = directory / name
         self.plug.symlink_to(self._usb.path)
@@ -220,14 +218,22 @@ class Bootloader:
         self._thread = threading.Thread(target=self._carry)
         self._thread.start()
 
+    def _connect(self) -> socket.socket:
+        tcp = socket.create_connection(("127.0.0.1", self._mock.port()))
+        tcp.setblocking(False)
+        return tcp
+
     def _carry(self) -> None:
         while not self._closed.wait(0.0005):
+            try:
+                if not (said := self._tcp.recv(4096)):  # it hangs up when it was left alone after a write
+                    self._tcp.close()
+                    self._tcp = self._connect()
+                self._usb.write(said)
+            except BlockingIOError:
+                pass
             if data := self._usb.read():
                 self._tcp.sendall(data)
-            try:
-                self._usb.write(self._tcp.recv(4096))
-            except BlockingIOError:
-                continue
 
     def close(self) -> None:
         self._closed.set()
@@ -260,6 +266,29 @@ def test_flash_writes_once_and_refuses_a_wrong_chip_and_a_small_flash(tmp_path: 
         assert code == 0 and "holds image9-2.bin already" in said, said
         code, said = tankgate("flash", ports[0], "--image", image_for(9, 3, tmp_path))
         assert code == 1 and "has 4 MB of flash, the image needs 8 MB" in said and "E-BRD-017" in said, said
+
+
+@pytest.mark.needs("micropython", "mpy-cross")
+def test_the_commands_of_the_firmwares_readme_are_right(desk: Desk) -> None:
+    """Each as it stands there: esptool's against a bootloader, mpremote's against a board out of its box."""
+    readme = (ROOT / "firmware" / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"## On a real board.*?```\n(.*?)```", readme, re.DOTALL)
+    assert block is not None
+    commands = [line.partition("#")[0].strip() for line in block[1].splitlines()]
+    assert 8 <= len(commands) <= 12 and all(commands)
+    board = desk.put(IDS[0])
+    (desk.directory / "firmware").symlink_to(ROOT / "firmware")
+    image_file = image_for(0, 2, desk.directory)
+    with closing(Bootloader(desk.directory, "rom", "esp32")) as chip:
+        for command in commands:
+            port = chip.plug if command.startswith("esptool") else board.plug
+            words = command.replace("PORT", str(port)).replace("IMAGE", str(image_file))
+            run = subprocess.run(words, shell=True, cwd=desk.directory, capture_output=True, text=True, timeout=60)
+            assert run.returncode == 0, words + run.stdout + run.stderr
+    deadline_s = time.monotonic() + PATIENCE_S
+    while b"esp32-" + IDS[0].encode() not in board.said:  # two buses: its link is its console
+        assert time.monotonic() < deadline_s, board.said[-2000:]
+        time.sleep(0.05)
 
 
 def test_an_image_for_nothing_of_ours_is_refused_before_any_port_is_opened(tmp_path: Path) -> None:
