@@ -21,7 +21,7 @@ LINK_BAUD = 460800
 RX_BYTES = 1024
 TX_BYTES = 600  # half of it must hold a whole frame, or a write waits
 WATCHDOG_MS = 8000
-INTERRUPTED_MS = 600000
+INTERRUPTED_MS = 120000
 KNOCK_SILENCE_MS = 200
 _KNOCK = b"\r\x03\r\x01"  # what mpremote sends to whatever runs; or the first half of it
 # tx, rx, direction: on the ESP32 and the ESP32-S3 alike neither flash nor strapping pins.
@@ -199,7 +199,7 @@ def feed_watchdog():
 
 
 def interrupted():
-    """Somebody at the console has the board, and nothing feeds its watchdog: in ten minutes it goes back to work."""
+    """Somebody at the console has the board, and nothing feeds its watchdog: in two minutes it goes back to work."""
     machine.WDT(timeout=INTERRUPTED_MS)
 
 

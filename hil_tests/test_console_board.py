@@ -126,7 +126,7 @@ def test_the_real_firmware_says_hello_on_its_link_and_yields_to_ctrl_c(desk: Des
     desk.until(lambda: desk.hears(IDENTITY))
     desk.until(lambda: desk.board.watchdog_s == 8)
     assert "42" in desk.mpremote("exec", "print(6 * 7)")
-    desk.until(lambda: desk.board.watchdog_s == 600)
+    desk.until(lambda: desk.board.watchdog_s == 120)
 
 
 def test_a_board_whose_link_is_its_console_yields_to_a_knock(desk: Desk, tmp_path: Path) -> None:

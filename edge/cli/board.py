@@ -14,7 +14,7 @@ from gettext import gettext as _
 from gettext import ngettext
 from pathlib import Path
 from select import select
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -57,10 +57,16 @@ def _stable_paths() -> list[str]:
     return [stable.get(str(Path(path).resolve()), path) for path in candidates()]
 
 
+def _free(paths: Sequence[str]) -> list[str]:
+    """Those that can be opened and that nobody else has open."""
+    seen = machine.ports(set(paths))
+    return [path for path in paths if seen[path].may_use and not seen[path].holders]
+
+
 def _each(ports: Sequence[str], work: Callable[[str], Outcome]) -> Iterator[Outcome]:
     """All boards at once; their outcomes in the order of the ports."""
     with ThreadPoolExecutor(len(ports)) as pool:
-        yield from pool.map(work, ports)
+        yield from pool.map(work, dict.fromkeys(ports))
 
 
 def _show(done: Outcome, as_json: bool) -> None:
@@ -68,14 +74,14 @@ def _show(done: Outcome, as_json: bool) -> None:
         click.echo(str(done), err=bool(done.code))
 
 
-def _end(outcomes: Sequence[Outcome], as_json: bool) -> None:
+def _end(outcomes: Sequence[Outcome], as_json: bool) -> NoReturn:
     """The worst of them is the exit code."""
     if as_json:
         click.echo(json.dumps({"boards": [asdict(done) for done in outcomes]}, ensure_ascii=False))
     sys.exit(max(_EXITS[done.kind] for done in outcomes))
 
 
-def _fail(trouble: Trouble, as_json: bool) -> None:
+def _fail(trouble: Trouble, as_json: bool) -> NoReturn:
     """What hinders all of them."""
     if as_json:
         click.echo(json.dumps({"boards": [], "code": trouble.code, "text": trouble.text}, ensure_ascii=False))
@@ -90,7 +96,7 @@ def _fail(trouble: Trouble, as_json: bool) -> None:
 def list_ports(ports: tuple[str, ...], as_json: bool) -> None:
     paths = list(ports) or _stable_paths()
     seen = machine.ports(set(paths))
-    free = [path for path in paths if seen[path].may_use and not seen[path].holders]
+    free = _free(paths)
     heard: dict[str, Hello] = {}
     for path, hello in Ear(free).hellos(lambda: len(heard) == len(free), _LISTEN_S):
         heard[path] = hello
@@ -175,7 +181,7 @@ def deploy_boards(ports: tuple[str, ...], links: tuple[str, ...], buses: int | N
     if deployed:
         if not as_json:
             click.echo(_("started; waiting for HELLO"), err=True)
-        heard = _await_hellos(deployed, links or _stable_paths())
+        heard = _await_hellos(deployed, links or _free(_stable_paths()))
         for at, done in enumerate(outcomes):
             if not done.code:
                 outcomes[at] = _greeted(done, *deployed[done.port], heard)

@@ -32,7 +32,7 @@ _ANSWER_S = 30.0
 _BYTES_PER_S = 1000  # far slower than any console
 _MARK = "tankgate "
 
-# Where nothing feeds the watchdog, it waits ten minutes; a board that was left alone then goes back to work.
+# Nothing feeds the watchdog now: it is given ten minutes. A board that was left alone then goes back to work.
 _LOOK = """
 import binascii, hashlib, json, machine, os, sys
 machine.WDT(timeout=600000)
@@ -131,7 +131,8 @@ def _copy(path: str, files: Mapping[str, bytes], changed: Change) -> str:
             staged = Path(staging, str(number))
             staged.write_bytes(content)
             steps.append(["fs", "cp", str(staged), f":{name}{NEW}"])
-        removed = tuple(name for name in changed.removed if name.removesuffix(NEW) not in files)
+        replaced = {f"{name}{NEW}" for name in (*files, "main.py")}
+        removed = tuple(name for name in changed.removed if name not in replaced)
         steps += [["exec", _LOOK + _REPLACE % (dict(changed.copied), removed)], ["reset"]]
         words = [word for step in steps for word in [*step, "+"]][:-1]
         patience_s = _ANSWER_S + sum(map(len, files.values())) / _BYTES_PER_S

@@ -115,9 +115,11 @@ def test_a_fresh_board_gets_everything_then_nothing_then_what_differs(desk: Desk
     code, said = tankgate("deploy", board.plug, "--link", link_port)
     assert code == 3 and "nothing to copy; but no HELLO came" in said and said.rstrip().endswith("E-BRD-030"), said
     desk.is_cut = False
-    mpremote(board, "for name in ('tally.mpy', 'poller.py', 'plan.bin'):\n with open(name, 'w') as f: f.write('x')")
+    spoiled = ("tally.mpy", "poller.py", "plan.bin", "main.py.new")
+    mpremote(board, f"for name in {spoiled}:\n with open(name, 'w') as f: f.write('x')")
     (third,) = deploy(board.plug, "--link", link_port)
-    assert third["facts"]["copied"] == ["tally.mpy"] and third["facts"]["removed"] == ["poller.py"], third
+    assert third["facts"]["copied"] == ["tally.mpy"] and third["facts"]["removed"] == ["main.py.new", "poller.py"]
+    assert board.read("main.py") == (ROOT / "firmware" / "main.py").read_bytes()
     assert board.read("plan.bin") == b"x"
     assert polls_a_unit(desk)
 
