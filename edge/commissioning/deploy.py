@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from gettext import gettext as _
 from pathlib import Path
+from threading import Lock
 
 from edge import machine
 from edge.commissioning.carried import (
@@ -93,11 +95,18 @@ tell()
 """
 
 
-def build() -> dict[str, bytes]:
+_building = Lock()
+
+
+@cache
+def _build(architecture: str) -> dict[str, bytes]:
     """The firmware as a board carries it: path -> content."""
     with tempfile.TemporaryDirectory() as name:
         built = subprocess.run(
-            [sys.executable, str(FIRMWARE / "build.py"), name], capture_output=True, text=True, check=False
+            [sys.executable, str(FIRMWARE / "build.py"), name, "--architecture", architecture],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if built.returncode:
             text = _("the firmware cannot be compiled: {reason}")
@@ -107,13 +116,14 @@ def build() -> dict[str, bytes]:
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def deploy(path: str, firmware: Mapping[str, bytes], buses: int | None) -> tuple[Carried, Change]:
+def deploy(path: str, buses: int | None) -> tuple[Carried, Change]:
     """Make the board at this console carry the firmware and start it; what was there, and what was changed."""
     check_port(machine.ports({path})[path])
-    files = with_buses(firmware, buses)
-    wanted = digests(files)
     knock(path)
     carried = _carried(mpremote(path, ["exec", _LOOK + "tell()"], _ANSWER_S))
+    with _building:
+        files = with_buses(_build(carried.architecture), buses)
+    wanted = digests(files)
     changed = change(carried, wanted, buses)
     if changed.is_none:
         mpremote(path, ["resume", "reset"], _ANSWER_S)

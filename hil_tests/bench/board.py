@@ -43,9 +43,9 @@ def fill_flash(flash: Path) -> None:
     _build(flash, "--only", "fill", "--board", "board_host.py")
 
 
-def compile_flash(flash: Path) -> None:
-    """Compile the modules in it, as one does for a board."""
-    _build(flash, "--only", "compile")
+def compile_flash(flash: Path, architecture: str = "host") -> None:
+    """Compile the modules in it, as one does for a board; `architecture` as `mpy-cross -march` names it."""
+    _build(flash, "--only", "compile", "--architecture", architecture)
 
 
 def _build(flash: Path, *arguments: str) -> None:
