@@ -33,7 +33,7 @@ SHARE = 0.02  # of all answers are struck
 # UNPLUG is the caller's to do and TOO_SOON nobody's; a wrong number under a right CRC no master can know from a right
 # one, so the ledger could not either.
 ROWS = tuple(row for row in Row if row not in (Row.UNPLUG, Row.TOO_SOON, Row.WRONG_CONTENT))
-QUIET_S = (5.0, 20.0)  # between two troubles beside the lines
+QUIET_S = (15.0, 45.0)  # between two troubles beside the lines
 START_S = 60.0
 SETTLE_S = 60.0
 STEP_S = 0.05
@@ -317,14 +317,14 @@ def main(minutes: float, seed: int, output: Path) -> None:
         writer.writeheader()
         writer.writerows(soak.rows)
     draw(soak.rows, output / "soak.png")
-    for finding in findings:
-        click.echo(finding, err=True)
     troubles = ", ".join(f"{name} {times}" for name, times in soak.schedule.counts.items())
     click.echo(f"{minutes:g} min, seed {seed}: {figures.sampled} polls, {soak.struck} answers struck; {troubles}")
-    click.echo(f"due {figures.due}, received {figures.received}, admitted in gaps {figures.admitted}")
+    click.echo(f"due {figures.due}, received {figures.received}, admitted in gaps {figures.admitted}, refused by the board {figures.unexplained}")
     click.echo(f"p50 {figures.p50_ms} ms, p99 {figures.p99_ms} ms, outages included")
     click.echo(f"{output / 'soak.csv'}, {output / 'soak.png'}")
     is_good = figures.received > 0 == figures.lost == figures.duplicated == figures.wrong_values
+    for finding in () if is_good else findings:
+        click.echo(finding, err=True)
     verdict = "PASSED" if is_good else "FAILED"
     click.echo(f"{verdict}: lost {figures.lost}, duplicated {figures.duplicated}, wrong {figures.wrong_values}")
     click.echo("Simulated board and lines, real programs: nothing ran on hardware.")
