@@ -112,11 +112,11 @@ def test_the_same_tests_judge_a_board_on_ports(bench: Bench, tmp_path: Path) -> 
 
 def test_a_port_that_is_absent_or_in_use_is_named_with_what_to_do(tmp_path: Path) -> None:
     on = ["hil_tests/test_bad_input.py", "--dut=board", "--bus-port", tmp_path / "rs485", "--port", tmp_path / "board"]
-    assert f"{tmp_path / 'board'}: there is no such port. Plug in board cab1." in suite(*on).stdout
+    assert f"{tmp_path / 'board'}: there is no such port. Plug in: board cab1." in suite(*on).stdout
     with closing(Cable(tmp_path / "board")) as cable, cable.plug.open("rb", buffering=0) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         said = suite(*on).stdout
-    assert f"{tmp_path / 'board'} (board cab1): in use by process {os.getpid()}: " in said
+    assert f"{tmp_path / 'board'} (board cab1): in use by process {os.getpid()} (" in said
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_port_that_is_absent_or_in_use_is_named_with_what_to_do(tmp_path: Path
     [
         (["--port", "x"], "--port, --bus-port, --reset and --wiring are for --dut=board"),
         (["--dut=board", "--port", "x"], "--port and one or two --bus-port (UART1, then UART2) are needed"),
-        (["--dut=board", "--port", "x", "--bus-port", "y", "--reset", "z"], "--reset: reset = 'z': allowed is \"rts\""),
+        (["--dut=board", "--port", "x", "--bus-port", "y", "--reset", "z"], "--reset: reset = z: allowed is rts, usb or cmd:"),
         (["--dut=board", "--wiring", "none.toml"], "none.toml: [Errno 2] No such file"),
     ],
 )

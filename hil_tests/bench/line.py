@@ -224,8 +224,8 @@ class Line:
                 burst = replace(burst, ends=exchange, frame=frame)
             self._bursts.append(burst)
         self._bursts.sort(key=lambda burst: burst.due_s)
-        if not pieces:
-            self.exchanges.append(exchange)
+        if not pieces:  # struck dumb, or drowned in what struck another answer
+            self.exchanges.append(_lost(exchange))
             self.frames[-1] = _frame(trace.SENT, now_s, ended_s, request, told)
 
     def _schedule(
