@@ -1,6 +1,6 @@
 """`make simulate SEEDS=200 HOURS=6`: so many lives of the whole chain, each judged. Shell.
 
-Two processes. Prints each seed that failed, with what chance did to it and how it lives again alone, and the sum of all;
+Two processes. Prints each seed that failed, what chance did to it and how it lives again alone, and the sum of all;
 the exit code is 1 where one failed.
 """
 
