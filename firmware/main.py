@@ -45,6 +45,13 @@ COMMANDED = 1
 PORT_LOST = 2
 
 
+def skip(port, rx):
+    """Drop what lies in a port that gave more at once than a reply is long: heard later, it would be a late reply."""
+    left = 16  # as much as any port holds
+    while left and port.read(rx) == len(rx):
+        left -= 1
+
+
 def loop(pollers, ports, board_end, link_port, uptime, rx):
     """Poll, record and send until something needs the heap; COMMANDED or PORT_LOST."""
     while True:
@@ -63,6 +70,8 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
                 count = port.read(rx)
                 if count:
                     poller.received(rx, count, now_ms, board.now_us())
+                    if count == len(rx):
+                        skip(port, rx)
                 if poller.step(now_ms, board.now_us(), uptime):
                     port.write(poller.request, poller.request_bytes)
                     poller.sent(board.now_us())
