@@ -144,6 +144,9 @@ def page(run: Run, chinese: Callable[[str], str], is_chinese: bool) -> str:
             both(N_("captures:")) + files if files else ""
         )
 
+    rig = {name: value for name, value in run.rig.items() if name != "dut"}
+    if "board_cab1" in rig:
+        del rig["board"]  # which names them all
     counts = {each: sum(result.outcome == each for result in run.results) for each in _OUTCOMES}
     facts = [
         (N_("site"), run.site),
@@ -152,7 +155,7 @@ def page(run: Run, chinese: Callable[[str], str], is_chinese: bool) -> str:
         (N_("tested by"), run.by),
         (N_("machine"), run.machine),
         (N_("tankgate"), run.version),
-        *((_FACTS.get(name.partition("_cab")[0], name), value) for name, value in run.rig.items() if name != "dut"),
+        *((_FACTS.get(name.partition("_cab")[0], name), value) for name, value in rig.items()),
     ]
     rows = "".join(
         f'<tr><td class="number">{number}</td><td>{both(result.shows)}<br><span class="id">{escape(result.test)}, '
@@ -162,7 +165,7 @@ def page(run: Run, chinese: Callable[[str], str], is_chinese: bool) -> str:
     )
     items = [both(limit) for limit in _LIMITS]
     if run.never is not None:
-        items.insert(0, both(N_("Of these tests, {n} never ran on a real board."), n=run.never))
+        items.insert(0, both(N_("Of these tests, {n} have never passed on a real board."), n=run.never))
     limits = "".join(f"<li>{item}</li>" for item in items)
     signs = "".join(f"<tr><th>{both(role)}</th><td></td><td></td></tr>" for role in _SIGNS)
     checked = {True: " checked", False: ""}

@@ -15,7 +15,7 @@ import re
 import shutil
 import sysconfig
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -251,8 +251,7 @@ class _Account:
     """The tests about boards among those of this run: where each was ever seen to pass."""
 
     def __init__(self, bench: _Session) -> None:
-        runs = json.loads(BOARD_RUNS.read_text(encoding="utf-8"))["runs"]
-        before = {test for run in runs for test in run["passed"]}
+        before = ever_passed(BOARD_RUNS)
         for_boards = {test for test, is_simulated in bench.about_boards.items() if not is_simulated}
         self.simulated = len(bench.about_boards) - len(for_boards)
         self.now = for_boards & bench.passed
@@ -284,7 +283,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     where = {"board": "on this board", "pseudo-terminals": "on pseudo-terminals (no real board)"}
     told = where.get(bench.told.get("dut", ""), "on sim")
     write(
-        f"passed {told} {len(account.now)}, ever on a real board {len(account.on_board)}, never run on a real board "
+        f"passed {told} {len(account.now)}, ever on a real board {len(account.on_board)}, never on a real board "
         f"{len(account.never)} (board_runs.json); of the simulation alone {account.simulated}"
     )
     for test in account.never if terminalreporter.verbosity > 0 else ():
@@ -298,18 +297,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         account = _Account(bench)
         bench.suite_property("passed_here", len(account.now))
         bench.suite_property("ever_passed_on_a_board", len(account.on_board))
-        bench.suite_property("never_run_on_a_board", len(account.never))
+        bench.suite_property("never_passed_on_a_board", len(account.never))
         if session.config.option.record and account.is_board:
-            _record(bench, sorted(account.now))
+            record(BOARD_RUNS, bench.told, account.now)
     bench.tell(kind="end", never_on_a_board=len(_Account(bench).never))
 
 
-def _record(bench: _Session, passed: list[str]) -> None:
-    """Add this run; one of the same boards and firmware is replaced by the two together."""
-    book = json.loads(BOARD_RUNS.read_text(encoding="utf-8"))
-    known = ("board", "firmware_sha256")
-    same = [run for run in book["runs"] if all(run[name] == bench.told[name] for name in known)]
+def ever_passed(runs: Path) -> set[str]:
+    """Tests that a board is known to have passed."""
+    return {test for run in json.loads(runs.read_text(encoding="utf-8"))["runs"] for test in run["passed"]}
+
+
+def record(runs: Path, told: Mapping[str, str], passed: Iterable[str]) -> None:
+    """Add a run; one of the same boards and firmware becomes the two together. `told`: board, firmware_sha256, ..."""
+    book = json.loads(runs.read_text(encoding="utf-8"))
+    same = [run for run in book["runs"] if all(run[name] == told[name] for name in ("board", "firmware_sha256"))]
     tests = sorted({*passed, *(test for run in same for test in run["passed"])})
-    run = bench.told | {"date": datetime.now(UTC).date().isoformat(), "passed": tests}
+    run = {**told, "date": datetime.now(UTC).date().isoformat(), "passed": tests}
     book["runs"] = [other for other in book["runs"] if other not in same] + [run]
-    BOARD_RUNS.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    runs.write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -319,7 +319,8 @@ def main(minutes: float, seed: int, output: Path) -> None:
     draw(soak.rows, output / "soak.png")
     troubles = ", ".join(f"{name} {times}" for name, times in soak.schedule.counts.items())
     click.echo(f"{minutes:g} min, seed {seed}: {figures.sampled} polls, {soak.struck} answers struck; {troubles}")
-    click.echo(f"due {figures.due}, received {figures.received}, admitted in gaps {figures.admitted}, refused by the board {figures.unexplained}")
+    click.echo(f"due {figures.due}, received {figures.received}, admitted in gaps {figures.admitted}")
+    click.echo(f"without a value where the wire gave one (struck lines do that): {figures.unexplained}")
     click.echo(f"p50 {figures.p50_ms} ms, p99 {figures.p99_ms} ms, outages included")
     click.echo(f"{output / 'soak.csv'}, {output / 'soak.png'}")
     is_good = figures.received > 0 == figures.lost == figures.duplicated == figures.wrong_values

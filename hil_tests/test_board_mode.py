@@ -124,7 +124,7 @@ def test_a_port_that_is_absent_or_in_use_is_named_with_what_to_do(tmp_path: Path
     [
         (["--port", "x"], "--port, --bus-port, --reset and --wiring are for --dut=board"),
         (["--dut=board", "--port", "x"], "--port and one or two --bus-port (UART1, then UART2) are needed"),
-        (["--dut=board", "--port", "x", "--bus-port", "y", "--reset", "z"], "--reset: reset = z: allowed is rts, usb or cmd:"),
+        (["--dut=board", "--port", "x", "--bus-port", "y", "--reset", "z"], "reset = z: allowed is rts, usb or cmd:"),
         (["--dut=board", "--wiring", "none.toml"], "none.toml: [Errno 2] No such file"),
     ],
 )

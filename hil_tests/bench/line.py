@@ -18,6 +18,7 @@ from hil_tests.bench.units import Answer, Measured, Unit
 from protocols import modbus, model, trace
 
 _FORGET_S = 0.1  # bytes that no request followed are no part of the next one
+_AFTERMATH_S = 1.0  # a unit that owes a reply is asked again, and its neighbours wait
 _PIECE_BYTES = 64  # what is longer than that arrives in pieces, as from a receiver's FIFO
 
 
@@ -90,6 +91,7 @@ class Line:
         self.stray_bytes = 0  # of the master, part of no request
         self.latest_s = 0.0  # how late `deliver` was called at worst: a busy machine, not the gateway
         self._faults = Faults()
+        self._struck_until_s = -math.inf
         self._measure = measure
         self._seed = seed
         self._draws = 0
@@ -211,8 +213,12 @@ class Line:
         pieces = self._faults.answer(asked, strikes, ended_s)
         data = b"".join(piece.data for piece in pieces)
         given_up_s = ended_s + len(answer.data) * self.char_s + timeout_s
+        if strikes:  # what still comes of it may spoil its neighbours' replies too
+            ends_s = ended_s + (pieces[-1].at_s if pieces else 0.0)
+            self._struck_until_s = max(self._struck_until_s, ends_s + timeout_s + _AFTERMATH_S)
+        is_certain = now_s >= self._struck_until_s
         exchange = Exchange(
-            self.name, request[0], request, data, now_s, given_up_s, None, answer.measured, certain=not strikes
+            self.name, request[0], request, data, now_s, given_up_s, None, answer.measured, is_certain
         )
         told = ", ".join(strike.row.name.lower() for strike in strikes)
         for piece in pieces:
