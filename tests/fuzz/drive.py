@@ -1,0 +1,22 @@
+"""One target under Atheris, as a process of its own: run.py starts it. Shell."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import atheris
+
+from tests.fuzz.table import TARGETS
+
+
+def main(target: str, corpus: Path, options: list[str]) -> None:
+    """Fill `corpus` with the target's seeds and hand over to libFuzzer, which ends the process."""
+    with atheris.instrument_imports(include=list(TARGETS[target].parsers)):
+        module = import_module(f"tests.fuzz.targets.{target}")
+    for number, seed in enumerate(module.seeds()):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    atheris.Setup([sys.argv[0], f"-max_len={TARGETS[target].max_bytes}", *options, str(corpus)], module.run_one)
+    atheris.Fuzz()
+
+
+main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
