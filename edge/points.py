@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gettext import gettext as _
 
 from edge.problem import Problem, did_you_mean, half_width, one_of
+from protocols.channel import SPAN_MIN
 from protocols.model import Point
 from protocols.profile import Channel, Profile
 
@@ -88,6 +89,7 @@ PRESETS = {
     "oxygen": ("LL", "L", "H", "HH"),
 }
 
+_MOST = 1e9  # of what anybody measures, whatever the unit
 _POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _EXCEL_NUMBER = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
@@ -244,7 +246,7 @@ class _Reader:
         self.wrong(code, column, text + did_you_mean(value, allowed))
         return ""
 
-    def number(self, column: str, low: float = float("-inf"), high: float = float("inf")) -> float | None:
+    def number(self, column: str, low: float = -_MOST, high: float = _MOST) -> float | None:
         """The cell's number; None where it is empty or wrong."""
         value = self.text(column)
         if not value:
@@ -258,7 +260,7 @@ class _Reader:
             return None
         if not low <= float(value) <= high:
             text = _("is out of range: allowed are {low:g} to {high:g}.").format(low=low, high=high)
-            if high == float("inf"):
+            if high == _MOST and float(value) < low:
                 text = _("is out of range: allowed is {low:g} or more.").format(low=low)
             self.wrong("E-CEL-003", column, text)
             return None
@@ -323,7 +325,7 @@ def _point(
     channel = reader.choice("E-PRF-002", "channel", profile.channels) if profile else reader.text("channel")
     unit_text = reader.text("unit")
     range_low, range_high = reader.number("range_low"), reader.number("range_high")
-    if range_low is not None and range_high is not None and range_low >= range_high:
+    if range_low is not None and range_high is not None and range_high - range_low < SPAN_MIN:
         text = _("is not above range_low {low}.").format(low=reader.text("range_low"))
         reader.wrong("E-RNG-001", "range_high", text)
         range_low = range_high = None

@@ -6,6 +6,7 @@ Must never decide anything.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from gettext import gettext as _
 from typing import TYPE_CHECKING
@@ -90,8 +91,9 @@ class Line:
     def parse(cls, text: str) -> Line:
         """From text like "9600 8N1"; ValueError saying what was allowed."""
         baud, _space, form = text.partition(" ")
-        if not baud.isdigit() or len(form) != 3 or form[0] not in "78" or form[1] not in "NEO" or form[2] not in "12":
-            raise ValueError(f'line "{text}": allowed is like "9600 8N1", "19200 8E1"')
+        is_baud = re.fullmatch("[1-9][0-9]{0,4}00", baud) and 300 <= int(baud) <= 1_000_000
+        if not is_baud or len(form) != 3 or form[0] not in "78" or form[1] not in "NEO" or form[2] not in "12":
+            raise ValueError(f'line "{text}": allowed is like "9600 8N1", "19200 8E1"; 300 to 1000000 baud in hundreds')
         return cls(int(baud), int(form[0]), form[1], int(form[2]))
 
     @property

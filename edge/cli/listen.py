@@ -171,8 +171,11 @@ def _print_json(message: Received | None) -> None:
 
 
 def _print_line(message: Received | None) -> None:
-    if message is None:
-        return
+    if message is not None:
+        click.echo(_line(message))
+
+
+def _line(message: Received) -> str:
     words = [time.strftime("%H:%M:%S", time.localtime(message.received_ms / 1000))]
     words += message.topic.split("/")[2:]
     numbered = identity(message.topic, message.payload)
@@ -189,7 +192,7 @@ def _print_line(message: Received | None) -> None:
         words.append(_("(kept by the broker)"))
     if message.duplicate:
         words.append(_("(came again)"))
-    click.echo(" ".join(word for word in words if word.isprintable()))
+    return " ".join(word for word in words if word.isprintable())
 
 
 def _verdict(summary: Summary, faults: int, as_json: bool) -> int:

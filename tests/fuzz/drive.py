@@ -1,5 +1,6 @@
 """One target under Atheris, as a process of its own: run.py starts it. Shell."""
 
+import gettext
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.fuzz.table import TARGETS
 
 def main(target: str, corpus: Path, options: list[str]) -> None:
     """Fill `corpus` with the target's seeds and hand over to libFuzzer, which ends the process."""
+    gettext.gettext = str  # it would look for a catalogue on disk at each sentence
     with atheris.instrument_imports(include=list(TARGETS[target].parsers)):
         module = import_module(f"tests.fuzz.targets.{target}")
     for number, seed in enumerate(module.seeds()):

@@ -10,11 +10,16 @@ class Target(NamedTuple):
     max_bytes: int
 
 
+_CONFIGURATION = ("edge.config", "edge.gateway_toml", "edge.points", "edge.problem", "edge.workbook")
 TARGETS = {
     "modbus": Target(("protocols.modbus", "protocols.modbus_edge", "overheard"), 400),
     "link_edge": Target(("protocols.link", "protocols.link_edge"), 400),
     "link_board": Target(("protocols.link", "recorder"), 100),
     "readplan": Target(("protocols.readplan", "poller"), 100),
-    "profile": Target(("protocols.profile", "protocols.channel", "tomllib"), 1200),
-    "configuration": Target(("edge.config", "edge.gateway_toml", "edge.problem", "tomllib"), 1200),
+    "profile": Target(("protocols.profile", "protocols.channel", "tomllib"), 2000),
+    "configuration": Target((*_CONFIGURATION, "tomllib"), 1200),
+    "sheet": Target(_CONFIGURATION, 800),
+    "workbook": Target(_CONFIGURATION, 4000),
+    "feed": Target(("protocols.feeds", "edge.feed_screen", "edge.cli.listen"), 3000),
+    "control": Target(("edge.control",), 600),
 }
