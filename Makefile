@@ -2,6 +2,7 @@
 #   make demo  ARGS='--lang en'      the whole chain on this machine: no hardware, no root
 #   make test  ONLY=poller ARGS=-x   every test (ONLY: pytest -k)
 #   make bench ONLY=edge_rss_mib     the project's figures, beside its peers; writes bench.json
+#   make fuzz  ONLY=modbus RUNS=1000 every parser, or these, under coverage-guided input; RUNS is 1,000,000 otherwise
 #   make check                       ruff and mypy
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
 # WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
@@ -14,7 +15,7 @@ INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
 
-.PHONY: demo test bench check tools
+.PHONY: demo test bench fuzz check tools
 
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
@@ -24,6 +25,9 @@ test: .venv/.dev tools tests/interpreters/node_modules
 
 bench: .venv/.dev tools tests/interpreters/node_modules
 	@.venv/bin/python -m tests.figures $(if $(ONLY),--only '$(ONLY)') $(ARGS)
+
+fuzz: .venv/.dev
+	@PYTHONPATH=firmware .venv/bin/python -m tests.fuzz $(ONLY) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 check: .venv/.dev
 	@.venv/bin/ruff check .

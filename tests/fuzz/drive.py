@@ -17,8 +17,15 @@ def main(target: str, corpus: Path, options: list[str]) -> None:
         module = import_module(f"tests.fuzz.targets.{target}")
     for number, seed in enumerate(module.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
-    atheris.Setup([sys.argv[0], f"-max_len={TARGETS[target].max_bytes}", *options, str(corpus)], module.run_one)
+    words = corpus.with_name("words")
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in ("\n", *TARGETS[target].words)))  # never empty
+    options = [f"-max_len={TARGETS[target].max_bytes}", f"-dict={words}", *options]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], module.run_one)
     atheris.Fuzz()
+
+
+def _escaped(word: str) -> str:
+    return "".join(f"\\x{byte:02X}" for byte in word.encode())
 
 
 main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
