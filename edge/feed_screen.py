@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.receiver import Received
-from protocols.model import GOOD, has_value, quality, status_text
+from protocols.model import GOOD, has_value, mode_text, quality, status_text
 
 _DECIMALS_MAX = 9
 _STATUS_MAX = 255
@@ -131,7 +131,7 @@ def _heading(gateway_id: str, gateway: _Gateway) -> Text:
     heading = Text(f"{gateway_id} {gateway.name}  ", style="bold")
     heading.append(_("connected") if gateway.is_online else _("not connected"), "green" if gateway.is_online else "red")
     if gateway.mode not in ("", "live"):
-        heading.append(f"  {gateway.mode}", "reverse")
+        heading.append(f"  {mode_text(gateway.mode)}", "reverse")
     text = _("  epoch {epoch}  {messages} messages, {readings} readings, {duplicates} came again")
     counts = text.format(
         epoch=gateway.epoch, messages=gateway.messages, readings=gateway.readings, duplicates=gateway.duplicates

@@ -78,6 +78,11 @@ def status_text(status: int) -> str:
     return texts.get(status, _("status {status}").format(status=status))
 
 
+def mode_text(mode: str) -> str:
+    """What a person reads for the mode of a birth, a state or an alarm; a mode of other versions as it is."""
+    return {"live": _("live"), "drill": _("drill"), "test": _("test"), "simulated": _("simulated")}.get(mode, mode)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """Settings of a serial line; parity is "N", "E" or "O"."""

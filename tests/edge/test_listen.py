@@ -224,7 +224,7 @@ def test_no_broker():
     assert run.stderr.splitlines() == [
         "Connecting to mqtt://127.0.0.1:9",
         "Connection refused",
-        "No feed from mqtt://127.0.0.1:9: Connection refused. Is the broker there?",
+        "No feed from mqtt://127.0.0.1:9: nobody listens at this port. Is the broker there?",
     ]
 
 

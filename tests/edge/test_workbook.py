@@ -158,8 +158,11 @@ def test_a_workbook_that_is_odd_inside(site: Path, old: bytes, new: bytes, code:
 
 
 def test_rows_end_where_a_spreadsheets_rows_end(site: Path) -> None:
-    data = _rewritten((site / "points.xlsx").read_bytes(), lambda sheet: sheet.replace(b'<row r="2"', b'<row r="999999999999"'))
-    assert len(read_workbook("points.xlsx", data).rows) == 0
+    def change(sheet: bytes) -> bytes:
+        return sheet.replace(b'<row r="2"', b'<row r="999999999999"')
+
+    data = _rewritten((site / "points.xlsx").read_bytes(), change)
+    assert read_workbook("points.xlsx", data).rows == ()
 
 
 def test_a_file_that_another_program_wrote() -> None:

@@ -45,7 +45,7 @@ def fuzz(target: str, runs: int, seed: int) -> Fuzzed:
                 *(f"-{name}={value}" for name, value in options.items()),
             ],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'firmware'}", "PYTHONHASHSEED": "0"},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'firmware'}", "PYTHONHASHSEED": "0", "TMPDIR": scratch},
             capture_output=True,
             text=True,
             errors="replace",

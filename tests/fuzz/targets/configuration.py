@@ -42,7 +42,7 @@ def seeds() -> Iterator[bytes]:
     yield (_EXAMPLE / "gateway.toml").read_bytes()
     yield _SMALL.encode()
     district = '[destinations.district]\nurl = "mqtts://a.invalid:8883"\nfeed = "json"\nca = "ca.pem"\n'
-    yield (_SMALL + 'keep = { readings_days = 30 }\n' + district + 'cert = "c.pem"\nkey = "credential:k"\n').encode()
+    yield (_SMALL + "keep = { readings_days = 30 }\n" + district + 'cert = "c.pem"\nkey = "credential:k"\n').encode()
     yield _SMALL.replace("[buses.level]", '[buses.level]\nother_master = "allowed"').encode("utf-8-sig")
     yield _SMALL.replace("uart = 1", "uart ＝ 1").encode()
 

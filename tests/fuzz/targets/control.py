@@ -5,7 +5,6 @@ Input: a script: pieces that the client writes; another kind of step lets the da
 
 import json
 import socket
-from atexit import register
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,6 @@ from tests.fuzz.script import script, steps
 
 WRITE, REPLY = range(2)
 _folder = TemporaryDirectory(prefix="tankgate-door-")
-register(_folder.cleanup)
 _PATH = Path(_folder.name, "control.sock")
 _DOOR = Door(_PATH)
 

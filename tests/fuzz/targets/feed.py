@@ -16,7 +16,18 @@ from protocols.feeds.check import Finding, StreamChecker
 from protocols.feeds.json_feed import TimeQuality
 from protocols.feeds.sequence import identity
 
-_TOPICS = ("birth", "link", "state", "data", "event/alarm", "event/gap", "event/clock", "event/action", "event/birth", "x")
+_TOPICS = (
+    "birth",
+    "link",
+    "state",
+    "data",
+    "event/alarm",
+    "event/gap",
+    "event/clock",
+    "event/action",
+    "event/birth",
+    "x",
+)
 _VIOLATIONS = Schemas().violations
 _GATEWAY, _EPOCH = "jt-0042", "01KAR8M2"
 _SYNCED, _UNSYNCED = TimeQuality("synced", 7, None), TimeQuality("unsynced", None, "cab1/9f3a60c2")
@@ -26,8 +37,8 @@ _CONTENT: dict[str, Any] = {
     "software": {"tankgate": "0.1.0", "firmware": "0.1.0", "config": "sha256:00"},
     "points": [
         dict.fromkeys(("name", "area", "medium"), "")
-        | {"point": "a.b", "unit": "m", "unit_text": "m", "type": "f32", "decimals": 3, "range": [0, 12.5], "period_s": 1}
-        | {"deadband": 0.01, "heartbeat_s": 60, "urgent": False, "codes": {}}
+        | {"point": "a.b", "unit": "m", "unit_text": "m", "type": "f32", "decimals": 3, "range": [0, 12.5]}
+        | {"period_s": 1, "deadband": 0.01, "heartbeat_s": 60, "urgent": False, "codes": {}}
         | {
             "source": {"board": "c", "bus": "l", "unit_id": 1, "profile": "p@1", "channel": "l", "evidence": "manual"}
             | {"proven": False}

@@ -5,11 +5,10 @@ Input: a script: bytes as they are, bodies that become a right frame of this boo
 
 from collections.abc import Iterator
 
-from recorder import Recorder
-
 from protocols import link
 from protocols.link import BoardEnd
 from protocols.ticks import Uptime, diff
+from recorder import Recorder
 from tests.fuzz.script import script, steps
 from tests.fuzz.targets.link_edge import BOOT, framed
 
@@ -24,7 +23,9 @@ def seeds() -> Iterator[bytes]:
     begin = FRAMED, b"\x83\x01\0\x01\x40\0" + bytes(32)
     sample, second = (SAMPLE, b"\0\x12\x34"), (PASS, b"\x64")
     yield script(ack(0, 0), sample, second, ack(1, 1), sample, sample, second, ack(3, 1), ack(1, 1))
-    yield script((RAW, b"garbage\0"), (FRAMED, b"\x84"), ack(0, 0), (FRAMED, b"\x82\x07\0"), begin, (ANSWER, b"\0"), begin)
+    yield script(
+        (RAW, b"garbage\0"), (FRAMED, b"\x84"), ack(0, 0), (FRAMED, b"\x82\x07\0"), begin, (ANSWER, b"\0"), begin
+    )
     yield script(ack(0, 0), *[(SAMPLE, b"\1" + bytes(60))] * 12, (PLAN, b"\1\2"), second, ack(4, 0), second, second)
     yield script((PLAN, b"\1\2"), sample, ack(0, 0), *[second] * 40, ack(5, 5), ack(0x0FFFFFFF, 2))
 
@@ -50,7 +51,7 @@ def run_one(data: bytes) -> None:
             case 5 if end.command_bytes:
                 end.answer(sum(body) & 0xFF)
         assert end.command_bytes <= link.BODY_MAX_BYTES and end._in_bytes <= len(data)
-        for length in iter(lambda: end.poll(now_ms, uptime), 0):
+        while length := end.poll(now_ms, uptime):
             assert length <= link.FRAME_MAX_BYTES and not end.wire[0] and not end.wire[length - 1]
             last = end.wire[1 : length - 1]
             assert 0 not in last

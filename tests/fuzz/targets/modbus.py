@@ -6,9 +6,9 @@ line brings; its steps are bytes as they are, bodies that get a right CRC, the e
 
 from collections.abc import Iterator
 
-from overheard import Overheard
 from pymodbus.framer import FramerRTU
 
+from overheard import Overheard
 from protocols import modbus, modbus_edge
 from protocols.modbus import Transaction
 from tests.fuzz.script import script, steps

@@ -45,7 +45,7 @@ def run_one(data: bytes) -> None:
     reads = profile.plan_reads(found, uses)
     assert sorted(use.point for read in reads for use in read.uses) == sorted(found.channels)
     for read in reads:
-        assert 1 <= read.count and 0 <= read.address and read.address + read.count <= 65536
+        assert read.count >= 1 and read.address >= 0 and read.address + read.count <= 65536
         decoder = profile.Decoder(found, read)
         for word in (0, 1, 0x7F80, 0xFFFF):
             registers = [word & 1 if read.function_code <= 2 else word] * read.count

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 from overheard import Overheard
 from poller import Poller
-from recorder import Recorder
-
 from protocols import modbus, readplan
 from protocols.readplan_edge import encode, encode_bus, encode_read, encode_unit
 from protocols.ticks import Uptime
+from recorder import Recorder
 
 
 def seeds() -> Iterator[bytes]:

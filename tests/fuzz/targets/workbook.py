@@ -17,7 +17,22 @@ _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGES = "http://schemas.openxmlformats.org/package/2006"
 _TYPES = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 _ROWS = (
-    ("point", "name", "area", "bus", "unit_id", "profile", "channel", "unit", "range_low", "range_high", "HH", "preset"),
+    tuple(
+        [
+            "point",
+            "name",
+            "area",
+            "bus",
+            "unit_id",
+            "profile",
+            "channel",
+            "unit",
+            "range_low",
+            "range_high",
+            "HH",
+            "preset",
+        ]
+    ),
     ("TK1.level", "a", "b", "level", 1, "vegapuls-modbus", "level", "m", 0, 12.5, 11.4, "tank-level"),
 )
 
@@ -56,7 +71,8 @@ _PARTS = {
     "[Content_Types].xml": f'<Types xmlns="{_PACKAGES}/content-types">'
     f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPES}.sheet.main+xml"/>'
     f'<Override PartName="/xl/sharedStrings.xml" ContentType="{_TYPES}.sharedStrings+xml"/></Types>',
-    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><cellXfs><xf numFmtId="0"/><xf numFmtId="9"/></cellXfs></styleSheet>',
+    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><cellXfs><xf numFmtId="0"/><xf numFmtId="9"/></cellXfs>'
+    "</styleSheet>",
 }
 
 
