@@ -223,7 +223,7 @@ def test_no_broker():
     assert run.returncode == 3
     assert run.stderr.splitlines() == [
         "Connecting to mqtt://127.0.0.1:9",
-        "Connection refused",
+        "nobody listens at this port",
         "No feed from mqtt://127.0.0.1:9: nobody listens at this port. Is the broker there?",
     ]
 
