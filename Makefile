@@ -2,6 +2,7 @@
 #   make demo  ARGS='--lang en'      the whole chain on this machine: no hardware, no root
 #   make test  ONLY=poller ARGS=-x   every test (ONLY: pytest -k)
 #   make bench ONLY=edge_rss_mib     the project's figures, beside its peers; writes bench.json
+#   make fuzz  ONLY=modbus RUNS=1000 every parser, or these, under coverage-guided input; RUNS is 1,000,000 otherwise
 #   make check                       ruff and mypy
 #   make soak  MINUTES=60            the whole chain under mixed faults; soak/soak.csv, soak/soak.png, a verdict
 #   make slow-faults                 the fault catalogue on boards as slow as an ESP32; minutes, on both cores
@@ -17,7 +18,7 @@ INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
 
-.PHONY: demo test bench soak prove check slow-faults tools
+.PHONY: demo test bench soak fuzz prove check slow-faults tools
 
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
@@ -36,6 +37,9 @@ slow-faults: .venv/.dev tools
 
 prove: .venv/.dev tools
 	@CUTS=100 .venv/bin/python -m pytest tests/edge/test_power_cut.py $(ARGS)
+
+fuzz: .venv/.dev
+	@PYTHONPATH=firmware .venv/bin/python -m tests.fuzz $(ONLY) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 check: .venv/.dev
 	@.venv/bin/ruff check .

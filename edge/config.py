@@ -103,6 +103,10 @@ def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
 
 
 def _unreadable(path: Path, fault: OSError) -> str:
+    if isinstance(fault, IsADirectoryError):
+        return _("is a folder. Name the file in it, like gateway.toml.")
+    if isinstance(fault, PermissionError):
+        return _("may not be read by this user. Run the command as the user that the file belongs to.")
     if not isinstance(fault, FileNotFoundError):
         return _("cannot be read: {reason}.").format(reason=fault.strerror)
     try:

@@ -10,6 +10,8 @@ from gettext import gettext as _
 from pathlib import Path
 from typing import Any
 
+from protocols.feeds import json_feed
+
 NAME = "control.sock"
 _LINE_MAX_BYTES = 65536
 
@@ -58,11 +60,7 @@ class Door:
         while b"\n" in received:
             line, _newline, rest = bytes(received).partition(b"\n")
             received[:] = rest
-            try:
-                request = json.loads(line)
-            except ValueError:
-                request = None
-            requests.append((client, request if isinstance(request, dict) else {}))
+            requests.append((client, json_feed.read(line) or {}))
         return requests
 
     def reply(self, client: socket.socket, answer: dict[str, Any]) -> None:
@@ -105,7 +103,7 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
             line = lines.readline()
-    answer = json.loads(line) if line else None
-    if not isinstance(answer, dict):
+    answer = json_feed.read(line)
+    if answer is None:
         raise ConnectionError(f"{path}: the daemon closed the connection without an answer")
     return answer

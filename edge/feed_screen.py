@@ -14,8 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.receiver import Received
-from protocols.model import GOOD, has_value, quality, status_text
+from protocols.model import GOOD, has_value, mode_text, quality, status_text
 
+_DECIMALS_MAX = 9
+_STATUS_MAX = 255
+TIME_MAX_MS = 253_402_300_799_999  # the year 9999
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
 
@@ -55,7 +58,9 @@ class _Gateway:
             case "birth":
                 self.name, self.mode = _text(payload["site"]["name"]), _text(payload["mode"])
                 self.points = {
-                    _text(row["point"]): _Point(_text(row["name"]), _text(row["unit_text"]), int(row["decimals"]))
+                    _text(row["point"]): _Point(
+                        _text(row["name"]), _text(row["unit_text"]), _whole(row["decimals"], _DECIMALS_MAX)
+                    )
                     for row in payload["points"]
                 }
             case "link":
@@ -80,11 +85,11 @@ class _Gateway:
 
     def _reading(self, point: str, t_ms: int | None, value: float | None, rest: list[int]) -> None:
         """History must not cover what is newer."""
-        before = self.latest.get(point)
+        before, t_ms = self.latest.get(point), None if t_ms is None else _whole(t_ms, TIME_MAX_MS)
         if before is None or t_ms is None or before.t_ms is None or t_ms >= before.t_ms:
-            status = int(rest[0]) if rest else GOOD
-            shown = None if value is None or not has_value(status) else float(value)
-            self.latest[_text(point)] = _Reading(None if t_ms is None else int(t_ms), shown, status)
+            status = _whole(rest[0], _STATUS_MAX) if rest else GOOD
+            shown = None if value is None or not has_value(status) else value + 0.0
+            self.latest[_text(point)] = _Reading(t_ms, shown, status)
 
 
 class FeedScreen:
@@ -95,15 +100,15 @@ class FeedScreen:
 
     def take(self, message: Received) -> None:
         """Count it and remember its values; of what came again only the count."""
-        _feed, _version, gateway_id, *level = message.topic.split("/")
-        gateway = self._gateways[_text(gateway_id)]
+        levels = message.topic.split("/")
+        gateway = self._gateways[_text((levels[2:3] or levels)[0])]
         gateway.messages += 1
         gateway.duplicates += message.duplicate
         if message.duplicate:
             return
         try:
-            gateway.take("/".join(level), message.payload or {})
-        except (KeyError, IndexError, TypeError, ValueError):
+            gateway.take("/".join(levels[3:]), message.payload or {})
+        except (LookupError, TypeError, ValueError, ArithmeticError):
             gateway.strange += 1
 
     def draw(self, now_ms: int) -> RenderableType:
@@ -126,7 +131,7 @@ def _heading(gateway_id: str, gateway: _Gateway) -> Text:
     heading = Text(f"{gateway_id} {gateway.name}  ", style="bold")
     heading.append(_("connected") if gateway.is_online else _("not connected"), "green" if gateway.is_online else "red")
     if gateway.mode not in ("", "live"):
-        heading.append(f"  {gateway.mode}", "reverse")
+        heading.append(f"  {mode_text(gateway.mode)}", "reverse")
     text = _("  epoch {epoch}  {messages} messages, {readings} readings, {duplicates} came again")
     counts = text.format(
         epoch=gateway.epoch, messages=gateway.messages, readings=gateway.readings, duplicates=gateway.duplicates
@@ -168,6 +173,13 @@ def _points(gateway: _Gateway, now_ms: int) -> Table:
         status = Text(status_text(reading.status), _STYLES[quality(reading.status)])
         table.add_row(Text(tag), Text(name), value, Text(unit), age, status)
     return table
+
+
+def _whole(number: object, most: int) -> int:
+    """A whole number from 0 on; ValueError where it is none that can be shown."""
+    if not isinstance(number, int) or not 0 <= number <= most:
+        raise ValueError(f"{number}: allowed are 0 to {most}")
+    return number
 
 
 def _text(words: object) -> str:

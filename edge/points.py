@@ -13,6 +13,7 @@ from gettext import gettext as _
 
 from edge.alarms.presets import LIMITS, PRESETS
 from edge.problem import Problem, did_you_mean, half_width, one_of
+from protocols.channel import SPAN_MIN
 from protocols.model import Point
 from protocols.profile import Channel, Profile
 
@@ -82,6 +83,7 @@ _UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for wr
 
 _PLACES = {"mm": 0, "cm": 1, "m": 3}  # where the decimal point goes when a length is written in another unit
 
+_MOST = 1e9  # of what anybody measures, whatever the unit
 _POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _EXCEL_NUMBER = re.compile(r"[0-9](\.[0-9]+)?E\+[0-9]+")
@@ -238,7 +240,7 @@ class _Reader:
         self.wrong(code, column, text + did_you_mean(value, allowed))
         return ""
 
-    def number(self, column: str, low: float = float("-inf"), high: float = float("inf")) -> float | None:
+    def number(self, column: str, low: float = -_MOST, high: float = _MOST) -> float | None:
         """The cell's number; None where it is empty or wrong."""
         value = self.text(column)
         if not value:
@@ -252,7 +254,7 @@ class _Reader:
             return None
         if not low <= float(value) <= high:
             text = _("is out of range: allowed are {low:g} to {high:g}.").format(low=low, high=high)
-            if high == float("inf"):
+            if high == _MOST and float(value) < low:
                 text = _("is out of range: allowed is {low:g} or more.").format(low=low)
             self.wrong("E-CEL-003", column, text)
             return None
@@ -317,7 +319,7 @@ def _point(
     channel = reader.choice("E-PRF-002", "channel", profile.channels) if profile else reader.text("channel")
     unit_text = reader.text("unit")
     range_low, range_high = reader.number("range_low"), reader.number("range_high")
-    if range_low is not None and range_high is not None and range_low >= range_high:
+    if range_low is not None and range_high is not None and range_high - range_low < SPAN_MIN:
         text = _("is not above range_low {low}.").format(low=reader.text("range_low"))
         reader.wrong("E-RNG-001", "range_high", text)
         range_low = range_high = None

@@ -115,7 +115,8 @@ class Receiver:
                 self._host, self._port, KEEPALIVE_S, clean_start=not self._has_session, properties=properties
             )
         except OSError as error:
-            self.problem = error.strerror or str(error)
+            is_refused = isinstance(error, ConnectionRefusedError)
+            self.problem = _("nobody listens at this port") if is_refused else error.strerror or str(error)
             self._retry_s = time.monotonic() + RETRY_S
         else:
             self._is_open = True

@@ -12,12 +12,19 @@ from gettext import gettext as _
 from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import ParseError
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 from edge.points import Sheet, sheet_of
 from edge.problem import Problem
 
 _EXACT = 1e15  # a spreadsheet keeps 15 digits: of a longer number the last ones are lost
+_ROWS_MAX = 1_048_576  # of a spreadsheet
+_UNPACKED_MAX_BYTES = 64_000_000  # thousands of points are two or three million
+# openpyxl believes what a file says: what it stumbles over is the file's fault, whatever its name.
+_DAMAGES = (
+    *(BadZipFile, zlib.error, EOFError, ParseError),
+    *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError),
+)
 
 
 def read_workbook(file: str, data: bytes) -> Sheet:
@@ -35,9 +42,11 @@ def read_workbook(file: str, data: bytes) -> Sheet:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it does not keep when it writes
+            if _unpacked_bytes(data) > _UNPACKED_MAX_BYTES:
+                return refused("E-FIL-006", _("has over 64 MB of cells. Copy the points alone into a new file."))
             book = load_workbook(BytesIO(data), read_only=True)
             sheets = [(sheet.title, _cells(sheet)) for sheet in book.worksheets]
-    except (BadZipFile, zlib.error, EOFError, KeyError, ParseError, ValueError):
+    except _DAMAGES:
         text = _("is not a workbook that can be read: damaged, of an old form, or with a password. Save it as XLSX.")
         return refused("E-FIL-004", text)
     title, cells = sheets[0] if sheets else ("", [])
@@ -63,10 +72,16 @@ def read_workbook(file: str, data: bytes) -> Sheet:
     return replace(sheet, problems=(*sheet.problems, *formulas), warnings=(*sheet.warnings, *notes))
 
 
+def _unpacked_bytes(data: bytes) -> int:
+    """Of its cells and texts; no part of a ZIP file becomes longer than it says. Pictures are never unpacked."""
+    with ZipFile(BytesIO(data)) as file:
+        return sum(part.file_size for part in file.infolist() if part.filename.endswith(".xml"))
+
+
 def _cells(sheet: Any) -> list[tuple[Any, ...]]:
     """All rows from the first on, empty ones too; how far the file says that they reach is not believed."""
     sheet.reset_dimensions()
-    return list(sheet.iter_rows(min_row=1))
+    return list(sheet.iter_rows(min_row=1, max_row=_ROWS_MAX))
 
 
 def _text(cell: Any) -> str:

@@ -38,6 +38,7 @@ STATUSES = {
     "inhibited": model.INHIBITED,
     "simulated_by_device": model.SIMULATED_BY_DEVICE,
 }
+SPAN_MIN = 1e-9  # between two ends that are not the same
 _WITH_DETAIL = (model.SENSOR_FAULT, model.MAINTENANCE_DUE)
 NORMAL = "normal"  # of a simulated sensor: nothing to report
 
@@ -286,7 +287,8 @@ def unfit(channel: Channel, use: ChannelUse) -> str | None:
         told = _("{point}: {unit} does not fit: {channel} is in {units}")
         units = ", ".join(channel.units.values())
         return told.format(point=use.point, unit=use.unit, channel=channel.name, units=units)
-    if channel.current and (use.range_low is None or use.range_high is None or use.range_low == use.range_high):
+    low, high = use.range_low, use.range_high
+    if channel.current and (low is None or high is None or abs(high - low) < SPAN_MIN):
         told = _("{point}: {channel} needs range_low and range_high, the values at 4 and 20 mA")
         return told.format(point=use.point, channel=channel.name)
     return None

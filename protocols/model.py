@@ -6,6 +6,7 @@ Must never decide anything.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from gettext import gettext as _
 from typing import TYPE_CHECKING
@@ -77,6 +78,11 @@ def status_text(status: int) -> str:
     return texts.get(status, _("status {status}").format(status=status))
 
 
+def mode_text(mode: str) -> str:
+    """What a person reads for the mode of a birth, a state or an alarm; a mode of other versions as it is."""
+    return {"live": _("live"), "drill": _("drill"), "test": _("test"), "simulated": _("simulated")}.get(mode, mode)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """Settings of a serial line; parity is "N", "E" or "O"."""
@@ -90,8 +96,9 @@ class Line:
     def parse(cls, text: str) -> Line:
         """From text like "9600 8N1"; ValueError saying what was allowed."""
         baud, _space, form = text.partition(" ")
-        if not baud.isdigit() or len(form) != 3 or form[0] not in "78" or form[1] not in "NEO" or form[2] not in "12":
-            raise ValueError(f'line "{text}": allowed is like "9600 8N1", "19200 8E1"')
+        is_baud = re.fullmatch("[1-9][0-9]{0,4}00", baud) and 300 <= int(baud) <= 1_000_000
+        if not is_baud or len(form) != 3 or form[0] not in "78" or form[1] not in "NEO" or form[2] not in "12":
+            raise ValueError(f'line "{text}": allowed is like "9600 8N1", "19200 8E1"; 300 to 1000000 baud in hundreds')
         return cls(int(baud), int(form[0]), form[1], int(form[2]))
 
     @property

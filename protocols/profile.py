@@ -6,7 +6,6 @@ never guess: what a file leaves open or says twice is a problem, and all problem
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -116,7 +115,7 @@ def _whole(low: int, high: int, default: Any = ...) -> _Key:
 
 
 def _number() -> _Key:
-    return _Key("0.0", lambda value: type(value) in (int, float) and math.isfinite(value), None)
+    return _Key("0.0", lambda value: type(value) in (int, float) and abs(value) <= _NUMBER_MAX, None)
 
 
 def _one_of(*choices: Any, default: Any = ...) -> _Key:
@@ -133,11 +132,11 @@ def _codes(high: int, pattern: str, *words: Any) -> _Key:
 
     def are_allowed(table: Any) -> bool:
         return isinstance(table, dict) and all(
-            re.fullmatch(r"[0-9]{1,10}|0x[0-9A-Fa-f]{1,8}", code)
+            re.fullmatch(r"0|[1-9][0-9]{0,9}|0x[0-9A-Fa-f]{1,8}", code)
             and int(code, 0) <= high
             and (value in words if words else isinstance(value, str) and value)
             for code, value in table.items()
-        )
+        ) and len({int(code, 0) for code in table}) == len(table)  # 2 and 0x02 are one
 
     return _Key(f"{{ 0 - {high} = {pattern} }}", are_allowed, None)
 
@@ -150,6 +149,13 @@ def _is_word(value: Any) -> bool:
     return type(value) is int and 0 <= value <= 0xFFFF
 
 
+def _is_line(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and bool(Line.parse(text))
+    except ValueError:
+        return False
+
+
 def _is_span(text: Any) -> bool:
     return isinstance(text, str) and re.fullmatch(r"[0-9]{1,6}-[0-9]{1,6}", text) is not None
 
@@ -160,6 +166,7 @@ def _is_write(text: Any) -> bool:
     return parts is not None and int(parts[1]) <= int(parts[2]) <= 0xFFFF
 
 
+_NUMBER_MAX = 1e15
 _ADDRESS = _whole(0, 465536)
 _FLOOR_MS = 100  # where the profile says nothing
 # What the first register's number is in the document, and the function that such numbers belong to.
@@ -170,7 +177,7 @@ _PROFILE_KEYS = {
     "model": _text(),
     "source": _text(),
     "evidence": _one_of("manual", "code", "bench", "field"),
-    "line": _text(r"[1-9][0-9]+ [78][NEO][12]", '"9600 8N1"', default=None),
+    "line": _Key('"9600 8N1"', _is_line, None),
     "default_unit_id": _whole(1, 247, default=None),
     "timeout_ms": _whole(10, 10_000),
     "timeout_floor_ms": _whole(10, 10_000, default=None),
@@ -263,7 +270,7 @@ def load(name: str, text: str) -> Profile:
     where = _("profile {name}").format(name=name)
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+    except (ValueError, RecursionError) as fault:  # numbers without end and brackets in brackets too
         raise ProfileError([_("{where}: is no TOML: {fault}").format(where=where, fault=fault)]) from fault
     problems: list[str] = []
     keys = _read(where, content, _PROFILE_KEYS, problems)
@@ -356,9 +363,10 @@ def _base_means(base: int) -> str:
 
 def _completed(table: Any, tables: Mapping[str, Any]) -> Any:
     """A channel's table, with what it leaves out from the channel that it is the same as."""
-    if not isinstance(table, dict) or not isinstance(tables.get(str(table.get("same_as"))), dict):
+    same = table.get("same_as") if isinstance(table, dict) else None
+    if not isinstance(same, str) or not isinstance(tables.get(same), dict):
         return table
-    return tables[table["same_as"]] | {key: value for key, value in table.items() if key != "same_as"}
+    return tables[same] | {key: value for key, value in table.items() if key != "same_as"}
 
 
 def _repeated(
@@ -422,7 +430,7 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where
         wrong("word_order", _("is for types of two registers, and needed there"))
     limits = [keys[limit] for limit in Current._fields]
     is_current = any(limit is not None for limit in limits)
-    if is_current and (None in limits or limits[0] == limits[1]):
+    if is_current and (None in limits or abs(limits[0] - limits[1]) < channels_.SPAN_MIN):
         wrong(
             Current._fields[0],
             _("goes with all of {keys}, and differs from raw_20ma").format(keys=", ".join(Current._fields[1:])),

@@ -39,6 +39,8 @@ WRONG_SIZE = 1
 WRONG_VERSION = 2
 WRONG_REFERENCE = 3  # a unit names no bus, a read names no unit, or they are not grouped
 WRONG_READ = 4  # function code, count or period
+WRONG_BUS = 5  # how many, UART, speed or format
+WRONG_UNIT = 6  # its times
 
 
 def u16(plan, at):
@@ -100,10 +102,24 @@ def check(plan, length):
         return WRONG_VERSION
     if length != read_at(plan, plan[10]):
         return WRONG_SIZE
+    if plan[8] > 2:
+        return WRONG_BUS
+    i = 0
+    while i < plan[8]:
+        at = bus_at(plan, i)
+        line = plan[at + 3]
+        if plan[at] > 3 or not 3 <= u16(plan, at + 1) <= 10000 or line & 3 < 2 or line >> 2 & 3 > 2 or line > 31:
+            return WRONG_BUS
+        i += 1
     i = 0
     while i < plan[9]:
-        if plan[unit_at(plan, i)] >= plan[8] or not 1 <= plan[unit_at(plan, i) + 1] <= 247:
+        at = unit_at(plan, i)
+        if plan[at] >= plan[8] or not 1 <= plan[at + 1] <= 247:
             return WRONG_REFERENCE
+        if not 1 <= u16(plan, at + 4) <= u16(plan, at + 2) <= 60000 or u16(plan, at + 6) > 60000:
+            return WRONG_UNIT
+        if not 1 <= u16(plan, at + 8) <= 60000:
+            return WRONG_UNIT
         i += 1
     i = 0
     while i < plan[10]:

@@ -4,6 +4,7 @@ One file a command, exporting `command`; it is imported when that command is ask
 for neither SQLite nor paho nor rich. Must never do a command's work itself.
 """
 
+import errno
 import gettext
 import os
 import sys
@@ -117,4 +118,9 @@ def main() -> None:
     """Run `tankgate` with this process's arguments, and exit."""
     language, arguments = language_first(sys.argv[1:])
     speak(language)
-    _program()(arguments, prog_name="tankgate")
+    try:
+        _program()(arguments, prog_name="tankgate")
+    except OSError as fault:
+        if fault.errno != errno.ENOSPC:
+            raise
+        sys.exit(_("tankgate: what it says or keeps cannot be written: the disk is full. Make room and try again."))

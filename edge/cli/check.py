@@ -15,11 +15,10 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from edge.cli import USAGE
 from edge.cli.site import foresee, refuse, remind
-from edge.cli.table import table
+from edge.cli.table import Rows, table
 from edge.config import examine
 from edge.forecast import BoardForecast, BusForecast, Forecast, PointForecast, Span, judge
 from protocols.model import Site
@@ -64,7 +63,7 @@ def _point_row(point: PointForecast) -> list[object]:
     return [point.point, point.bus, point.unit_id, period, *worst]
 
 
-def _tables(told: Forecast, with_points: bool) -> Iterable[Table]:
+def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
     period, worst = _("period:\nasked → reachable"), [_("worst: change\n→ alarm"), _("→ horn")]
     headings = [_("bus"), _("board"), _("line"), _("units"), _("load"), _("longest poll"), period, *worst]
     yield table("", headings, chain.from_iterable(map(_bus_rows, told.buses)))

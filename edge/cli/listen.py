@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
-from edge.feed_screen import FeedScreen
+from edge.feed_screen import TIME_MAX_MS, FeedScreen
 from edge.receiver import Received, Receiver
 from protocols.feeds import json_feed
 from protocols.feeds.check import StreamChecker, Summary, Violations
@@ -131,7 +131,7 @@ def _of_recording(recording: IO[bytes], gateway: str | None) -> Iterator[Receive
                 "retained": bool(retained),
                 "payload": dict() | None as payload,
                 "duplicate": bool(duplicate),
-            }:
+            } if 0 <= received_ms <= TIME_MAX_MS:
                 if gateway is None or topic.split("/")[2:3] == [gateway]:
                     yield Received(received_ms, topic, retained, payload, duplicate)
             case _other:
@@ -171,8 +171,11 @@ def _print_json(message: Received | None) -> None:
 
 
 def _print_line(message: Received | None) -> None:
-    if message is None:
-        return
+    if message is not None:
+        click.echo(_line(message))
+
+
+def _line(message: Received) -> str:
     words = [time.strftime("%H:%M:%S", time.localtime(message.received_ms / 1000))]
     words += message.topic.split("/")[2:]
     numbered = identity(message.topic, message.payload)
@@ -189,7 +192,7 @@ def _print_line(message: Received | None) -> None:
         words.append(_("(kept by the broker)"))
     if message.duplicate:
         words.append(_("(came again)"))
-    click.echo(" ".join(word for word in words if word.isprintable()))
+    return " ".join(word for word in words if word.isprintable())
 
 
 def _verdict(summary: Summary, faults: int, as_json: bool) -> int:

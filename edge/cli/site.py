@@ -51,7 +51,7 @@ def refuse(problems: Sequence[Problem], folder: Path, *, as_json: bool) -> NoRet
     for problem in problems:
         click.echo(str(problem), err=True)
     text = ngettext("{count} problem in {folder}.", "{count} problems in {folder}.", len(problems))
-    click.echo(text.format(count=len(problems), folder=folder), err=True)
+    click.echo(text.format(count=len(problems), folder=folder.resolve()), err=True)
     sys.exit(USAGE)
 
 
@@ -69,7 +69,9 @@ def ask_or_exit(site: Site, request: dict[str, Any], timeout_s: float = 5.0) -> 
         return ask(door, request, timeout_s)
     except OSError as fault:
         text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
-        click.echo(text.format(door=door, reason=fault.strerror or fault), err=True)
+        is_absent = isinstance(fault, FileNotFoundError | NotADirectoryError | ConnectionRefusedError)
+        reason = _("none runs") if is_absent else fault.strerror or fault
+        click.echo(text.format(door=door, reason=reason), err=True)
         sys.exit(UNREACHABLE)
 
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from edge.cli.site import ask_or_exit, load_running_or_exit
-from edge.cli.table import table
+from edge.cli.table import Rows, table
 from edge.statistics import RETRIED
 from edge.troubles import trouble_text
-from protocols.model import Site, has_value, quality, status_text
+from protocols.model import Site, has_value, mode_text, quality, status_text
 
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
@@ -29,15 +28,32 @@ def _up_or_down(is_up: bool) -> Text:
 
 
 def _age(t_ms: int | None, now_ms: float) -> str | None:
-    return None if t_ms is None else _("{n} s").format(n=round((now_ms - t_ms) / 1000, 1))
+    return None if t_ms is None else _long((now_ms - t_ms) / 1000)
 
 
-def _bus_tables(status: dict[str, Any], now_ms: float) -> Iterable[Table]:
+def _long(span_s: float) -> str:
+    """In the unit that a person would count it in."""
+    if span_s < 120:
+        return _("{n} s").format(n=round(span_s, 1))
+    minutes = int(span_s / 60)
+    if minutes < 120:
+        return _("{n} min").format(n=minutes)
+    hours = minutes // 60
+    return _("{n} h").format(n=hours) if hours < 48 else _("{n} d").format(n=hours // 24)
+
+
+def _clock(clock: dict[str, Any]) -> str:
+    words = {"synced": _("synced"), "holdover": _("was synced"), "unsynced": _("not synced")}
+    kind = words[clock["kind"]]
+    return kind if clock["err_ms"] is None else f"{kind} ±{clock['err_ms']} ms"
+
+
+def _bus_tables(status: dict[str, Any], now_ms: float) -> Iterable[Rows]:
     """Counts of the last hour: those since the start are old news to whoever has just mended something."""
     states = {"polling": _("polling"), "listening": _("listening"), "other_master": _("other master"), None: None}
     yield table(
         _("buses, in the last hour"),
-        [_("bus"), _("state"), _("load"), _("highest"), _("missed periods"), _("foreign requests"), _("stray bytes")],
+        [_("bus"), _("status"), _("load"), _("highest"), _("missed periods"), _("foreign requests"), _("stray bytes")],
         [
             [
                 bus["bus"],
@@ -83,6 +99,7 @@ def _bus_tables(status: dict[str, Any], now_ms: float) -> Iterable[Table]:
             for unit in status["units"]
             for hour in [unit["hour"]]
         ],
+        keys=2,
     )
     if status["troubles"]:
         yield table(
@@ -104,16 +121,15 @@ def _reply_times(figures: dict[str, Any]) -> str | None:
     return None if times[0] is None else "/".join(map(str, times))
 
 
-def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table]:
-    clock = status["clock"]
+def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]:
     yield table(
         _("gateway {gateway}: {name}").format(gateway=status["gateway"], name=site.name),
         [_("mode"), _("running for"), _("clock"), _("samples"), _("to commit"), _("version")],
         [
             [
-                status["mode"],
-                _("{n} s").format(n=round(status["uptime_s"])),
-                clock["kind"] if clock["err_ms"] is None else f"{clock['kind']} ±{clock['err_ms']} ms",
+                mode_text(status["mode"]),
+                _long(status["uptime_s"]),
+                _clock(status["clock"]),
                 status["samples"],
                 status["to_commit"],
                 status["version"],

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from edge.cli import FOUND_A_FAULT, UNREACHABLE
-from edge.cli.site import load_or_exit
-from edge.control import NAME, ask
+from edge.cli import FOUND_A_FAULT
+from edge.cli.site import ask_or_exit, load_running_or_exit
 
 
 @click.group(help=_("Units: accept the device that took another one's place."))
@@ -33,17 +32,14 @@ def command() -> None:
 @click.option("--by", default=getpass.getuser, help=_("Who says so; otherwise the user of this command."))
 @click.option("--reason", help=_("Why, for the journal."))
 def accept(gateway_toml: Path, bus: str, unit_id: int, by: str, reason: str | None) -> None:
-    site = load_or_exit(gateway_toml, as_json=False)
-    door = Path(site.store.path, NAME)
-    if not any(point.bus == bus and point.unit_id == unit_id for point in site.points):
-        text = _("bus {bus} has no unit {unit_id} in the sheet")
-        raise click.BadParameter(text.format(bus=bus, unit_id=unit_id), param_hint="BUS UNIT_ID")
-    try:
-        answer = ask(door, {"do": "accept_unit", "bus": bus, "unit_id": unit_id, "by": by, "reason": reason})
-    except OSError as fault:
-        text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
-        click.echo(text.format(door=door, reason=fault.strerror or fault), err=True)
-        sys.exit(UNREACHABLE)
+    site = load_running_or_exit(gateway_toml, as_json=False)
+    units = sorted({(point.bus, point.unit_id) for point in site.points})
+    if (bus, unit_id) not in units:
+        text = _("bus {bus} has no unit {unit_id} in the sheet. Allowed are: {allowed}.")
+        allowed = [str(known) for of, known in units if of == bus] or sorted({of for of, _unit_id in units})
+        text = text.format(bus=bus, unit_id=unit_id, allowed=_(", ").join(allowed))
+        raise click.BadParameter(text, param_hint="BUS UNIT_ID")
+    answer = ask_or_exit(site, {"do": "accept_unit", "bus": bus, "unit_id": unit_id, "by": by, "reason": reason})
     if not answer.get("done"):
         told = _("bus {bus} unit {unit_id}: nothing to accept: its serial number is the known one, or was never read")
         click.echo(answer.get("error") or told.format(bus=bus, unit_id=unit_id), err=True)

@@ -17,6 +17,7 @@ from typing import Any
 from protocols.model import GOOD, Point, Site, has_value
 
 RECEIPT_RANGES_MAX = 1000
+_DEPTH_MAX = 32
 _F32 = struct.Struct("<f")
 _F32_NORMAL_MIN = 2.0**-126
 _F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
@@ -411,7 +412,10 @@ def _reading(row: tuple[str, int | None, float | int | None, int, int]) -> Seque
 
 
 def read(payload: bytes | bytearray) -> dict[str, Any] | None:
-    """A payload as it was written; None where it is no JSON object in UTF-8, or holds what cannot be written again."""
+    """A payload as it was written; None where it is no JSON object in UTF-8, or holds what cannot be written again.
+
+    Nor is what is nested deeper than any feed: whoever copies or prints it would come to the end of the stack.
+    """
     try:
         text = payload.decode()
         document = json.loads(text, parse_float=_finite, parse_constant=_finite)
@@ -419,7 +423,21 @@ def read(payload: bytes | bytearray) -> dict[str, Any] | None:
             json.dumps(document, ensure_ascii=False).encode()  # half a character, "\ud800", has no UTF-8
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    return document if isinstance(document, dict) and _depth_is_allowed(document) else None
+
+
+def _depth_is_allowed(document: dict[str, Any]) -> bool:
+    level: list[Any] = [document]
+    for _depth in range(_DEPTH_MAX):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _finite(text: str) -> float:

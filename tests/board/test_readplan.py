@@ -46,6 +46,15 @@ def test_a_damaged_plan_is_refused():
     for at, value, fault in (
         (0, 0, readplan.WRONG_VERSION),
         (2, 1, readplan.WRONG_VERSION),
+        (8, 3, readplan.WRONG_SIZE),
+        (readplan.bus_at(plan, 1), 4, readplan.WRONG_BUS),  # a UART that no board has
+        (readplan.bus_at(plan, 1) + 1, 2, readplan.WRONG_BUS),  # a line without speed would stop a board for good
+        (readplan.bus_at(plan, 1) + 3, 0x0C | 3, readplan.WRONG_BUS),
+        (readplan.bus_at(plan, 1) + 3, 0x40 | 3, readplan.WRONG_BUS),
+        (readplan.unit_at(plan, 1) + 4, 0, readplan.WRONG_UNIT),
+        (readplan.unit_at(plan, 1) + 5, 0xFF, readplan.WRONG_UNIT),  # a floor above the time-out
+        (readplan.unit_at(plan, 1) + 7, 0xFF, readplan.WRONG_UNIT),
+        (readplan.unit_at(plan, 1) + 9, 0xFF, readplan.WRONG_UNIT),
         (readplan.unit_at(plan, 0), 2, readplan.WRONG_REFERENCE),
         (readplan.unit_at(plan, 0) + 1, 0, readplan.WRONG_REFERENCE),
         (readplan.unit_at(plan, 0) + 1, 248, readplan.WRONG_REFERENCE),
@@ -57,6 +66,13 @@ def test_a_damaged_plan_is_refused():
         broken = bytearray(plan)
         broken[at] = value
         assert readplan.check(broken, len(broken)) == fault, at
+
+
+def test_a_plan_of_three_buses_is_refused():
+    bus = readplan_edge.encode_bus(1, 9600, 8, "N", 1)
+    plan = bytearray(readplan_edge.encode([bus, bus], [], [], b"\1\2\3\4") + bus)
+    plan[8] = 3
+    assert readplan.check(plan, len(plan)) == readplan.WRONG_BUS
 
 
 def test_any_flipped_byte_never_breaks_the_check():

@@ -82,19 +82,36 @@ def test_a_row_for_each_point(site: Path) -> None:
     assert sum(row[0].endswith((".level", ".temp", ".gas")) for row in told if row) == 22
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_nothing_is_cut_and_no_line_is_wider_than_the_terminal(site: Path, language: str) -> None:
-    """The longest names that are allowed, 16 letters, in 100 columns; sentences are the terminal's to break."""
+def test_nothing_is_cut_and_no_line_is_wider_than_the_terminal(site: Path, language: str, columns: int) -> None:
+    """With the longest names that are allowed, 16 letters; only prose goes on below, at its blanks."""
     for short, long in (("gas-b", "gas-detectors-01"), ("cab1", "cabinet-no-00001")):
         for file in ("gateway.toml", "points.csv"):
             text = (site / file).read_text(encoding="utf-8")
             (site / file).write_text(text.replace(short, long), encoding="utf-8")
-    ended = check(site, "--points", language=language, columns=100)
+    ended = check(site, "--points", language=language, columns=columns)
     assert ended.returncode == 0 and "…" not in ended.stdout
     tables = [line for line in ended.stdout.splitlines() if "  " in line]
-    assert len(tables) > 30 and all(cell_len(line) <= 100 for line in tables)
-    together = "".join(line[:12].strip() for line in tables)  # a name that is too long goes on below
-    assert "gas-detectors-01" in together
+    assert len(tables) > 30 and all(cell_len(line) <= columns for line in tables)
+    cells = [cell for row in rows(ended.stdout) for cell in row]
+    wide = rows(check(site, "--points", language=language, columns=250).stdout)
+    assert {cell for row in wide for cell in row if len(cell) <= 20} - set(cells) == set()
+    unit, numbers = ("s", "{} s → {} s") if language == "en" else ("秒", "{} 秒 → {} 秒")
+    assert numbers.format("5", "5") in cells and f"5.8-11.6 {unit}" in cells
+
+
+def test_a_row_too_wide_for_the_terminal_stands_in_two_lines(site: Path) -> None:
+    told = rows(check(site, columns=80).stdout)
+    at = told.index(["bus", "longest poll", "asked → reachable", "→ alarm", "→ horn"])
+    assert told[at - 2] == ["board", "line", "units", "load"]
+    assert told[at + 3 : at + 7] == [
+        ["gas-a", "cab1", "19200 8N1", "6", "12-192 %"],
+        ["20-320 ms", "1 s → 1-1.92 s", "1.6-4.3 s", "1.6-4.9 s"],
+        ["gas-b", "cab2", "9600 8N1", "5", "17-223 %"],
+        ["42-542 ms", "1 s → 1-2.33 s", "1.9-5.5 s", "2.0-6.6 s"],
+    ]
+    assert told[at + 7] == ["5 s → 5 s", "5.7-10.5 s", "5.8-11.6 s"]  # nothing but its second period
 
 
 @pytest.mark.parametrize(
@@ -131,6 +148,18 @@ def test_wrong_files_are_refused_before_anything_is_computed(site: Path) -> None
     assert "Traceback" not in ended.stderr
     (problem,) = json.loads(check(site, "--json").stdout)["problems"][:1]
     assert (problem["code"], problem["row"]) == ("E-LIM-003", 2)
+
+
+def test_a_folder_and_a_full_disk_are_told(site: Path) -> None:
+    command = [sys.executable, "-m", "edge", "--lang", "en", "check"]
+    folder = subprocess.run([*command, str(site)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert folder.returncode == USAGE
+    assert folder.stderr.splitlines()[0] == "site: is a folder. Name the file in it, like gateway.toml. E-FIL-001"
+    with Path("/dev/full").open("w") as full:
+        toml = str(site / "gateway.toml")
+        ended = subprocess.run([*command, toml], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert "the disk is full" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_one_object_for_programs(site: Path) -> None:

@@ -261,6 +261,9 @@ SHEET_MISTAKES = [
     ("E-CEL-001", 2, "name", "", "is empty", "是空的"),
     ("E-CEL-003", 2, "deadband", "-1", "0 or more", "不小于 0"),
     ("E-CEL-004", 2, "unit_id", "1.5", "a whole number", "整数"),
+    ("E-CEL-003", 2, "range_high", "9" * 400, "allowed are -1e+09 to 1e+09", "应在 -1e+09 到 1e+09 之间"),
+    ("E-CEL-003", 2, "deadband", "9" * 400, "allowed are 0 to 1e+09", "应在 0 到 1e+09 之间"),
+    ("E-RNG-001", 2, "range_high", "0." + "0" * 320 + "5", "not above range_low 0", "不大于量程下限 0"),
     ("E-PNT-001", 2, "point", "ＴＫ101.level", "Did you mean “TK101.level”?", "是不是“TK101.level”？"),
     ("E-PNT-006", 2, "point", "system.config", "alarms of the gateway itself", "网关自身的报警"),
     ("E-PNT-003", 15, "unit_id", "1", "row 14", "第 14 行"),
@@ -463,7 +466,14 @@ def test_files_that_cannot_be_read(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "site = 3", "[[boards]]", "boards.x = []", "[buses.x]\nuart = [1]\nboard = {}", "schema = 1.5"]
+    "text",
+    [
+        *("", "site = 3", "[[boards]]", "boards.x = []", "[buses.x]\nuart = [1]\nboard = {}", "schema = 1.5"),
+        *(f"schema = {'9' * 5000}", f"schema = {'[' * 5000}", f'[store]\nmax_bytes = "{"9" * 5000} GB"'),
+        f'[buses.x]\nline = "{"9" * 5000} 8N1"',
+        f"x = '''\n{' ' * 5000}\n'''",
+    ],
+    ids=lambda text: text[:20],
 )
 def test_no_file_however_odd_makes_a_traceback(site: Path, text: str) -> None:
     (site / "gateway.toml").write_text(text, encoding="utf-8")

@@ -134,6 +134,7 @@ def test_only_one_gateway_of_a_recording():
         ("--session and --seconds are of a broker", ["--from", "-", "--seconds", "1"], ""),
         ("http://127.0.0.1: allowed is mqtt://host:port", ["http://127.0.0.1"], ""),
         ("<stdin> line 2: not a line that `tankgate listen --json` prints", ["--from", "-"], lines(BIRTH) + "{}\n"),
+        ("<stdin> line 1: not a line", ["--from", "-"], lines(BIRTH).replace("1795401004900", "1" + "0" * 20)),
         ("No such file", ["--from", "nowhere.jsonl"], ""),
     ],
 )
@@ -222,8 +223,8 @@ def test_no_broker():
     assert run.returncode == 3
     assert run.stderr.splitlines() == [
         "Connecting to mqtt://127.0.0.1:9",
-        "Connection refused",
-        "No feed from mqtt://127.0.0.1:9: Connection refused. Is the broker there?",
+        "nobody listens at this port",
+        "No feed from mqtt://127.0.0.1:9: nobody listens at this port. Is the broker there?",
     ]
 
 

@@ -169,7 +169,7 @@ def test_without_a_name_nothing_is_left_behind(broker):
 def test_no_broker_is_said(broker):
     broker.kill()
     district = District(broker.port)
-    district.work_until(lambda: district.receiver.problem == "Connection refused")
+    district.work_until(lambda: district.receiver.problem == "nobody listens at this port")
 
 
 @pytest.mark.parametrize("broker", ["allow_anonymous false"], indirect=True)

@@ -13,16 +13,19 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from rich.cells import cell_len
+
+from edge.cli.status import _long
 
 ROOT = Path(__file__).parents[2]
 FOUND_A_FAULT, USAGE, UNREACHABLE, BUSY = 1, 2, 3, 4
 
 
-def tankgate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def tankgate(*arguments: str | Path, language: str = "en", columns: int = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "edge", "--lang", "en", *map(str, arguments)],
+        [sys.executable, "-m", "edge", "--lang", language, *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "120"},
+        env=os.environ | {"COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -105,6 +108,25 @@ def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subp
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(timeout=20) == 0
     assert tankgate("status", gateway_toml).returncode == UNREACHABLE
+
+
+@pytest.mark.parametrize(("language", "words", "foreign"), [("en", "simulated", "模拟"), ("zh", "模拟", "simulated")])
+def test_status_in_80_columns(
+    gateway_toml: Path, daemon: subprocess.Popen[bytes], language: str, words: str, foreign: str
+) -> None:
+    told = tankgate("status", gateway_toml, language=language, columns=80).stdout
+    lines = told.splitlines()
+    assert len(lines) > 50 and max(map(cell_len, lines)) <= 80
+    (point,) = [line for line in lines if line.startswith("TK101.level")]
+    assert "甲醇罐液位" in point and "vegapuls-modbus" in point
+    assert [line.split()[:2] for line in lines].count(["gas-b", "20"]) == 1
+    assert words in told and foreign not in told
+    assert "报警状态" not in told  # the status of a bus is none of an alarm
+
+
+def test_spans_are_told_in_the_unit_that_a_person_counts_them_in() -> None:
+    spans = (0.14, 119, 120, 7199, 7200, 172_799, 172_800, 864_000)
+    assert [_long(span_s) for span_s in spans] == ["0.1 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d", "10 d"]
 
 
 def test_a_second_daemon_on_the_same_store_leaves_the_first_alone(
@@ -245,6 +267,9 @@ def test_a_replaced_unit_waits_for_a_person_and_stays_accepted(gateway_toml: Pat
         assert other.returncode == FOUND_A_FAULT and "nothing to accept" in other.stderr
         unknown = tankgate("unit", "accept", gateway_toml, "gas-a", "40")
         assert unknown.returncode == USAGE and "no unit 40" in unknown.stderr
+        assert "Allowed are: 1, 2, 3, 4, 5, 6." in unknown.stderr
+        elsewhere = tankgate("unit", "accept", gateway_toml, "gas-x", "3")
+        assert "Allowed are: gas-a, gas-b, level." in elsewhere.stderr
         accepted = tankgate(*accept)
         assert (accepted.returncode, accepted.stderr.count("Traceback")) == (0, 0)
         assert "gas-a unit 3: accepted" in accepted.stdout

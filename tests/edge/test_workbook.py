@@ -134,6 +134,38 @@ def test_an_old_or_locked_workbook_and_a_csv_with_a_workbooks_name(site: Path) -
         assert problem.code == "E-FIL-004"
 
 
+def _rewritten(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The workbook with its first sheet changed as text."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            part = old.read(name)
+            new.writestr(name, change(part) if name == "xl/worksheets/sheet1.xml" else part)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (b'<pageMargins left="', b'<pageMargins leftt="', "E-FIL-004"),  # openpyxl: TypeError
+        (b"<sheetData>", b"<sheetData>" + b" " * 64_000_000, "E-FIL-006"),
+    ],
+)
+def test_a_workbook_that_is_odd_inside(site: Path, old: bytes, new: bytes, code: str) -> None:
+    data = (site / "points.xlsx").read_bytes()
+    changed = _rewritten(data, lambda sheet: sheet.replace(old, new))
+    assert changed != data
+    assert code in [problem.code for problem in read_workbook("points.xlsx", changed).problems]
+
+
+def test_rows_end_where_a_spreadsheets_rows_end(site: Path) -> None:
+    def change(sheet: bytes) -> bytes:
+        return sheet.replace(b'<row r="2"', b'<row r="999999999999"')
+
+    data = _rewritten((site / "points.xlsx").read_bytes(), change)
+    assert read_workbook("points.xlsx", data).rows == ()
+
+
 def test_a_file_that_another_program_wrote() -> None:
     """By hand from ECMA-376, part 1: shared and inline texts, rows left out, and a dimension that is not true."""
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

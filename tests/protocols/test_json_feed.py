@@ -340,6 +340,8 @@ def test_what_is_read_is_what_was_written(path):
         '{"a":1}'.encode("utf-16"),
         b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"a":' + b"9" * 5000 + b"}",
+        b'{"a":' * 33 + b"1" + b"}" * 33,
+        b'{"a":' + b"[" * 32 + b"]" * 32 + b"}",
     ],
     ids=lambda payload: repr(payload[:20]),
 )

@@ -22,7 +22,14 @@ def test_a_line_is_read_as_it_is_written(text, line, bits):
     assert line.bits_per_char == bits
 
 
-@pytest.mark.parametrize("text", ["", "9600", "8N1", "9600 9N1", "9600 8M1", "9600 8N3", "9600  8N1", "-9600 8N1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "9600", "8N1", "9600 9N1", "9600 8M1", "9600 8N3", "9600  8N1", "-9600 8N1"),
+        *("0 8N1", "100 8N1", "9650 8N1", "2000000 8N1", "９６００ 8N1", "²00 8N1", "9" * 5000 + " 8N1"),
+    ],
+    ids=lambda text: text[:12],
+)
 def test_a_line_that_is_none_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="9600 8N1"):
         Line.parse(text)

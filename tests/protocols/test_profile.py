@@ -847,3 +847,21 @@ def test_the_file_stays_with_the_profile():
     assert (known.text, known.line, known.default_unit_id) == (MINIMAL, None, None)
     assert (known.spacing_ms, known.late_ms, known.max_registers) == (0, 1000, 125)
     assert profile.builtin("gas-module-6in1").spacing_ms == 500
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("decimals = 0", 'decimals = 0\nstate_address = 5\nstate_codes = { 06 = "frozen" }', "allowed: { 0 - "),
+        ("decimals = 0", 'decimals = 0\nstate_address = 5\nstate_codes = { 6 = "good", 0x6 = "good" }', "{ 0 - "),
+        ("[channels.a]", "[channels.1]\nsame_as = 1\n[channels.a]", "same_as = 1 is not allowed"),
+        ("timeout_ms = 200", "timeout_ms = " + "9" * 5000, "is no TOML"),
+        ("timeout_ms = 200", "timeout_ms = " + "[" * 5000, "is no TOML"),
+        ("timeout_ms = 200", 'timeout_ms = 200\nline = "50 8N1"', 'line = 50 8N1 is not allowed; allowed: "9600 8N1"'),
+        ('unit = "m"', "raw_4ma = 0\nraw_20ma = " + "9" * 400, "allowed: 0.0"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_fuzzing_found_is_told(old, new, told):
+    assert old in MINIMAL
+    assert any(told in problem for problem in problems(MINIMAL.replace(old, new, 1)))

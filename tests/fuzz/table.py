@@ -1,0 +1,33 @@
+"""The targets: what of each is instrumented, and how long its inputs may be. Policy."""
+
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """`parsers`: the modules whose new bytecode makes an input worth keeping; what they lean on runs at full speed.
+
+    `words`: what is put into inputs beside what the parsers themselves compare with.
+    """
+
+    parsers: tuple[str, ...]
+    max_bytes: int
+    words: tuple[str, ...] = ()
+
+
+# What people, broken programs and ill-meaning ones write where a number or a text belongs.
+_ODD = ("0", "-1", "007", "1e999", "1e-320", "9" * 30, "9" * 60, "nan", "null", "true", '""', "１２", "²")
+_JSON = (*_ODD, "[]", "{}", "[" * 60, "]" * 60, '{"a":' * 12, r'"\ud800"', r'"\u0007"')
+_TOML = (*_ODD, "[]", "{}", "[" * 60, "]" * 60, "{a=" * 20, "1979-05-27", "'''", "\n[[boards]]", "＝", "inf")
+_CONFIGURATION = ("edge.config", "edge.gateway_toml", "edge.points", "edge.problem", "edge.workbook")
+TARGETS = {
+    "modbus": Target(("protocols.modbus", "protocols.modbus_edge", "overheard"), 400),
+    "link_edge": Target(("protocols.link", "protocols.link_edge"), 400),
+    "link_board": Target(("protocols.link", "recorder"), 80),
+    "readplan": Target(("protocols.readplan", "poller"), 100),
+    "profile": Target(("protocols.profile", "protocols.channel", "tomllib"), 2000, _TOML),
+    "configuration": Target((*_CONFIGURATION, "tomllib"), 1200, _TOML),
+    "sheet": Target(_CONFIGURATION, 600, _ODD),
+    "workbook": Target(("edge.workbook",), 4000, _ODD),
+    "feed": Target(("protocols.feeds", "edge.feed_screen", "edge.cli.listen"), 1500, _JSON),
+    "control": Target(("edge.control", "protocols.feeds.json_feed"), 3000, _JSON),
+}
