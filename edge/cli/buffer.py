@@ -19,11 +19,10 @@ from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
 from edge.cli.site import ask_or_exit, load_running_or_exit
-from edge.cli.table import table
+from edge.cli.table import Rows, table
 from edge.export import records
 from edge.store import FILE, StoreFault, reading
 
@@ -58,7 +57,7 @@ def status(gateway_toml: Path, as_json: bool) -> None:
     sys.exit(FOUND_A_FAULT if buffer["store"]["state"] != "ok" else 0)
 
 
-def _tables(buffer: dict[str, Any], now_ms: float) -> Iterable[Table]:
+def _tables(buffer: dict[str, Any], now_ms: float) -> Iterable[Rows]:
     store = buffer["store"]
     yield table(
         _("store"),
