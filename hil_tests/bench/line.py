@@ -18,6 +18,7 @@ from hil_tests.bench.units import Answer, Measured, Unit
 from protocols import modbus, model, trace
 
 _FORGET_S = 0.1  # bytes that no request followed are no part of the next one
+_STALL_S = 0.05  # later than that, a reply may pass a board's time-out
 _AFTERMATH_S = 1.0  # a unit that owes a reply is asked again, and its neighbours wait
 _PIECE_BYTES = 64  # what is longer than that arrives in pieces, as from a receiver's FIFO
 
@@ -91,7 +92,7 @@ class Line:
         self.stray_bytes = 0  # of the master, part of no request
         self.latest_s = 0.0  # how late `deliver` was called at worst: a busy machine, not the gateway
         self._faults = Faults()
-        self._struck_until_s = -math.inf
+        self._doubt_until_s = -math.inf  # what a strike or a stall of this machine leaves behind may spoil replies
         self._measure = measure
         self._seed = seed
         self._draws = 0
@@ -122,7 +123,10 @@ class Line:
         while self._bursts and self._bursts[0].due_s <= now_s:
             burst = self._bursts.pop(0)
             self._active_s = now_s + (len(burst.data) * self.char_s if self.is_wire else 0.0)
-            self.latest_s = max(self.latest_s, now_s - burst.due_s)
+            late_s = now_s - burst.due_s
+            self.latest_s = max(self.latest_s, late_s)
+            if late_s > _STALL_S:
+                self._doubt_until_s = max(self._doubt_until_s, now_s + _AFTERMATH_S)
             data += burst.data
             if burst.frame is not None and self.connected:
                 self.frames.append(burst.frame)
@@ -139,6 +143,7 @@ class Line:
         else:
             # Who asks the same again may take the belated reply for this one, and rightly so.
             is_certain = exchange.certain and self._belated_s.get(exchange.unit_id, -math.inf) < exchange.asked_s
+            is_certain = is_certain and now_s >= self._doubt_until_s
             exchange = replace(exchange, replied_s=now_s, certain=is_certain)
         self.exchanges.append(exchange)
 
@@ -215,8 +220,8 @@ class Line:
         given_up_s = ended_s + len(answer.data) * self.char_s + timeout_s
         if strikes:  # what still comes of it may spoil its neighbours' replies too
             ends_s = ended_s + (pieces[-1].at_s if pieces else 0.0)
-            self._struck_until_s = max(self._struck_until_s, ends_s + timeout_s + _AFTERMATH_S)
-        is_certain = now_s >= self._struck_until_s
+            self._doubt_until_s = max(self._doubt_until_s, ends_s + timeout_s + _AFTERMATH_S)
+        is_certain = now_s >= self._doubt_until_s
         exchange = Exchange(
             self.name, request[0], request, data, now_s, given_up_s, None, answer.measured, is_certain
         )
@@ -230,8 +235,8 @@ class Line:
                 burst = replace(burst, ends=exchange, frame=frame)
             self._bursts.append(burst)
         self._bursts.sort(key=lambda burst: burst.due_s)
-        if not pieces:  # struck dumb, or drowned in what struck another answer
-            self.exchanges.append(_lost(exchange))
+        if not pieces:
+            self.exchanges.append(exchange)
             self.frames[-1] = _frame(trace.SENT, now_s, ended_s, request, told)
 
     def _schedule(
