@@ -6,12 +6,14 @@ from typing import NamedTuple
 class Target(NamedTuple):
     """`parsers`: the modules whose new bytecode makes an input worth keeping; what they lean on runs at full speed.
 
-    `words`: what is put into inputs beside what the parsers themselves compare with.
+    `words`: what is put into inputs beside what the parsers themselves compare with. `test_runs`: how many executions
+    a test run can wait for.
     """
 
     parsers: tuple[str, ...]
     max_bytes: int
     words: tuple[str, ...] = ()
+    test_runs: int = 20_000
 
 
 # What people, broken programs and ill-meaning ones write where a number or a text belongs.
@@ -26,8 +28,8 @@ TARGETS = {
     "readplan": Target(("protocols.readplan", "poller"), 100),
     "profile": Target(("protocols.profile", "protocols.channel", "tomllib"), 2000, _TOML),
     "configuration": Target((*_CONFIGURATION, "tomllib"), 1200, _TOML),
-    "sheet": Target(_CONFIGURATION, 600, _ODD),
-    "workbook": Target(("edge.workbook",), 4000, _ODD),
+    "sheet": Target(_CONFIGURATION, 450, _ODD),
+    "workbook": Target(("edge.workbook",), 4000, _ODD, test_runs=2000),
     "feed": Target(("protocols.feeds", "edge.feed_screen", "edge.cli.listen"), 1500, _JSON),
     "control": Target(("edge.control", "protocols.feeds.json_feed"), 3000, _JSON),
 }
