@@ -40,12 +40,14 @@ class Group:
     put_s: float
     dropped: Dropped | None = None
     told: set[str] = field(default_factory=set)
+    _packed: list[Filed] = field(default_factory=list)
 
     def packed(self) -> list[Filed]:
         """From now on without the readings as objects."""
-        packed = [filed(batch) if isinstance(batch, Batch) else batch for batch in self.batches]
-        self.batches = packed  # in one step: the other thread reads it
-        return packed
+        if not self._packed and self.batches:
+            self._packed = [filed(batch) if isinstance(batch, Batch) else batch for batch in self.batches]
+            self.batches = self._packed  # in one step: the other thread reads it
+        return self._packed
 
 
 class Writer(threading.Thread):

@@ -306,8 +306,10 @@ def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, di
     taken: dict[str, dict[str, tuple[int, list[Any]]]] = {}
     for epoch, streams in epochs.items():
         for stream, entry in streams.items() if isinstance(streams, dict) else ():
+            if stream not in ("data", "event"):
+                continue
             match entry:
-                case {"committed": int(committed), "missing": list(missing)} if stream in ("data", "event"):
+                case {"committed": int(committed), "missing": list(missing)}:
                     ranges = [_range(each) for each in missing[:RECEIPT_RANGES_MAX]]
                     taken.setdefault(epoch, {})[stream] = (committed, [each for each in ranges if each])
                 case _:

@@ -409,3 +409,41 @@ def test_no_decimal_with_a_digit_less_is_the_same_float32(value):
         step = Decimal((0, (1,), nearest.adjusted() - len(digits) + 2))
         shorter = [float(nearest + step * count) for count in (-1, 0, 1)]
         assert value not in [f32(decimal) for decimal in shorter if abs(decimal) <= 3.4028234663852886e38]
+
+
+def test_a_receipt_is_read_as_the_district_writes_it():
+    document = {
+        "schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1795401006000, "later": 1,
+        "epochs": {"01KAR8M2": {"data": {"committed": 184205, "missing": [[171020, 172999]]},
+                                "event": {"committed": 915, "missing": []}, "later": {}}},
+    }  # fmt: skip
+    streams = {"data": (184205, [(171020, 172999)]), "event": (915, [])}
+    assert json_feed.receipt(json.dumps(document).encode(), "jt-0042") == (1795401006000, {"01KAR8M2": streams})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gateway": "jt-0099"},
+        {"schema": "tankgate/receipt/2"},
+        {"at_ms": None},
+        {"epochs": []},
+        {"epochs": {"A": {"data": {"committed": "9", "missing": []}}}},
+        {"epochs": {"A": {"data": {"committed": 9}}}},
+    ],
+)
+def test_what_is_no_receipt_is_none(change):
+    document = {"schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1, "epochs": {}} | change
+    assert json_feed.receipt(json.dumps(document).encode(), "jt-0042") is None
+    assert json_feed.receipt(b"[]", "jt-0042") is json_feed.receipt(b"\xff", "jt-0042") is None
+
+
+def test_ranges_that_are_none_are_left_out_and_of_too_many_the_first_are_taken():
+    def ranges(missing):
+        epochs = {"A": {"data": {"committed": 9, "missing": missing}}, "B": 7}
+        document = {"schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1, "epochs": epochs}
+        found = json_feed.receipt(json.dumps(document).encode(), "jt-0042")
+        return found[1]["A"]["data"][1]
+
+    assert ranges([[3, 2], [0, 5], [4], "x", [4, 4], [1.5, 2]]) == [(4, 4)]
+    assert len(ranges([[i, i] for i in range(1, 5000, 2)])) == json_feed.RECEIPT_RANGES_MAX
