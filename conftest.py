@@ -19,7 +19,8 @@ _NOT_PROGRAMS = {
 _skipped: defaultdict[str, list[str]] = defaultdict(list)
 
 # Programs that came with a package, and daemons that a plain user's PATH does not show.
-os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin"])
+_POSTGRES = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin", *_POSTGRES])
 
 
 def _is_here(tool: str) -> bool:

@@ -131,7 +131,7 @@ def test_only_one_gateway_of_a_recording():
     [
         ("Give either the broker", [], ""),
         ("Give either the broker", ["mqtt://127.0.0.1", "--from", "-"], ""),
-        ("--session and --seconds are of a broker", ["--from", "-", "--seconds", "1"], ""),
+        ("--session, --into, --seconds, --ca, --cert and --key are of a broker", ["--from", "-", "--seconds", "1"], ""),
         ("http://127.0.0.1: allowed is mqtt://host:port", ["http://127.0.0.1"], ""),
         ("<stdin> line 2: not a line that `tankgate listen --json` prints", ["--from", "-"], lines(BIRTH) + "{}\n"),
         ("No such file", ["--from", "nowhere.jsonl"], ""),

@@ -14,6 +14,7 @@ from hil_tests.broker import CuttablePath
 from hil_tests.mosquitto import Mosquitto
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
+from protocols.model import Destination
 from tests.edge.mosquitto import publish, until
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -34,12 +35,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver_module, "RETRY_S", 0.05)
 
 
+def at(url: str) -> Destination:
+    return Destination("listen", url, "json", None, None, None)
+
+
 class District:
     """A receiver and what it handed over."""
 
     def __init__(self, port: int, gateway: str = "+", session: str | None = None) -> None:
         self.came: list[Received] = []
-        self.receiver = Receiver(f"mqtt://127.0.0.1:{port}", gateway, self.came.append, session)
+        self.receiver = Receiver(at(f"mqtt://127.0.0.1:{port}"), gateway, self.came.append, session)
 
     def work_until(self, condition: Callable[[], object]) -> None:
         def works() -> object:
@@ -184,4 +189,4 @@ def test_a_refusal_is_said(broker):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1883", "127.0.0.1:1883", "mqtt://", "mqtt://[::1", "mqtt://h:port"])
 def test_another_url_is_refused(url):
     with pytest.raises(ValueError, match=r"allowed is mqtt://host:port"):
-        Receiver(url, "+", print)
+        Receiver(at(url), "+", print)
