@@ -434,13 +434,13 @@ class Database:
             for row in rows
         ]
 
-    async def receipted(self, gateway: str, receipt: Mapping[str, Any]) -> None:
-        """This receipt is with the broker."""
+    async def receipted(self, gateway: str, epochs: Mapping[str, Any]) -> None:
+        """This receipt went to the broker."""
         await self._connection.execute(
-            "INSERT INTO receipt SELECT id, now(), $2 FROM gateway WHERE gateway = $1"
-            " ON CONFLICT (gateway) DO UPDATE SET at = excluded.at, receipt = excluded.receipt",
+            "INSERT INTO receipt SELECT id, now(), $2::jsonb FROM gateway WHERE gateway = $1"
+            " ON CONFLICT (gateway) DO UPDATE SET at = excluded.at, epochs = excluded.epochs",
             gateway,
-            dict(receipt),
+            dict(epochs),
         )
 
     async def losses(self) -> list[tuple[Stream, int, int]]:

@@ -66,13 +66,15 @@ class Ingest:
         database = Database(self._url, self._violations)
         await database.connect()
         sweeping = asyncio.create_task(self._sweep())
+        sweeping.add_done_callback(lambda _task: self.stop())
         try:
             await self._ingest(database)
         finally:
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
             self._subscriber.close()
             await database.close()
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -139,14 +141,17 @@ class Ingest:
     # --- back -----------------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        """Each PERIOD_S, where no other copy does it. Of a database that is away `_commit` tells."""
+        """Each PERIOD_S, where no other copy does it."""
         database = Database(self._url, self._violations)
         while True:
-            with suppress(*UNAVAILABLE):
+            try:
                 if await database.is_sweeper():
                     self.counts.add(await database.sweep())
                     await self._write_receipts(database)
                     self._tell_losses(await database.losses())
+                self._tell("account", None)
+            except UNAVAILABLE as fault:
+                self._tell("account", str(fault))
             await asyncio.sleep(PERIOD_S)
 
     async def _write_receipts(self, database: Database) -> None:
@@ -183,6 +188,11 @@ class Ingest:
     def _tell(self, who: str, problem: str | None) -> None:
         """What changed; that nothing is wrong with the broker, too."""
         if problem != self._problems.get(who, None if who != "broker" else ""):
-            names = {"broker": _("broker"), "database": _("database"), "receipts": _("receipts")}
+            names = {
+                "broker": _("broker"),
+                "database": _("database"),
+                "account": _("account of what is missing"),
+                "receipts": _("receipts"),
+            }
             self._say(f"{names[who]}: {_('in order') if problem is None else problem}")
         self._problems[who] = problem

@@ -32,14 +32,15 @@ class Postgres:
             self._as = {"user": USER, "group": "nogroup", "extra_groups": []}
         initdb = ["initdb", "-D", self._data, "--username=tankgate", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         self._run(*initdb, "--no-locale")
-        self._settings = [] if durable else ["-c", "fsync=off"]
+        self._is_durable = durable
         self.start()
 
     def start(self) -> None:
         """OSError where it is not ready within READY_S."""
+        settings = [] if self._is_durable else ["-c", "fsync=off"]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*DIES_WITH_ITS_STARTER, "postgres", "-D", self._data, "-k", self._directory, "-h", "", *self._settings],
+                [*DIES_WITH_ITS_STARTER, "postgres", "-D", self._data, "-k", self._directory, "-h", "", *settings],
                 stdout=log,
                 stderr=log,
                 cwd="/",

@@ -233,8 +233,9 @@ def test_active_alarms_are_those_of_the_state_and_what_has_happened_since(distri
     # Listed: GD07.gas:HH and GD07.gas:H unacknowledged, GD03.gas:FAULT acknowledged, TK105.level:H out of service.
     district.take(birth(), event("alarm", 912, to="RTNUN"), state(10, next_event=916))
     active = "SELECT alarm, state FROM active_alarm ORDER BY alarm"
-    standing = [("GD03.gas:FAULT", "ACKED"), ("GD07.gas:H", "UNACK"), ("GD07.gas:HH", "UNACK"), ("TK105.level:H", "OOSRV")]
-    assert district.rows(active) == standing
+    assert district.rows(active) == [
+        ("GD03.gas:FAULT", "ACKED"), ("GD07.gas:H", "UNACK"), ("GD07.gas:HH", "UNACK"), ("TK105.level:H", "OOSRV"),
+    ]  # fmt: skip
     district.take(
         event("alarm", 916, alarm="GD07.gas:HH", to="ACKED"),
         event("alarm", 918, alarm="GD07.gas:H", to="NORM"),

@@ -23,8 +23,7 @@ def topic(kind: str, gateway: str = "jt-0042") -> str:
 
 
 def golden(folder: str) -> list[Path]:
-    of_others = {"receipt", *(["link", "state"] if folder == "invalid" else [])}
-    return [file for file in sorted((GOLDEN / folder).iterdir()) if file.name.split("-")[0].split(".")[0] not in of_others]
+    return [file for file in sorted((GOLDEN / folder).iterdir()) if kind_of(file) != "receipt"]
 
 
 def kind_of(file: Path) -> str:

@@ -134,7 +134,7 @@ CREATE TABLE hole (
     stream int REFERENCES stream, numbers int8range, since timestamptz NOT NULL,
     PRIMARY KEY (stream, numbers)
 );
-CREATE TABLE receipt (gateway int PRIMARY KEY REFERENCES gateway, at timestamptz NOT NULL, receipt jsonb NOT NULL);
+CREATE TABLE receipt (gateway int PRIMARY KEY REFERENCES gateway, at timestamptz NOT NULL, epochs jsonb NOT NULL);
 
 -- The line that gives an uptime of a boot its UTC: the newest that had begun, or else the first.
 CREATE FUNCTION line_of(of_gateway int, of_boot text, of_uptime_ms bigint) RETURNS SETOF clock LANGUAGE sql STABLE
