@@ -107,7 +107,7 @@ def _violations() -> Violations:
     try:
         from edge.feed_schemas import Schemas
     except ModuleNotFoundError as missing:
-        text = _("--check needs {module}, which is not installed: pip install jsonschema")
+        text = _("--check needs {module}, which is not installed: pip install jsonschema-rs")
         raise click.UsageError(text.format(module=missing.name)) from missing
     return Schemas().violations
 

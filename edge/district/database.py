@@ -87,6 +87,7 @@ class Database:
             self._live = connection = await asyncpg.connect(self._url, server_settings={"synchronous_commit": "on"})
             try:
                 await prepare(connection, scripts())
+                await connection.execute("CREATE TEMPORARY TABLE newest (LIKE latest) ON COMMIT DELETE ROWS")
                 await connection.set_type_codec("jsonb", encoder=_json, decoder=json.loads, schema="pg_catalog")
             except (*UNAVAILABLE, NoPlace):
                 await connection.close()
@@ -217,8 +218,14 @@ class Database:
         if await self._points_of(gateway, birth) is not None:
             return
         async with self._connection.transaction():
-            for insert in _BIRTH:
-                await self._connection.execute(insert, gateway, birth, dict(document))
+            own = ("schema", "gateway", "epoch", "stream", "seq", "birth")
+            content = {name: value for name, value in document.items() if name not in own}
+            await self._connection.execute(
+                "INSERT INTO birth (gateway, birth, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                gateway, birth, content,
+            )  # fmt: skip
+            for insert in _POINTS_OF_BIRTH:
+                await self._connection.execute(insert, gateway, birth)
 
     async def _points_of(self, gateway: int, birth: str) -> dict[str, int] | None:
         """Ids of the points of a birth; None where it has not come."""
@@ -248,10 +255,11 @@ class Database:
                 waiting.append(
                     (stream, batch.seq, gateway, batch.birth, batch.boot, uptime_ms, batch.topic, batch.payload)
                 )
-            elif unknown := [point for point, *_rest in batch.rows if point not in points]:
-                foreign.append(_not_in_birth(batch, unknown[0]))
-            else:
+                continue
+            try:
                 rows += _rows(batch, self._streams[batch.stream], points)
+            except KeyError as unknown:
+                foreign.append(_not_in_birth(batch, unknown.args[0]))
         if waiting:
             await self._connection.executemany(
                 "INSERT INTO waiting (stream, seq, gateway, birth, boot, uptime_ms, topic, payload)"
@@ -272,15 +280,12 @@ class Database:
             known = newest.get(row[4])
             if known is None or known[0] <= row[0]:
                 newest[row[4]] = row
+        await self._connection.copy_records_to_table("newest", records=newest.values(), columns=_READING)
         await self._connection.execute(
-            "INSERT INTO latest AS known"
-            " SELECT point, t, value, seq, stream, status, detail FROM unnest($1::timestamptz[], $2::float8[],"
-            "  $3::bigint[], $4::int[], $5::int[], $6::smallint[], $7::int[])"
-            "  AS new (t, value, seq, stream, point, status, detail) ORDER BY point"
+            "INSERT INTO latest AS known SELECT * FROM newest ORDER BY point"
             " ON CONFLICT (point) DO UPDATE SET t = excluded.t, value = excluded.value, seq = excluded.seq,"
             "  stream = excluded.stream, status = excluded.status, detail = excluded.detail"
-            " WHERE excluded.t >= known.t",
-            *zip(*newest.values(), strict=True),
+            " WHERE excluded.t >= known.t"
         )
 
     async def _put_aside(self, messages: Sequence[Unreadable], counts: Counts) -> None:
@@ -476,16 +481,15 @@ async def prepare(connection: asyncpg.Connection, scripts: Sequence[str]) -> Non
             await connection.execute("INSERT INTO version VALUES ($1, now())", number)
 
 
-_BIRTH = (
-    "INSERT INTO birth (gateway, birth, content)"
-    " VALUES ($1, $2, $3::jsonb - '{schema,gateway,epoch,stream,seq,birth}'::text[]) ON CONFLICT DO NOTHING",
-    "INSERT INTO point (gateway, point) SELECT birth.gateway, of ->> 'point'"
-    " FROM birth, jsonb_array_elements($3::jsonb -> 'points') AS of WHERE gateway = $1 AND birth = $2"
+_POINTS_OF_BIRTH = (
+    "INSERT INTO point (gateway, point) SELECT gateway, of ->> 'point'"
+    " FROM birth, jsonb_array_elements(content -> 'points') AS of WHERE gateway = $1 AND birth = $2"
     " ORDER BY 2 ON CONFLICT DO NOTHING",
-    "INSERT INTO birth_point SELECT $1, $2, point.id, of ->> 'name', of ->> 'area', of ->> 'medium', of ->> 'unit',"
-    " of ->> 'unit_text', (of ->> 'decimals')::int, of -> 'codes' ->> 'quotaId', of -> 'source'"
-    " FROM jsonb_array_elements($3::jsonb -> 'points') AS of"
-    " JOIN point ON point.gateway = $1 AND point.point = of ->> 'point' ON CONFLICT DO NOTHING",
+    "INSERT INTO birth_point SELECT b.gateway, b.birth, p.id, of ->> 'name', of ->> 'area', of ->> 'medium',"
+    " of ->> 'unit', of ->> 'unit_text', (of ->> 'decimals')::int, of -> 'codes' ->> 'quotaId', of -> 'source'"
+    " FROM birth b, jsonb_array_elements(b.content -> 'points') AS of, point p"
+    " WHERE b.gateway = $1 AND b.birth = $2 AND p.gateway = b.gateway AND p.point = of ->> 'point'"
+    " ON CONFLICT DO NOTHING",
 )
 _T = "coalesce(utc((e ->> 't_ms')::bigint), utc_of(gateway, e ->> 'boot', (e ->> 't_uptime_ms')::bigint))"
 _SPAN = ", ".join(
@@ -597,7 +601,7 @@ def _rows(batch: Data, stream: int, points: Mapping[str, int]) -> list[Row]:
     start = _START + timedelta(milliseconds=batch.t0_ms)
     seq = batch.seq
     return [
-        (start + timedelta(milliseconds=dt_ms), value, seq, stream, points[point], status, detail)
+        (start + timedelta(0, 0, 1000 * dt_ms), value, seq, stream, points[point], status, detail)
         for point, dt_ms, value, status, detail in batch.rows
     ]
 

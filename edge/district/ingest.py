@@ -2,8 +2,8 @@
 
 Owns the order that makes nothing lost: a message is acknowledged when its transaction is committed, and a receipt is
 made of what is committed. Streams come by a shared subscription, so that every message goes to one copy; retained
-documents go to all. While one transaction is under way the next messages are read, at most WINDOW; whatever has come
-by then makes the next transaction. One copy, whose database connection holds a lock, sweeps and writes the receipts.
+documents go to all. While one transaction is under way the next messages are read; whatever has come by then makes
+the next transaction. One copy, whose database connection holds a lock, sweeps and writes the receipts.
 Must never acknowledge before the commit, nor give up while broker or database are away.
 
 Source: MQTT 5.0, sections 3.3.4 (Receive Maximum), 4.8.2 (shared subscriptions).
@@ -25,7 +25,8 @@ from protocols.feeds.sequence import Stream
 from protocols.model import Destination
 
 GROUP = "ingest"
-WINDOW = 2000  # messages from the broker that are not committed yet
+WINDOW = 2000  # messages that the broker may send ahead of their acknowledgement
+HELD_MAX = 2 * WINDOW  # mosquitto 2.0 sends more than it may: from here on the rest waits in the socket
 BURST = 20  # read before the database has its turn
 TICK_S = 0.25
 RETRY_S = 1.0
@@ -87,8 +88,9 @@ class Ingest:
             if committing is None and self._came:
                 committing = asyncio.create_task(self._commit(database))
                 committing.add_done_callback(lambda _task: self._wake.set())
-            if not await self._take():
-                await self._something()
+            is_full = len(self._came) >= HELD_MAX
+            if is_full or not await self._take():
+                await self._something(None if is_full else self._subscriber.fileno())
         if committing is not None:
             await committing
         if self._came:
@@ -107,10 +109,9 @@ class Ingest:
         await asyncio.sleep(0)
         return has_come
 
-    async def _something(self) -> None:
-        """Until there is something to read, or a transaction has ended, or TICK_S have passed."""
+    async def _something(self, fileno: int | None) -> None:
+        """Until there is something to read here, or a transaction has ended, or TICK_S have passed."""
         loop = asyncio.get_running_loop()
-        fileno = self._subscriber.fileno()
         if fileno is not None:
             loop.add_reader(fileno, self._wake.set)
         with suppress(TimeoutError):

@@ -6,7 +6,6 @@ can bring, nor change a number.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from gettext import gettext as _
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from protocols.feeds import json_feed
 from protocols.feeds.check import Violations
 from protocols.feeds.sequence import Stream, identity
-from protocols.model import BOARD_DOWN, NEVER_READ, NOT_POLLED, has_value
+from protocols.model import BOARD_DOWN, GOOD, NEVER_READ, NOT_POLLED, has_value
 
 EVENTS = ("alarm", "gap", "action", "clock", "birth")
 DOCUMENTS = ("birth", "link", "state")
@@ -29,6 +28,8 @@ _BIRTH = re.compile(r"[0-9a-f]{8}")
 _BOOT = re.compile(r"[A-Za-z0-9_-]+/[0-9a-f]{8}")
 _KINDS_OF_TIME = ("synced", "holdover", "resolved")
 _ONLY_IN_STATE = (BOARD_DOWN, NOT_POLLED, NEVER_READ)
+_NUMBERS = {float, int}  # and no bool
+_LEFT_OUT = {3: (GOOD, 0), 4: (0,), 5: ()}  # status and detail, by how many columns are there
 
 Row = tuple[str, int, float | int | None, int, int]  # point, dt_ms, value, status, detail
 
@@ -185,32 +186,48 @@ def _batch(topic: str, payload: bytes, document: dict[str, Any]) -> Data | str:
     return Data(Stream(gateway, epoch, "data"), seq, birth, kind, err_ms, t0_ms, boot, readings, topic, payload)
 
 
-def _readings(rows: Iterable[Any]) -> list[Row] | str:
+def _readings(rows: list[Any]) -> list[Row] | str:
     """Each with its status and detail, also where they were left out; or what is wrong with the first wrong one."""
+    if set(map(type, rows)) == {list} and set(map(len, rows)) == {3}:  # all good values, as most batches are
+        points, times_ms, values = zip(*rows, strict=True)
+        if (
+            set(map(type, points)) == {str}
+            and set(map(type, times_ms)) == {int}
+            and set(map(type, values)) <= _NUMBERS
+            and min(times_ms) >= 0
+            and max(times_ms) <= LATEST_MS
+        ):
+            return [(*row, GOOD, 0) for row in rows]
     readings: list[Row] = []
     for row in rows:
-        status = detail = 0
-        try:
-            point, dt_ms, value, *rest = row
-            if rest:
-                status, detail = rest if len(rest) > 1 else (rest[0], 0)
-        except (TypeError, ValueError):
-            return _("row {row}: three to five columns were expected").format(row=row)
-        if (
-            type(point) is not str
-            or type(dt_ms) is not int
-            or not 0 <= dt_ms <= LATEST_MS
-            or (value is not None and type(value) is not float and type(value) is not int)
-            or type(status) is not int
-            or not 0 <= status <= 255
-            or type(detail) is not int
-            or not -DETAIL_MAX <= detail <= DETAIL_MAX
-        ):
-            return _("row {row}: a column has a wrong type or is out of range").format(row=row)
-        if (value is not None) != has_value(status) or status in _ONLY_IN_STATE:
-            return _("row {row}: value and status contradict each other").format(row=row)
+        fault = _fault(row)
+        if fault is not None:
+            return fault
+        point, dt_ms, value, *stated = row
+        status, detail = (*stated, *_LEFT_OUT[len(row)])
         readings.append((point, dt_ms, value, status, detail))
     return readings
+
+
+def _fault(row: Any) -> str | None:
+    if not isinstance(row, list) or not 3 <= len(row) <= 5:
+        return _("row {row}: three to five columns were expected").format(row=row)
+    point, dt_ms, value, *stated = row
+    status, detail = (*stated, *_LEFT_OUT[len(row)])
+    if (
+        type(point) is not str
+        or type(dt_ms) is not int
+        or not 0 <= dt_ms <= LATEST_MS
+        or (value is not None and type(value) not in _NUMBERS)
+        or type(status) is not int
+        or not 0 <= status <= 255
+        or type(detail) is not int
+        or not -DETAIL_MAX <= detail <= DETAIL_MAX
+    ):
+        return _("row {row}: a column has a wrong type or is out of range").format(row=row)
+    if (value is not None) != has_value(status) or status in _ONLY_IN_STATE:
+        return _("row {row}: value and status contradict each other").format(row=row)
+    return None
 
 
 def resolved(batch: Data, line: Line) -> Data:

@@ -21,7 +21,6 @@ _F32_NORMAL_MIN = 2.0**-126
 _F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
 _F32_DIGITS_MAX = 9  # ... and so many tell any two float32 apart
 
-
 @dataclass(frozen=True, slots=True)
 class TimeQuality:
     """How far a message's times can be trusted: synced, holdover, resolved or unsynced.

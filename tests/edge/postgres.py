@@ -52,6 +52,11 @@ class Postgres:
                 raise OSError(f"postgres: {(self._directory / 'log').read_text()[-500:]}")
             time.sleep(0.05)
 
+    def pids(self) -> list[int]:
+        """All its processes."""
+        own = self._process.pid
+        return [own, *map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split())]
+
     def stop(self) -> None:
         """At once, in order: whoever is connected is thrown out."""
         self._process.send_signal(2)  # fast shutdown

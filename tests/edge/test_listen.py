@@ -144,7 +144,7 @@ def test_wrong_use(said, arguments, given):
 
 
 def test_check_without_jsonschema_says_what_to_install(tmp_path):
-    (tmp_path / "jsonschema.py").write_text("raise ModuleNotFoundError(name='jsonschema')")
+    (tmp_path / "jsonschema_rs.py").write_text("raise ModuleNotFoundError(name='jsonschema_rs')")
     run = subprocess.run(
         [*COMMAND, "--from", "-", "--check"],
         cwd=ROOT,
@@ -155,7 +155,7 @@ def test_check_without_jsonschema_says_what_to_install(tmp_path):
         timeout=60,
     )
     assert run.returncode == 2
-    assert b"pip install jsonschema" in run.stderr and b"Traceback" not in run.stderr
+    assert b"pip install jsonschema-rs" in run.stderr and b"Traceback" not in run.stderr
 
 
 # --- from a broker ------------------------------------------------------------------------------------------
