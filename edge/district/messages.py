@@ -29,7 +29,6 @@ _BOOT = re.compile(r"[A-Za-z0-9_-]+/[0-9a-f]{8}")
 _KINDS_OF_TIME = ("synced", "holdover", "resolved")
 _ONLY_IN_STATE = (BOARD_DOWN, NOT_POLLED, NEVER_READ)
 _NUMBERS = {float, int}  # and no bool
-_LEFT_OUT = {3: (GOOD, 0), 4: (0,), 5: ()}  # status and detail, by how many columns are there
 
 Row = tuple[str, int, float | int | None, int, int]  # point, dt_ms, value, status, detail
 
@@ -203,17 +202,14 @@ def _readings(rows: list[Any]) -> list[Row] | str:
         fault = _fault(row)
         if fault is not None:
             return fault
-        point, dt_ms, value, *stated = row
-        status, detail = (*stated, *_LEFT_OUT[len(row)])
-        readings.append((point, dt_ms, value, status, detail))
+        readings.append(_whole(row))
     return readings
 
 
 def _fault(row: Any) -> str | None:
     if not isinstance(row, list) or not 3 <= len(row) <= 5:
         return _("row {row}: three to five columns were expected").format(row=row)
-    point, dt_ms, value, *stated = row
-    status, detail = (*stated, *_LEFT_OUT[len(row)])
+    point, dt_ms, value, status, detail = _whole(row)
     if (
         type(point) is not str
         or type(dt_ms) is not int
@@ -228,6 +224,12 @@ def _fault(row: Any) -> str | None:
     if (value is not None) != has_value(status) or status in _ONLY_IN_STATE:
         return _("row {row}: value and status contradict each other").format(row=row)
     return None
+
+
+def _whole(row: list[Any]) -> Row:
+    """With the status and the detail that go without saying."""
+    point, dt_ms, value, *stated = row
+    return point, dt_ms, value, stated[0] if stated else GOOD, stated[1] if len(stated) > 1 else 0
 
 
 def resolved(batch: Data, line: Line) -> Data:
