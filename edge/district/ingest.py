@@ -165,7 +165,7 @@ class Ingest:
             if self._told.get(gateway) != epochs:
                 at_ms = time.time_ns() // 1_000_000
                 topic = json_feed.topic(gateway, "receipt")
-                message_id = self._subscriber.publish(topic, json_feed.receipt(gateway, at_ms, epochs))
+                message_id = self._subscriber.publish(topic, json_feed.write_receipt(gateway, at_ms, epochs))
                 if message_id is not None:
                     self._told[gateway] = self._telling[message_id] = epochs
                     await database.receipted(gateway, epochs)

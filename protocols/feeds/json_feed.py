@@ -326,7 +326,7 @@ def state(
     )
 
 
-def receipt(gateway: str, at_ms: int, epochs: Mapping[str, Any]) -> bytes:
+def write_receipt(gateway: str, at_ms: int, epochs: Mapping[str, Any]) -> bytes:
     """What a district has committed, epoch by epoch: {stream: {"committed": number, "missing": ranges}}. Retained."""
     return _json({"schema": "tankgate/receipt/1", "gateway": gateway, "at_ms": at_ms, "epochs": epochs})
 
