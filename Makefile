@@ -3,6 +3,7 @@
 #   make test  ONLY=poller ARGS=-x   every test (ONLY: pytest -k)
 #   make bench ONLY=edge_rss_mib     the project's figures, beside its peers; writes bench.json
 #   make check                       ruff and mypy
+#   make prove                       what takes too long for every day: a hundred power cuts (as root)
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
 # WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
 #   pip download --dest folder '.[dev]' hatchling babel editables
@@ -14,7 +15,7 @@ INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
 
-.PHONY: demo test bench check tools
+.PHONY: demo test bench prove check tools
 
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
@@ -24,6 +25,9 @@ test: .venv/.dev tools tests/interpreters/node_modules
 
 bench: .venv/.dev tools tests/interpreters/node_modules
 	@.venv/bin/python -m tests.figures $(if $(ONLY),--only '$(ONLY)') $(ARGS)
+
+prove: .venv/.dev tools
+	@CUTS=100 .venv/bin/python -m pytest tests/edge/test_power_cut.py $(ARGS)
 
 check: .venv/.dev
 	@.venv/bin/ruff check .

@@ -1,7 +1,7 @@
 """Skips, by name, the tests whose tools are missing here, and lists them by tool at the end. Shell.
 
 A test names what it needs outside Python by `@pytest.mark.needs("mosquitto")`. With CI=true a missing tool is
-a failure.
+a failure. "root" is the right to mount file systems.
 """
 
 import os
@@ -24,6 +24,8 @@ os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ[
 
 
 def _is_here(tool: str) -> bool:
+    if tool == "root":
+        return os.geteuid() == 0
     return _NOT_PROGRAMS[tool].exists() if tool in _NOT_PROGRAMS else shutil.which(tool) is not None
 
 

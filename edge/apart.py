@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from gettext import gettext as _
 from pathlib import Path
 from typing import NamedTuple
@@ -120,7 +121,8 @@ def main() -> None:
     gateway_toml = Path(sys.argv[2])
     start = sys.argv[3] == "start"
     checked = _at_start(gateway_toml, sys.argv[4] == "json") if start else _to_apply(gateway_toml)
-    with os.fdopen(int(sys.argv[1]), "wb") as pipe:
+    # Whoever asked may have been killed meanwhile.
+    with suppress(BrokenPipeError), os.fdopen(int(sys.argv[1]), "wb") as pipe:
         pickle.dump(tuple(checked), pipe)
     os._exit(0)  # nothing is left to put in order, and somebody waits
 

@@ -1,4 +1,4 @@
-"""A batch, what one commit stores: its columns on disk, and the data message of its rows. Protocol.
+"""A batch, what is committed together: its columns on disk, and the data message of its rows. Protocol.
 
 Owns the packed columns of a batch and the one function that makes a data message's payload, live and on a
 resend, so that both are the same bytes. Must never drop, round or re-stamp a reading: what is unpacked equals
@@ -14,7 +14,7 @@ import math
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ _NONE, _WHOLE, _F32, _F64, _DECIMAL = 0, 1, 2, 3, 4
 _WHOLE_MAX = 2**34  # beyond, the column is longer than a float
 _DIGITS_MAX = 9
 _F32_MAX = 2**128 - 2**104
+_FILED_BYTES, _MESSAGE_BYTES = 500, 200  # what Python's objects take beside their bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,56 @@ class Batch:
     taken: tuple[Mark, ...]
     messages: tuple[Message, ...]
     held: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A batch as it lies on disk, or waits in memory for one: its readings packed, None where it has none.
+
+    `from_ms`, `to_ms`: UTC of the first and last reading, None where no clock was known. `polls`: of its readings.
+    """
+
+    birth: str
+    readings: bytes | None
+    polls: int
+    from_ms: int | None
+    to_ms: int | None
+    taken: tuple[Mark, ...]
+    messages: tuple[Message, ...]
+    held: tuple[Held, ...]
+
+    @property
+    def stored_bytes(self) -> int:
+        """What is written of it, without what pages and rows take."""
+        return len(self.readings or b"") + sum(len(m.reported or m.payload or b"") for m in self.messages)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of a memory, roughly: the payload of a data message is not kept."""
+        return self.stored_bytes + _MESSAGE_BYTES * len(self.messages) + _FILED_BYTES
+
+    def without(self, stream: str) -> "Filed":
+        """Less the messages of this stream, and less the readings where that is "data"."""
+        messages = tuple(message for message in self.messages if message.stream != stream)
+        if stream != "data":
+            return replace(self, messages=messages)
+        return replace(self, messages=messages, readings=None, polls=0, from_ms=None, to_ms=None)
+
+
+def filed(batch: Batch) -> Filed:
+    """Pack a batch. ValueError as `pack`."""
+    times = [batch.sections[row.section].clock.utc_ms(row.uptime_ms) for row in batch.rows]
+    known = [utc_ms for utc_ms in times if utc_ms is not None]
+    return Filed(
+        birth=batch.birth,
+        readings=pack(batch.sections, batch.rows) if batch.rows else None,
+        polls=sum(1 for _sample in groupby(batch.rows, key=itemgetter(0, 1))),
+        from_ms=min(known, default=None),
+        to_ms=max(known, default=None),
+        taken=batch.taken,
+        messages=batch.messages,
+        held=batch.held,
+    )
 
 
 # --- the data message ---------------------------------------------------------------------------------------

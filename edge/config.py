@@ -182,7 +182,7 @@ def _site(
             alarms_days=store.keep.alarms_days,
         ),
         destinations=tuple(
-            Destination(name, d.url, d.feed, beside(d.ca), beside(d.cert), beside(d.key))
+            Destination(name, d.url, d.feed, beside(d.ca), beside(d.cert), beside(d.key), d.await_receipt)
             for name, d in gateway.destinations.items()
         ),
         profiles=profiles,

@@ -1,10 +1,11 @@
-"""The daemon: builds the objects, runs the deciding and the writing thread, stops in order. Shell. Start reading here.
+"""The daemon: builds the objects, runs the deciding thread, stops in order. Shell. Start reading here.
 
 One thread decides: it waits for the ports, the control door and the wake pipe until the next deadline that a policy
-named, and never waits for the disk. One thread writes: whole batches from a bounded queue into the store. Only when a
-batch is on disk the boards are told that it is committed, and its messages may be sent. Each destination has paho's
-thread; it only reports what happened. Changed files are checked in a process of their own; what they change is on disk
-before it is in force. Must never decide what is taken, reported or sent: the policies do.
+named, and never waits for the disk. One thread writes (writer.py). Only when a batch is on disk the boards are told
+that it is committed, and its messages may be sent; where the store does not work, messages go out unstored, marked so,
+and the boards keep what they have (keeping.py). Each destination (uplink.py) has paho's thread; it only reports what
+happened. Changed files are checked in a process of their own; what they change is on disk before it is in force.
+Must never decide what is taken, reported or sent: the policies do.
 """
 
 import json
@@ -15,43 +16,39 @@ import select
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from gettext import gettext as _
 from pathlib import Path
 from socket import socket
 from typing import Any
-from urllib.parse import urlsplit
 
-from edge import __version__, kernel_clock, last_good, statistics
+from edge import __version__, hardware, kernel_clock, last_good, statistics
 from edge.alarms.system import Change, SystemAlarms
 from edge.apart import Check, Checked
-from edge.batch import Batch
 from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
 from edge.control import Door, InUse
-from edge.forward import REFUSED, Forward
+from edge.forward import Forward
+from edge.keeping import Keeping
 from edge.northbound import Northbound
 from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, from_json, plan_board, to_json
 from edge.serial_port import SerialPort, candidates
-from edge.store import Store, StoreFault
+from edge.store import FILE, Store, StoreFault
 from edge.troubles import troubles
+from edge.uplink import Uplink
+from edge.writer import Writer
 from protocols import model
 from protocols.feeds import json_feed
 from protocols.model import Destination, Site
 
 log = logging.getLogger("tankgate")
 
-STATE_S = 600.0
-STATE_CHANGE_S = 1.0  # at most so often for changes of alarms
 REOPEN_S = 1.0
-POSITIONS_S = 10.0
-QUEUE_MAX = 600  # closed batches that wait for the disk
-LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
 FILES_ALARM = "system.config:FAULT"
 FOUND_PRIORITY = 2  # readings are missing
 FILES_PRIORITY = 3  # every point is still read and judged
@@ -70,83 +67,13 @@ class _Coming:
     files: bytes
     changes: Changes
     clients: dict[str, Northbound]
-    positions: dict[str, dict[tuple[str, str], list[tuple[int, int]]]]
+    positions: dict[str, dict[tuple[str, str, str], list[tuple[int, int]]]]
 
-
-class Writer(threading.Thread):
-    """The writing thread: commits what `put` gave it, in order, and says so through the wake pipe."""
-
-    def __init__(self, store: Store, folder: Path, wake: int) -> None:
-        super().__init__(name="writer", daemon=True)
-        self.committed: deque[list[Batch]] = deque()
-        self.saved: deque[_Coming] = deque()
-        self.fault: StoreFault | None = None
-        self._store = store
-        self._folder = folder
-        self._wake = wake
-        self._coming: deque[_Coming] = deque()
-        self._queue: deque[list[Batch]] = deque()
-        self._positions: dict[str, Any] = {}
-        self._something = threading.Condition()
-        self._stopping = False
-
-    def put(self, batches: list[Batch]) -> None:
-        """To be committed together; False-like faults are told by `fault`."""
-        with self._something:
-            self._queue.append(batches)
-            self._something.notify()
-
-    def put_site(self, coming: _Coming) -> None:
-        """Birth, plans and files, to be on disk before anything of them is in force; `saved` says so."""
-        with self._something:
-            self._coming.append(coming)
-            self._something.notify()
-
-    def put_positions(self, destination: str, positions: Any) -> None:
-        """Positions ride in the next transaction."""
-        with self._something:
-            self._positions[destination] = positions
-            self._something.notify()
-
-    def waiting(self) -> int:
-        """How many closed batches wait for the disk."""
-        return len(self._queue)
-
-    def stop(self) -> None:
-        """Commit what is queued, then end."""
-        with self._something:
-            self._stopping = True
-            self._something.notify()
-        self.join()
-
-    def run(self) -> None:
-        """Commit until stopped."""
-        while True:
-            with self._something:
-                while not (self._queue or self._positions or self._coming or self._stopping):
-                    self._something.wait()
-                if not (self._queue or self._positions or self._coming):
-                    return
-                groups = list(self._queue)
-                self._queue.clear()
-                positions, self._positions = self._positions, {}
-            try:
-                while self._coming:
-                    self._save(self._coming[0])
-                    self.saved.append(self._coming.popleft())
-                self._store.commit([batch for group in groups for batch in group], positions)
-            except StoreFault as fault:
-                self.fault = fault
-                os.write(self._wake, b"w")
-                return
-            self.committed.extend(groups)
-            os.write(self._wake, b"w")
-
-    def _save(self, coming: _Coming) -> None:
-        self._store.save_birth(coming.birth, coming.content)
-        for plan in coming.plans.values():
-            self._store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
-        last_good.keep(self._folder, coming.files)
+    def save(self, folder: Path, store: Store) -> None:
+        """By the writing thread."""
+        store.save_birth(self.birth, self.content)
+        _save_plans(store, self.plans)
+        last_good.keep(folder, self.files)
 
 
 class Daemon:
@@ -161,7 +88,7 @@ class Daemon:
         self._stopping = False
         self._clock_step_ms = 0  # of the simulated site's clock
         self._started_s = time.monotonic()
-        self._session_ms = int(self._wall_ms())
+        self._session_ms = int(self.wall_ms())
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -173,15 +100,20 @@ class Daemon:
         directory = Path(site.store.path)
         directory.mkdir(parents=True, exist_ok=True)
         self._door = Door(directory / CONTROL_NAME)  # first: where another daemon holds it, nothing is touched
-        self._store = Store.open(directory / "tankgate.db", site.gateway, int(self._wall_ms()), secrets.token_bytes)
-        for sentence in self._store.notes:
-            log.warning(sentence)
-
+        self._store = Store(
+            directory / FILE,
+            site.gateway,
+            int(self.wall_ms()),
+            secrets.token_bytes,
+            max_bytes=site.store.max_bytes,
+            machine=hardware.machine(),
+        )
         self._content = json_feed.birth_content(site, __version__, __version__, self._mode)
         birth = json_feed.birth_id(self._content)
         self._store.save_birth(birth, self._content)
+        store_fault = self._open_store()
         marks = self._store.taken()
-        is_set_aside = bool(self._store.notes)
+        is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
         self._pipeline = Pipeline(
             site,
             self._store.epoch,
@@ -195,32 +127,43 @@ class Daemon:
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
         self._unreadable: dict[str, set[int]] = {}  # by board: generations of plans that this version cannot read
         self._plans = self._plan_boards(site, birth)
-        for plan in self._plans.values():
-            self._store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
+        try:
+            _save_plans(self._store, self._plans)
+            if checked.files:
+                last_good.keep(directory, checked.files)
+        except StoreFault as fault:
+            store_fault = fault
         self._put_in_force(self._plans)
         self._boards = Boards(site, self._plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
         self._alarms = SystemAlarms()
         self._found: dict[str, str] = {}  # alarm of a unit or a bus -> what is to be done about it
         self.epoch = self._store.epoch
-        self.last_seq = self._store.epochs()  # of what is on disk: epoch -> stream -> number
 
         self._ports: dict[str, SerialPort] = {}
         self._reopen_s: dict[str, float] = {}
         self._scan_s = 0.0
-        self._writer = Writer(self._store, directory, self._wake_write)
-        self._uplinks = [
-            _Uplink(self, each, self._client(each), Forward(self._store.positions(each.name), self.last_seq))
-            for each in site.destinations
-        ]
-        self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
-        self._positions_s = 0.0
+        self._writer = Writer(self._store, self._wake_write, site.store, self._known_ms, store_fault)
+        self._uplinks: list[Uplink] = []
+        self.keeping = Keeping(
+            self, self._store, self._writer, self._pipeline, self._boards, self._uplinks, store_fault is not None
+        )
+        kept = self._store.epochs()
+        for each in site.destinations:
+            forward = Forward(self._store.positions(each.name), kept, each.await_receipt)
+            self._uplinks.append(Uplink(self, each, self._client(each), forward))
 
         self._check: Check | None = None
         self._is_saving = False  # what was checked
         self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
         self._problems = checked.problems  # of the files, where the site is that of the last good ones
-        if checked.files:
-            last_good.keep(directory, checked.files)
+
+    def _open_store(self) -> StoreFault | None:
+        """Without it the gateway starts all the same: the writing thread goes on trying."""
+        try:
+            self._store.open(int(self.wall_ms()))
+        except StoreFault as fault:
+            return fault
+        return None
 
     def _plan_boards(self, site: Site, birth: str) -> Plans:
         """What each board is to poll; plans that are known already wherever they do."""
@@ -231,6 +174,12 @@ class Daemon:
             board.name: plan_board(site, board.name, birth, self._known[board.name], self._unreadable[board.name])
             for board in site.boards
         }
+
+    def load_plans(self) -> None:
+        """What the store has become readable with."""
+        for name in self._known:
+            self._load_plans(name)
+        self._put_in_force(self._plans)
 
     def _load_plans(self, board: str) -> None:
         """Let samples of a board's earlier plans be understood."""
@@ -260,11 +209,18 @@ class Daemon:
         """Not started yet. ValueError where its certificates cannot be used."""
         gateway = self._site.gateway
         will = self.link_document(False)
-        return Northbound(destination, gateway, self._wake_write, json_feed.topic(gateway, "link"), will)
+        receipts = [json_feed.topic(gateway, "receipt")] if destination.await_receipt else []
+        return Northbound(destination, gateway, self._wake_write, json_feed.topic(gateway, "link"), will, receipts)
 
     # --- clocks -----------------------------------------------------------------------------------------------------
 
-    def _wall_ms(self) -> float:
+    @property
+    def gateway(self) -> str:
+        """Its id."""
+        return self._site.gateway
+
+    def wall_ms(self) -> float:
+        """The gateway's own clock."""
         return time.time() * 1000 + self._clock_step_ms
 
     def _is_clock_trusted(self) -> bool:
@@ -289,15 +245,11 @@ class Daemon:
                 points=len(self._site.points),
             )
         )
+        self.keeping.tell_notes(time.monotonic())
         while not self._stopping:
             self._turn()
-            if self._writer.fault is not None:
-                log.error(
-                    _("store: {fault}. Stopping, so that the boards keep what is not on disk").format(
-                        fault=self._writer.fault
-                    )
-                )
-                return FOUND_A_FAULT
+            if not self._writer.is_alive():
+                return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
         self._stop()
         return 0
 
@@ -322,11 +274,10 @@ class Daemon:
         self._boards.tick(now_s)
         self._digest_events(now_s)
         self._tell_found(now_s)
-        if now_s >= self._pipeline.due_s() and self._writer.waiting() < QUEUE_MAX:
-            batches = self._pipeline.close(now_s)
-            if batches:
-                self._writer.put(batches)
-        self._digest_commits(now_s)
+        self.keeping.watch(now_s)
+        if now_s >= self._pipeline.due_s():
+            self.keeping.put(self._pipeline.close(now_s), now_s)
+        self.keeping.digest(now_s)
         self._write_out()
         for uplink in self._uplinks:
             uplink.work(now_s)
@@ -342,13 +293,14 @@ class Daemon:
 
     def _due_s(self) -> float:
         times = [self._boards.due_s(), self._pipeline.due_s(), self._scan_s]
+        times.append(self.keeping.due_s())
         times += [uplink.due_s() for uplink in self._uplinks]
         return min(times)
 
     def _receive(self, path: str, port: SerialPort, now_s: float) -> None:
         data = port.read()
         if data:
-            self._boards.received(path, data, now_s, self._wall_ms(), self._is_clock_trusted())
+            self._boards.received(path, data, now_s, self.wall_ms(), self._is_clock_trusted())
         self._close_if_lost(path, port)
 
     def _close_if_lost(self, path: str, port: SerialPort) -> None:
@@ -388,24 +340,6 @@ class Daemon:
             elif isinstance(event, Noted):
                 log.log(logging.WARNING if event.warning else logging.INFO, "%s", event.text)
 
-    def _digest_commits(self, now_s: float) -> None:
-        """What is on disk: the boards may free it, the destinations may have it."""
-        while self._writer.committed:
-            for batch in self._writer.committed.popleft():
-                for mark in batch.taken:
-                    self._boards.committed(mark.board, mark.boot, mark.next_record)
-                for message in batch.messages:
-                    self.last_seq[self.epoch][message.stream] = message.seq
-                    if message.payload is not None and len(self._live) < LIVE_MAX:
-                        self._live[self.epoch, message.stream, message.seq] = (message.kind, message.payload)
-                    for uplink in self._uplinks:
-                        uplink.forward.committed(self.epoch, message.stream, message.seq, message.seq)
-        if now_s >= self._positions_s:
-            self._positions_s = now_s + POSITIONS_S
-            for uplink in self._uplinks:
-                if uplink.forward.dirty:
-                    self._writer.put_positions(uplink.destination.name, uplink.forward.positions())
-
     def _write_out(self) -> None:
         out, self._boards.out = self._boards.out, []
         for path, data in out:
@@ -416,10 +350,6 @@ class Daemon:
 
     # --- what is sent upwards ---------------------------------------------------------------------------------------
 
-    def payload(self, key: tuple[str, str, int]) -> tuple[str, bytes] | None:
-        """Kind and payload of a numbered message: as it was made, or from history."""
-        return self._live.pop(key, None) or self._store.payload(*key)
-
     def birth_document(self) -> bytes:
         """The birth as it is retained."""
         return json_feed.birth(self._site.gateway, self._store.epoch, 1, self._pipeline.birth, self._content)
@@ -428,14 +358,14 @@ class Daemon:
         """Online or not; the broker publishes the second on loss."""
         return json_feed.link(self._site.gateway, self._store.epoch, online, self._session_ms)
 
-    def state_document(self, uplink: "_Uplink", now_s: float) -> bytes:
+    def state_document(self, uplink: Uplink, now_s: float) -> bytes:
         """Everything that a wall of sites shows, in one retained document."""
         return json_feed.state(
             self._site.gateway,
             self._store.epoch,
             self._pipeline.birth,
             mode=self._mode,
-            at_ms=int(self._wall_ms()),
+            at_ms=int(self.wall_ms()),
             clock=self._clock_state(),
             epochs=uplink.epochs(),
             values=list(self._values(now_s)),
@@ -445,7 +375,8 @@ class Daemon:
             boards=self._board_rows(now_s),
             buses=[[name, *bus.row()] for name, bus in self._buses(now_s)],
             units=[[*name, *unit.row(now_s)] for name, unit in self._units()],
-            store=self._store_state(uplink),
+            store=self.keeping.state(self._known_ms(), now_s)
+            | {"backlog_messages": uplink.forward.backlog(), "journal_head": None},
         )
 
     def _values(self, now_s: float) -> Any:
@@ -488,16 +419,6 @@ class Daemon:
         polled = sorted({(point.bus, point.unit_id) for point in self._site.points})
         return [(name, self._pipeline.statistics.units.get(name, statistics.Unit())) for name in polled]
 
-    def _store_state(self, uplink: "_Uplink") -> dict[str, Any]:
-        disk = os.statvfs(self._site.store.path)
-        return {
-            "state": "ok" if self._writer.fault is None else "fault",
-            "free_bytes": disk.f_bavail * disk.f_frsize,
-            "history_hours": self._site.store.readings_days * 24,
-            "backlog_messages": uplink.forward.backlog(),
-            "journal_head": None,
-        }
-
     # --- alarms of the gateway itself -------------------------------------------------------------------------------
 
     def raise_alarm(self, alarm: str, priority: int, action: str, now_s: float) -> None:
@@ -531,7 +452,7 @@ class Daemon:
         self._found = found
 
     def _known_ms(self) -> int | None:
-        return int(self._wall_ms()) if self._is_clock_trusted() else None
+        return int(self.wall_ms()) if self._is_clock_trusted() else None
 
     def _tell(self, change: Change | None, now_s: float) -> None:
         if change is None:
@@ -540,7 +461,7 @@ class Daemon:
             quality = json_feed.TimeQuality("unsynced", None, None)
         else:  # by the gateway's own clock, which is what the error of every reading's time is counted from
             quality = json_feed.TimeQuality("synced", 0, None)
-        self._pipeline.alarm(change, quality, int(self._wall_ms()), now_s)
+        self._pipeline.alarm(change, quality, int(self.wall_ms()), now_s)
         for uplink in self._uplinks:
             uplink.want_state(now_s)
 
@@ -577,6 +498,10 @@ class Daemon:
 
     def _checked(self, checked: Checked | int, now_s: float) -> None:
         """What to do with the files: nothing, or prepare all that they change and have it saved."""
+        if self._writer.is_gone(now_s):
+            text = _("the store does not work ({fault}), and a change must be on disk before it is in force")
+            self._refuse([text.format(fault=self._writer.why())], now_s)
+            return
         if isinstance(checked, int):
             text = _("the check of the site's files ended without an answer (exit code {code})")
             self._refuse([text.format(code=checked)], now_s)
@@ -598,7 +523,7 @@ class Daemon:
             self._refuse([str(fault)], now_s)
             return
         self._is_saving = True
-        self._writer.put_site(coming)
+        self._writer.put_job(partial(coming.save, Path(site.store.path)), coming)
 
     def _prepared(self, site: Site, files: bytes) -> _Coming:
         content = json_feed.birth_content(site, __version__, __version__, self._mode)
@@ -620,6 +545,7 @@ class Daemon:
         """It is on disk: put in force what differs, and leave everything else as it is."""
         is_new = coming.birth != self._pipeline.birth
         self._site, self._content, self._plans = coming.site, coming.content, coming.plans
+        self._writer.keep = coming.site.store
         if is_new:
             self._pipeline.reborn(coming.birth, coming.content, now_s)
             self._put_in_force(coming.plans)
@@ -649,7 +575,8 @@ class Daemon:
 
     def _change_uplinks(self, coming: _Coming, now_s: float) -> None:
         before = {uplink.destination.name: uplink for uplink in self._uplinks}
-        self._uplinks = []
+        numbers = self.keeping.numbers()
+        self._uplinks.clear()
         for destination in coming.site.destinations:
             name = destination.name
             client = coming.clients.get(name)
@@ -658,15 +585,16 @@ class Daemon:
                 continue
             old = before.pop(name, None)
             if old is None:
-                forward = Forward(coming.positions[name], self.last_seq)
+                forward = Forward(coming.positions[name], numbers, destination.await_receipt)
                 client.start()
             else:  # the same receiver under another address: what it has acknowledged counts
                 forward = old.forward
                 forward.disconnected(now_s)
+                forward.awaits_receipts = destination.await_receipt
                 threading.Thread(target=_replace, args=(old.northbound, client), daemon=True).start()
-            self._uplinks.append(_Uplink(self, destination, client, forward))
-        for name, uplink in before.items():
-            self._writer.put_positions(name, uplink.forward.positions())
+            self._uplinks.append(Uplink(self, destination, client, forward))
+        for uplink in before.values():
+            self.keeping.put_positions(uplink)
             threading.Thread(target=uplink.northbound.stop, daemon=True).start()
 
     def _refuse(self, problems: Sequence[str], now_s: float) -> None:
@@ -700,6 +628,12 @@ class Daemon:
             return None
         if do == "status":
             return self._status(now_s)
+        if do == "buffer":
+            return {
+                "store": self.keeping.buffer(self._known_ms(), now_s),
+                "made": self.keeping.last_seq,
+                "destinations": [uplink.buffer() for uplink in self._uplinks],
+            }
         if do == "step_clock" and self._simulated and isinstance(request.get("ms"), int):
             self._clock_step_ms += request["ms"]
             return {"done": True}
@@ -707,16 +641,19 @@ class Daemon:
             return self._accept_unit(request, now_s)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
             request=json.dumps(request),
-            allowed='{"do": "status"}, {"do": "apply", "gateway_toml": "..."}, {"do": "accept_unit"}',
+            allowed='{"do": "status"}, {"do": "buffer"}, {"do": "apply", "gateway_toml": "..."}, {"do": "accept_unit"}',
         )}
 
     def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
         unit, by, reason = (request.get("bus"), request.get("unit_id")), request.get("by"), request.get("reason")
         if not isinstance(by, str) or not isinstance(reason, str | None):
             return {"error": _("accept_unit: by is a name, reason a sentence or null")}
-        kind = "synced" if self._is_clock_trusted() else "holdover"
-        quality = json_feed.TimeQuality(kind, None, None)
-        return {"done": self._pipeline.accept(unit, quality, int(self._wall_ms()), by, reason, now_s)}
+        t_ms = int(self.wall_ms())
+        return {"done": self._pipeline.accept(unit, self.own_quality(), t_ms, by, reason, now_s)}
+
+    def own_quality(self) -> json_feed.TimeQuality:
+        """Of a time by the gateway's own clock."""
+        return json_feed.TimeQuality("synced" if self._is_clock_trusted() else "holdover", None, None)
 
     def _status(self, now_s: float) -> dict[str, Any]:
         return {
@@ -731,7 +668,8 @@ class Daemon:
             "samples": self._pipeline.samples,
             "refused_samples": self._pipeline.refused_samples,
             "next_seq": dict(self._pipeline.next_seq),
-            "to_commit": self._writer.waiting(),
+            "to_commit": len(self._writer.waiting()),
+            "store": self.keeping.status(now_s),
             "replaced": sorted(self._pipeline.replaced),
             "unproven_profiles": sorted(
                 name for name, profile in self._site.profiles.items() if not profile.proven
@@ -775,161 +713,34 @@ class Daemon:
         if self._check is not None:
             self._check.kill()
         now_s = time.monotonic()
-        batches = self._pipeline.close(now_s)
-        if batches:
-            self._writer.put(batches)
+        self.keeping.put(self._pipeline.close(now_s), now_s)
         for uplink in self._uplinks:
-            self._writer.put_positions(uplink.destination.name, uplink.forward.positions())
-        self._writer.stop()
-        self._digest_commits(now_s)
+            self.keeping.put_positions(uplink)
+        is_all_stored = self._writer.stop()
+        if not is_all_stored:
+            log.error(_("store: {fault}. What only memory has is lost, but for what the boards keep").format(
+                fault=self._writer.why()))
+        self.keeping.digest(now_s)
         self._write_out()
         for uplink in self._uplinks:
             uplink.northbound.stop()
         self._door.close()
         for port in self._ports.values():
             port.close()
-        self._store.close()
+        if is_all_stored:
+            self._store.close()
         log.info(_("gateway {gateway}: stopped in order").format(gateway=self._site.gateway))
-
-
-class _Uplink:
-    """One destination: its policy, its client, and the documents that it keeps retained there."""
-
-    def __init__(self, daemon: Daemon, destination: Destination, northbound: Northbound, forward: Forward) -> None:
-        self.destination = destination
-        self.forward = forward
-        self.northbound = northbound
-        self._daemon = daemon
-        self._keys: dict[int, tuple[str, str, int]] = {}
-        self._state_s = float("inf")
-        self._published_s = 0.0
-        self._connected = False
-        self._reason = ""
-
-    def due_s(self) -> float:
-        """When `work` wants to be called without anything happening."""
-        return min(self.forward.due_s(), self._state_s)
-
-    def work(self, now_s: float) -> None:
-        """Take what the client reports, send what the policy wants sent."""
-        for event in self.northbound.events():
-            self._digest(event, now_s)
-        if not self._connected:
-            return
-        while True:
-            chosen = self.forward.next(now_s)
-            if chosen is None:
-                break
-            self._send(chosen)
-        if now_s >= self._state_s:
-            self._publish_state(now_s)
-
-    def want_state(self, now_s: float) -> None:
-        """Something that the state tells has changed."""
-        if self._connected:
-            self._state_s = min(self._state_s, max(now_s, self._published_s + STATE_CHANGE_S))
-
-    def publish_birth(self, now_s: float) -> None:
-        """The retained birth and a state that names it; nothing without a connection, which begins with both."""
-        if self._connected:
-            topic = json_feed.topic(self._daemon._site.gateway, "birth")
-            self.northbound.publish(topic, self._daemon.birth_document(), retain=True)
-            self._publish_state(now_s)
-
-    def epochs(self) -> dict[str, Any]:
-        """For the state document: what was made, and what this destination has not yet acknowledged.
-
-        An epoch that is over and wholly acknowledged is not listed.
-        """
-        epochs = {}
-        for epoch, last in self._daemon.last_seq.items():
-            streams = {
-                stream: {
-                    "next": last[stream] + 1,
-                    "receipted": None,
-                    "pending": self.forward.pending(epoch, stream),
-                    "oldest_kept": 1,
-                }
-                for stream in last
-            }
-            if epoch == self._daemon.epoch or any(each["pending"] for each in streams.values()):
-                epochs[epoch] = streams
-        return epochs
-
-    def status(self) -> dict[str, Any]:
-        """For `tankgate status`."""
-        return {
-            "destination": self.destination.name,
-            "url": _without_password(self.destination.url),
-            "connected": self._connected,
-            "reason": self._reason,
-            "backlog_messages": self.forward.backlog(),
-            "in_flight": self.forward.in_flight(),
-            "acknowledged_messages": self.forward.acknowledged_count,
-            "refused": self.forward.refused(),
-        }
-
-    def _digest(self, event: tuple[Any, ...], now_s: float) -> None:
-        if event[0] == "connected":
-            self._connected = True
-            self._reason = ""
-            self._keys.clear()
-            self.forward.connected(now_s, event[1])
-            gateway = self._daemon._site.gateway
-            self.northbound.publish(json_feed.topic(gateway, "link"), self._daemon.link_document(True), retain=True)
-            self.publish_birth(now_s)
-            log.info(_("{destination}: connected").format(destination=self.destination.name))
-        elif event[0] == "disconnected":
-            if self._connected or event[1] != self._reason:
-                log.warning(_("{destination}: not connected ({reason}); kept on disk and sent later").format(
-                    destination=self.destination.name, reason=event[1]))
-            self._connected = False
-            self._state_s = float("inf")
-            self._reason = event[1]
-            self._keys.clear()
-            self.forward.disconnected(now_s)
-        elif event[0] == "acknowledged":
-            key = self._keys.pop(event[1], None)
-            if key is not None:
-                self._acknowledged(key, event[2], now_s)
-
-    def _acknowledged(self, key: tuple[str, str, int], reason_code: int, now_s: float) -> None:
-        self.forward.acknowledged(key, reason_code, now_s)
-        if reason_code >= REFUSED and self.forward.refused()[reason_code] == 1:
-            log.warning(
-                _(
-                    "{destination}: the broker refuses messages of stream {stream} (reason code {reason_code}); kept "
-                    "on disk and tried again each minute. Check its access rules."
-                ).format(destination=self.destination.name, stream=key[1], reason_code=reason_code)
-            )
-
-    def _send(self, chosen: tuple[str, str, int, bool]) -> None:
-        epoch, stream, seq, late = chosen
-        try:
-            found = self._daemon.payload((epoch, stream, seq))
-        except StoreFault as fault:
-            log.error(_("store: {fault}; this message is left out").format(fault=fault))
-            found = None
-        if found is None:
-            self.forward.gone((epoch, stream, seq))
-            return
-        kind, payload = found
-        topic = json_feed.topic(self._daemon._site.gateway, "data" if kind == "data" else f"event/{kind}")
-        properties = [("sent_ms", str(int(self._daemon._wall_ms()))), ("late", "1" if late else "0")]
-        token = self.northbound.publish(topic, payload, retain=False, user_properties=properties)
-        self._keys[token] = (epoch, stream, seq)
-
-    def _publish_state(self, now_s: float) -> None:
-        self._state_s = now_s + STATE_S
-        self._published_s = now_s
-        topic = json_feed.topic(self._daemon._site.gateway, "state")
-        self.northbound.publish(topic, self._daemon.state_document(self, now_s), retain=True)
 
 
 def _replace(old: Northbound, new: Northbound) -> None:
     """One after the other, so that the goodbye of the old one cannot follow the greeting of the new."""
     old.stop()
     new.start()
+
+
+def _save_plans(store: Store, plans: Plans) -> None:
+    for plan in plans.values():
+        store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
 
 
 def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
@@ -949,8 +760,3 @@ def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
         log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=gateway, fault=fault))
         return FOUND_A_FAULT
     return daemon.run()
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")

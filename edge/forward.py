@@ -1,42 +1,65 @@
-"""What to send next to one destination, and what each answer and each connection means. Policy.
+"""What to send next to one destination, and what each answer, receipt and connection means. Policy.
 
-Owns, for every (epoch, stream), which messages the destination has acknowledged; all others are pending, and
-every pending message is sent, and sent again, until it is acknowledged. Events go before data, what has just
-happened before what is late, each epoch in its order. Late is what was committed while there was no
-connection, or was on its way when one broke; after a restart that is everything pending.
+Owns, for every (epoch, stream), two marks: which messages the broker has acknowledged, and, where the destination gives
+receipts, which the receiver has in its database. What the last of them has not is pending, and every pending message is
+sent, and sent again, until it has. Events go before data, what has just happened before what is late, each epoch in its
+order. Late is what was committed while there was no connection, or was on its way when one broke; after a restart that
+is everything pending.
+
+A broker's word alone is not believed where receipts are awaited: a broker that is killed loses what it acknowledged.
+So what it acknowledged is sent again when the receipt names it missing, when the broker has forgotten our session, and
+when receipts go on coming after a lost connection but stop short of it for DOUBT_S.
 
 A reason code of 0x80 or more is a refusal: the message stays pending and is tried again RETRY_S later. Data
 has one topic, so a refusal holds back all data meanwhile; events have one topic a kind, so a refused gap
 holds back no alarm. Must never send, wait or look at a clock.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from protocols.feeds.sequence import Ranges
 
 WINDOW = 20  # messages on their way, also where the broker would take more
 RETRY_S = 60.0
+DOUBT_S = 30.0  # a receiver writes a receipt each 5 s
+ASKED_S = 60.0  # what a receipt names missing is on its way for so long; then it is sent once more
 PENDING_RANGES_MAX = 1000
+PACE_S = 60.0
 REFUSED = 0x80
 STREAMS = ("event", "data")  # in the order of sending
+BROKER, RECEIPT = "broker", "receipt"  # the two marks
 
 Key = tuple[str, str, int]  # epoch, stream, seq
 Stream = tuple[str, str]  # epoch, stream
+Span = tuple[int, int]
+
+
+class Receipted(NamedTuple):
+    """What a receipt asks for that is not kept any more, and whether it has what was never made here."""
+
+    gone: list[tuple[str, str, int, int]]  # epoch, stream, first, last
+    is_ahead: bool
 
 
 class Forward:
-    """One destination. `acknowledged` (ranges) and `known` (last number of each stream) are what the store kept."""
+    """One destination. `marks` (ranges by epoch, stream and mark) and `known` (first and last number kept of each
+    stream) are what the store has.
+    """
 
     def __init__(
         self,
-        acknowledged: Mapping[Stream, Iterable[tuple[int, int]]],
-        known: Mapping[str, Mapping[str, int]],
+        marks: Mapping[tuple[str, str, str], Iterable[Span]],
+        known: Mapping[str, Mapping[str, Span]],
+        awaits_receipts: bool = False,
     ) -> None:
+        self.awaits_receipts = awaits_receipts
         self.acknowledged_count = 0  # since the start of this process
         self.dirty = False  # whether `positions` has something new
         self._known: dict[Stream, int] = {}
-        self._acknowledged: dict[Stream, Ranges] = {}
+        self._oldest: dict[Stream, int] = {}
+        self._marks: dict[str, dict[Stream, Ranges]] = {BROKER: {}, RECEIPT: {}}
         self._changed: set[Stream] = set()
         self._live = {stream: _Lane() for stream in STREAMS}
         self._late = {stream: _Lane() for stream in STREAMS}
@@ -45,28 +68,72 @@ class Forward:
         self._refusals: Counter[int] = Counter()
         self._in_flight: set[Key] = set()
         self._window = 0  # 0: not connected
+        # Acknowledged over an earlier connection, and not receipted; and when that has been so for too long.
+        self._doubted: dict[Stream, tuple[Ranges, float]] = {}
+        self._asked: dict[Stream, Ranges] = {}  # by a receipt, and sent again
+        self._asked_s = float("inf")
+        self._told_gone: dict[Stream, Ranges] = {}
+        self._receipt_ms: int | None = None
+        self.learn(marks, known)
+
+    def learn(
+        self, marks: Mapping[tuple[str, str, str], Iterable[Span]], known: Mapping[str, Mapping[str, Span]]
+    ) -> None:
+        """What a store has of epochs that were not known until now: it opened late."""
         for epoch, streams in known.items():
-            for stream, last in streams.items():
-                done = self._acknowledged[epoch, stream] = Ranges()
-                for span in acknowledged.get((epoch, stream), ()):
-                    done.add(*span)
-                self._known[epoch, stream] = last
-                for first, end in done.missing(last):
-                    self._late[stream].add(epoch, first, end)
+            for stream, (first, last) in streams.items():
+                if (epoch, stream) in self._known:
+                    continue
+                which = (epoch, stream)
+                for mark, of_streams in self._marks.items():
+                    of_streams[which] = Ranges([(1, first - 1), *marks.get((*which, mark), ())])
+                acknowledged, receipted = self._marks[BROKER][which], self._marks[RECEIPT][which]
+                for span in receipted:
+                    acknowledged.add(*span)
+                self._known[which], self._oldest[which] = last, first
+                for span in acknowledged.missing(last):
+                    self._late[stream].add(epoch, *span)
 
     # --- what happens ---------------------------------------------------------------------------------------
 
     def committed(self, epoch: str, stream: str, first: int, last: int) -> None:
-        """These messages are on disk and may be sent."""
+        """These messages may be sent: they are on disk, or there is no disk."""
         self._known[epoch, stream] = last
-        self._acknowledged.setdefault((epoch, stream), Ranges())
+        self._oldest.setdefault((epoch, stream), first)
+        for of_streams in self._marks.values():
+            of_streams.setdefault((epoch, stream), Ranges())
         lane = self._live if self._window else self._late
         lane[stream].add(epoch, first, last)
 
-    def connected(self, now_s: float, receive_maximum: int) -> None:
+    def connected(self, now_s: float, receive_maximum: int, session_present: bool = True) -> None:
         """A connection on which the broker takes this many unacknowledged messages; nothing is on its way yet."""
         self.disconnected(now_s)
         self._window = min(WINDOW, receive_maximum)
+        self._asked.clear()
+        due_s = float("inf") if session_present else now_s
+        self._doubted = {which: (rest, due_s) for which in self._known if (rest := self._unreceipted(which))}
+
+    def _unreceipted(self, which: Stream) -> Ranges:
+        """What only the broker has acknowledged."""
+        if not self.awaits_receipts:
+            return Ranges()
+        return self._marks[BROKER][which].without(self._marks[RECEIPT][which])
+
+    def _send_doubted_again(self, now_s: float) -> None:
+        for which in [which for which, (_ranges, due_s) in self._doubted.items() if now_s >= due_s]:
+            ranges, _due_s = self._doubted.pop(which)
+            self._send_again(which, ranges.without(self._marks[RECEIPT][which]))
+
+    def _send_again(self, which: Stream, ranges: Ranges) -> None:
+        """The broker's word for these does not count any more."""
+        epoch, stream = which
+        on_its_way = [(seq, seq) for of, name, seq in self._in_flight if (of, name) == which]
+        again = ranges.without(on_its_way)
+        if again:
+            self._marks[BROKER][which] = self._marks[BROKER][which].without(again)
+            self._change(which)
+        for span in again:
+            self._late[stream].add(epoch, *span)
 
     def disconnected(self, now_s: float) -> None:
         """No connection: whether what was on its way arrived is not known, so it is sent again."""
@@ -81,33 +148,138 @@ class Forward:
         """The broker's answer to a message; one that is not on its way (any more) is ignored."""
         if key not in self._in_flight:
             return
-        epoch, stream, seq = key
         if reason_code < REFUSED:
+            self._in_flight.remove(key)
             self.acknowledged_count += 1
-            self._done(key)
+            epoch, stream, seq = key
+            self._marks[BROKER][epoch, stream].add(seq, seq)
+            self._change((epoch, stream))
             return
-        self._in_flight.remove(key)
         self._refusals[reason_code] += 1
+        self.put_off(key, now_s)
+
+    def put_off(self, key: Key, now_s: float) -> None:
+        """A message that `next` gave cannot be sent now: RETRY_S later."""
+        self._in_flight.remove(key)
+        epoch, stream, seq = key
         self._refused[stream].add(epoch, seq, seq)
         self._retry_s[stream] = min(self._retry_s[stream], now_s + RETRY_S)
 
     def gone(self, key: Key) -> None:
         """A message that `next` gave is not kept any more: it is never sent."""
-        self._done(key)
-
-    def _done(self, key: Key) -> None:
-        epoch, stream, seq = key
         self._in_flight.remove(key)
-        self._acknowledged[epoch, stream].add(seq, seq)
-        self._changed.add((epoch, stream))
+        epoch, stream, seq = key
+        self._settle((epoch, stream), [(seq, seq)])
+
+    def dropped(self, epoch: str, stream: str, first: int, last: int) -> list[Span]:
+        """The oldest messages are not kept any more, up to `last`: those of them that were pending."""
+        which = (epoch, stream)
+        if which not in self._known:
+            return []
+        self._oldest[which] = max(self._oldest[which], last + 1)
+        pending = Ranges([(first, last)]).without(self._settled(which))
+        self._settle(which, [(first, last)])
+        for lane in (self._live, self._late, self._refused):
+            lane[stream].remove(epoch, [(first, last)])
+        return list(pending)
+
+    def _settle(self, which: Stream, spans: Iterable[Span]) -> None:
+        for span in spans:
+            for of_streams in self._marks.values():
+                of_streams[which].add(*span)
+        self._change(which)
+
+    def _change(self, which: Stream) -> None:
+        self._changed.add(which)
         self.dirty = True
+
+    def receipt(
+        self, epochs: Mapping[str, Mapping[str, tuple[int, list[Span]]]], at_ms: int, now_s: float
+    ) -> Receipted:
+        """What the receiver has in its database: of each stream all up to a number, but for what it names missing.
+
+        The retained one, which every connection brings first, is known by its time: no news from a receiver.
+        """
+        is_news = self._receipt_ms is not None and at_ms > self._receipt_ms
+        self._receipt_ms = at_ms
+        gone: list[tuple[str, str, int, int]] = []
+        is_ahead = False
+        for epoch, streams in epochs.items():
+            for stream, (committed, missing) in streams.items():
+                which = (epoch, stream)
+                if which not in self._known:
+                    is_ahead |= self._is_strange(epoch)
+                    continue
+                is_ahead |= committed > self._known[which]
+                self._cover(which, committed, missing, now_s)
+                if is_news:
+                    self._doubt_less(which, now_s)
+                gone += self._not_kept(which, missing)
+        return Receipted(gone, is_ahead)
+
+    def _is_strange(self, epoch: str) -> bool:
+        """Whether this epoch lies between those that are kept: it was made by a store that knew more than this one."""
+        past = sorted(known for known, _stream in self._known)
+        return bool(past) and past[0] < epoch
+
+    def _doubt_less(self, which: Stream, now_s: float) -> None:
+        """A receiver is at work: what it has not got to DOUBT_S after its last progress there, it will not get to."""
+        if which not in self._doubted:
+            return
+        before, due_s = self._doubted[which]
+        rest = before.without(self._marks[RECEIPT][which])
+        if not rest:
+            del self._doubted[which]
+        elif due_s == float("inf") or rest.count() < before.count():
+            self._doubted[which] = (rest, now_s + DOUBT_S)
+
+    def _cover(self, which: Stream, committed: int, missing: list[Span], now_s: float) -> None:
+        epoch, stream = which
+        receipted, oldest = self._marks[RECEIPT][which], self._oldest[which]
+        lacks = Ranges(missing).without([(1, oldest - 1)])
+        has = Ranges([(1, min(committed, self._known[which]))]).without(lacks)
+        new = has.without(receipted)
+        for span in new:
+            receipted.add(*span)
+            self._marks[BROKER][which].add(*span)
+        self._marks[RECEIPT][which] = receipted.without(lacks)
+        if new:
+            for lane in (self._live, self._late, self._refused):
+                lane[stream].remove(epoch, new)
+            self._change(which)
+        if now_s >= self._asked_s:
+            self._asked.clear()
+            self._asked_s = float("inf")
+        asked = self._asked.setdefault(which, Ranges())
+        again = lacks.without(asked, [(self._known[which] + 1, max(committed, self._known[which] + 1))])
+        if again:
+            self._asked_s = min(self._asked_s, now_s + ASKED_S)
+            for span in again:
+                asked.add(*span)
+            self._send_again(which, again)
+
+    def _not_kept(self, which: Stream, missing: list[Span]) -> list[tuple[str, str, int, int]]:
+        """Told once."""
+        told = self._told_gone.setdefault(which, Ranges())
+        kept = [(self._oldest[which], max(self._known[which], self._oldest[which]))]
+        new = Ranges(missing).without(kept, told)
+        for span in new:
+            told.add(*span)
+        return [(*which, *span) for span in new]
 
     # --- what to do -----------------------------------------------------------------------------------------
 
-    def next(self, now_s: float) -> tuple[str, str, int, bool] | None:
-        """(epoch, stream, seq, late) of the message to send now, from now on on its way; None: wait."""
+    def next(
+        self, now_s: float, readable: Mapping[Stream, int] | None = None
+    ) -> tuple[str, str, int, bool] | None:
+        """(epoch, stream, seq, late) of the message to send now, from now on on its way; None: wait.
+
+        While history cannot be read, `readable` has the first number of each stream that can be sent all the same.
+        """
         if len(self._in_flight) >= self._window:
             return None
+        if self._doubted:
+            self._send_doubted_again(now_s)
         for stream in STREAMS:
             if now_s >= self._retry_s[stream]:
                 self._retry_s[stream] = float("inf")
@@ -115,36 +287,78 @@ class Forward:
             if stream == "data" and self._refused[stream]:
                 continue
             for lane, late in ((self._live[stream], False), (self._late[stream], True)):
-                if lane:
-                    epoch, seq = lane.take()
-                    self._in_flight.add((epoch, stream, seq))
-                    return epoch, stream, seq, late
+                taken = lane.take(stream, readable)
+                if taken is not None:
+                    self._in_flight.add((taken[0], stream, taken[1]))
+                    return taken[0], stream, taken[1], late
         return None
 
     def due_s(self) -> float:
         """When `next` may have something although nothing happened."""
-        return min(self._retry_s.values()) if len(self._in_flight) < self._window else float("inf")
+        if len(self._in_flight) >= self._window:
+            return float("inf")
+        return min(*self._retry_s.values(), *(due_s for _ranges, due_s in self._doubted.values()))
 
-    def positions(self) -> dict[Stream, list[tuple[int, int]]]:
-        """The acknowledged ranges of each stream that changed since the last call, to be kept by the store."""
-        changed = {stream: list(self._acknowledged[stream]) for stream in sorted(self._changed)}
+    def positions(self) -> dict[tuple[str, str, str], list[Span]]:
+        """The marks of each stream that changed since the last call, to be kept by the store.
+
+        Were there too many ranges, only the first ones are kept: the others are sent again after a restart.
+        """
+        changed = {
+            (*which, mark): list(of_streams[which])[:PENDING_RANGES_MAX]
+            for which in sorted(self._changed)
+            for mark, of_streams in self._marks.items()
+            if mark == BROKER or self.awaits_receipts
+        }
         self._changed.clear()
         self.dirty = False
         return changed
 
     # --- what is known --------------------------------------------------------------------------------------
 
-    def pending(self, epoch: str, stream: str) -> list[tuple[int, int]]:
-        """Ranges not yet acknowledged. Were there too many, the last one covers the rest: a doubt, never a loss."""
+    def _settled(self, which: Stream) -> Ranges:
+        return self._marks[RECEIPT if self.awaits_receipts else BROKER][which]
+
+    def pending(self, epoch: str, stream: str) -> list[Span]:
+        """Ranges not yet safe. Were there too many, the last one covers the rest: a doubt, never a loss."""
         last = self._known.get((epoch, stream), 0)
-        ranges = list(self._acknowledged[epoch, stream].missing(last)) if last else []
+        ranges = list(self._settled((epoch, stream)).missing(last)) if last else []
         if len(ranges) > PENDING_RANGES_MAX:
             ranges[PENDING_RANGES_MAX - 1 :] = [(ranges[PENDING_RANGES_MAX - 1][0], ranges[-1][1])]
         return ranges
 
-    def backlog(self) -> int:
-        """Messages not yet acknowledged."""
-        return sum(last - self._acknowledged[stream].count() for stream, last in self._known.items())
+    def receipted(self, epoch: str, stream: str) -> int | None:
+        """Up to here everything is in the receiver's database; None where this destination gives no receipts."""
+        if not self.awaits_receipts or (epoch, stream) not in self._known:
+            return None
+        first = next(self._marks[RECEIPT][epoch, stream].missing(self._known[epoch, stream] + 1))
+        return first[0] - 1
+
+    def oldest_kept(self, epoch: str, stream: str) -> int:
+        """The first number that can be sent again."""
+        return self._oldest.get((epoch, stream), 1)
+
+    def backlog(self, mark: str | None = None) -> int:
+        """Messages that one of the marks has not reached: without a name the one that counts."""
+        return sum(
+            last - (self._marks[mark][which] if mark else self._settled(which)).count()
+            for which, last in self._known.items()
+        )
+
+    def streams(self) -> list[dict[str, Any]]:
+        """What is to come of each stream that has something to come, in the order of their age."""
+        return [
+            {
+                "epoch": epoch,
+                "stream": stream,
+                "made": last,
+                "to_send": last - self._marks[BROKER][epoch, stream].count(),
+                "to_be_receipted": last - self._marks[RECEIPT][epoch, stream].count() if self.awaits_receipts else None,
+                "pending": pending,
+            }
+            for (epoch, stream), last in sorted(self._known.items())
+            if (pending := self.pending(epoch, stream))
+        ]
 
     def in_flight(self) -> int:
         """Messages sent and not yet answered."""
@@ -153,6 +367,27 @@ class Forward:
     def refused(self) -> dict[int, int]:
         """How often the broker refused, by reason code."""
         return dict(self._refusals)
+
+
+class Pace:
+    """How fast a count grows: told `note` now and then, `per_s` over the last PACE_S."""
+
+    def __init__(self) -> None:
+        self._noted: deque[tuple[float, float]] = deque()
+
+    def note(self, now_s: float, count: float) -> None:
+        """The count as it stands."""
+        self._noted.append((now_s, count))
+        while len(self._noted) > 2 and now_s - self._noted[1][0] >= PACE_S:
+            self._noted.popleft()
+
+    @property
+    def per_s(self) -> float:
+        """0 until it has been told twice."""
+        if len(self._noted) < 2:
+            return 0.0
+        (since_s, before), (now_s, count) = self._noted[0], self._noted[-1]
+        return (count - before) / max(now_s - since_s, 0.001)
 
 
 class _Lane:
@@ -167,12 +402,24 @@ class _Lane:
     def add(self, epoch: str, first: int, last: int) -> None:
         self._epochs.setdefault(epoch, Ranges()).add(first, last)
 
-    def take(self) -> tuple[str, int]:
-        epoch, ranges = next(iter(self._epochs.items()))
-        seq = ranges.take()
-        if not ranges:
-            del self._epochs[epoch]
-        return epoch, seq
+    def remove(self, epoch: str, spans: Iterable[Span]) -> None:
+        if epoch in self._epochs:
+            rest = self._epochs[epoch].without(spans)
+            if rest:
+                self._epochs[epoch] = rest
+            else:
+                del self._epochs[epoch]
+
+    def take(self, stream: str, readable: Mapping[Stream, int] | None) -> tuple[str, int] | None:
+        """The first number that can be read."""
+        for epoch, ranges in self._epochs.items():
+            first = 1 if readable is None else readable.get((epoch, stream))
+            seq = None if first is None else ranges.take(first)
+            if seq is not None:
+                if not ranges:
+                    del self._epochs[epoch]
+                return epoch, seq
+        return None
 
     def move_to(self, other: "_Lane") -> None:
         for epoch, ranges in self._epochs.items():

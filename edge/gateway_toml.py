@@ -169,6 +169,7 @@ class _Destination(_Table):
     ca: _Text | None = None
     cert: _Text | None = None
     key: _Text | None = None
+    await_receipt: bool = False
 
 
 class Gateway(_Table):
@@ -191,7 +192,7 @@ _TABLES: dict[tuple[str, ...], type[_Table]] = {
     ("store", "keep"): _Keep,
     ("destinations", "*"): _Destination,
 }
-_LATER = {("outputs",), ("inputs",), ("voting",), ("destinations", "*", "await_receipt")}
+_LATER = {("outputs",), ("inputs",), ("voting",)}
 
 
 # --- gateway.toml -------------------------------------------------------------------------------------------
@@ -221,6 +222,8 @@ def _sentence(error: ErrorDetails, path: tuple[str, ...]) -> tuple[str, str]:
             return "E-KEY-002", _("is missing. Add a line to this table: {key} = …").format(key=path[-1])
         case "string_type":
             return "E-VAL-001", _("must be a text in double quotes.")
+        case "bool_type":
+            return "E-VAL-001", _("must be true or false, without quotes.")
         case "int_type":
             return "E-VAL-001", _("must be a whole number without quotes.")
         case "dict_type" | "model_type":

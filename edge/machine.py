@@ -25,7 +25,7 @@ from edge.broker_url import address
 from edge.certificate import read_pem
 from edge.diagnosis import Folder, Holder, Person, Port, Reached, StoreFile, TextFile, examination_id
 from edge.northbound import key_file, tls_context
-from edge.store import APPLICATION_ID, CHECKED_TABLES, SCHEMA
+from edge.store import APPLICATION_ID, CHECKED_TABLES, FILE, SCHEMA, StoreFault, Unclosed, reading
 from protocols.model import Destination
 
 ANSWER_S = 5.0
@@ -154,7 +154,7 @@ def folder(path: Path) -> Folder:
         kind=kind,
         is_read_only=bool(disk.f_flag & os.ST_RDONLY),
         free_bytes=disk.f_bavail * disk.f_frsize,
-        store_bytes=_size_bytes(path / "tankgate.db") + _size_bytes(path / "tankgate.db-wal"),
+        store_bytes=_size_bytes(path / FILE) + _size_bytes(path / f"{FILE}-wal"),
     )
 
 
@@ -177,31 +177,17 @@ def _mount_of(path: str) -> tuple[str, str]:
 
 
 def store_file(path: Path) -> StoreFile:
-    """The store, read and nothing else.
-
-    Beside a WAL SQLite needs a file of shared memory: where there is none, it would make one, owned by whoever looks.
-    """
+    """The store, read and nothing else."""
     name = str(path)
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.access(path, os.F_OK):
         return StoreFile(name, exists=False)
-    except OSError as fault:
-        return StoreFile(name, exists=True, damage=fault.strerror or str(fault))
-    has_memory = os.access(f"{path}-shm", os.F_OK)
-    if not has_memory and _size_bytes(path.with_name(path.name + "-wal")):
-        return StoreFile(name, exists=True, is_unclosed=True)
-    uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_memory else "&immutable=1")
     try:
-        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.set_busy_timeout(1000)
+        with reading(path) as connection:
             return _examine(name, connection)
-        finally:
-            connection.close()
-    except apsw.Error as fault:
-        return StoreFile(name, exists=True, damage=str(fault))
+    except Unclosed:
+        return StoreFile(name, exists=True, is_unclosed=True)
+    except StoreFault as fault:
+        return StoreFile(name, exists=True, damage=str(getattr(fault.__cause__, "strerror", None) or fault.__cause__))
 
 
 def _examine(name: str, connection: apsw.Connection) -> StoreFile:

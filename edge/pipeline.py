@@ -13,9 +13,10 @@ from typing import Any
 
 from edge.alarms.system import Change
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload
-from edge.boards import Taken
+from edge.boards import SILENT_S, Taken
 from edge.devices import Devices, Watch, fault
 from edge.planning import BoardPlan
+from edge.retention import Dropped
 from edge.statistics import Statistics
 from edge.timebase import Clock
 from protocols import link, modbus, modbus_edge, readplan
@@ -119,6 +120,7 @@ class Pipeline:
         self.birth = birth
         self.next_seq = {"data": 1, "event": 1}
         self.statistics = Statistics()
+        self.journalled = True  # whether there is a disk that takes what is decided
         self.samples = 0
         self.refused_samples = 0  # of plans that are not known
         self._births = births
@@ -246,7 +248,7 @@ class Pipeline:
         lost = self._lost.pop(taken.board)
         polls: int | None = lost
         if newest is not None and newest.boot != taken.boot:
-            cause, polls = "board_restart", None  # what its ring still held nobody can count
+            cause, polls = _why_a_new_boot(newest, clock), None  # what its ring still held nobody can count
         elif newest is None and self._is_set_aside:
             cause, polls = "set_aside", None
         elif lost:
@@ -350,6 +352,7 @@ class Pipeline:
             decided_ms=decided_ms,
             priority=alarm.priority,
             action=alarm.action,
+            journalled=self.journalled,
         )
         self._event(Message("event", seq, "alarm", self.birth, payload, None), now_s)
 
@@ -402,13 +405,28 @@ class Pipeline:
         watches = [read.check for read in self._checks() if read.unit == unit and read.check]
         if not self._devices.accept(watches):
             return False
+        self.action("unit_accepted", quality, t_ms, by, reason, now_s, unit=unit)
+        return True
+
+    def action(
+        self,
+        action: str,
+        quality: json_feed.TimeQuality,
+        t_ms: int,
+        by: str | None,
+        reason: str | None,
+        now_s: float,
+        *,
+        unit: tuple[str, int] | None = None,
+    ) -> None:
+        """Something was done to no single alarm, by a person or, without a name, by the gateway."""
         seq = self._number("event")
         payload = json_feed.action(
             self.gateway,
             self.epoch,
             seq,
             self.birth,
-            action="unit_accepted",
+            action=action,
             quality=quality,
             t_ms=t_ms,
             by=by,
@@ -416,7 +434,29 @@ class Pipeline:
             unit=unit,
         )
         self._event(Message("event", seq, "action", self.birth, payload, None), now_s)
-        return True
+
+    def dropped(self, dropped: Dropped, now_s: float) -> None:
+        """The store gave up what was not safe with everybody yet: a gap for each epoch that it is of."""
+        quality = json_feed.TimeQuality("unsynced" if dropped.from_ms is None else "synced", None, None)
+        missing: list[Any] = [(epoch, *span) for epoch, span in dropped.numbers.items()] or [None]
+        for each in missing:
+            seq = self._number("event")
+            is_all = dropped.polls > 0 and len(missing) == 1
+            payload = json_feed.gap(
+                self.gateway,
+                self.epoch,
+                seq,
+                self.birth,
+                cause=dropped.cause,
+                quality=quality,
+                from_ms=dropped.from_ms,
+                to_ms=dropped.to_ms,
+                polls=dropped.polls if is_all else None,
+                polls_are="at_most" if is_all else "unknown",
+                of=dropped.stream,
+                missing=each,
+            )
+            self._event(Message("event", seq, "gap", self.birth, payload, None), now_s)
 
     def _checks(self) -> Iterable[_Read]:
         """The reads of the birth in force that tell who a unit is."""
@@ -541,6 +581,18 @@ class Pipeline:
             self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, filled.reported
         )
         return Message("data", seq, "data", filled.birth, payload, bitmap(filled.reported, len(filled.rows)))
+
+
+def _why_a_new_boot(newest: _Newest, clock: Clock) -> str:
+    """What kept the readings between the newest sample and this boot of the board away.
+
+    A board that starts again is back within seconds. One that was away for longer was down; and where the gateway was
+    away as well, nobody knows what the board had been doing.
+    """
+    began_ms = clock.utc_at_uptime_0_ms
+    if began_ms is None or newest.utc_ms is None or began_ms - newest.utc_ms < SILENT_S * 1000:
+        return "board_restart"
+    return "not_running" if newest.uptime_ms is None else "board_down"
 
 
 def _quality(board: str, boot: str, clock: Clock) -> json_feed.TimeQuality:

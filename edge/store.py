@@ -1,39 +1,54 @@
 """The one durable queue: batches, messages, plans, births and positions in one SQLite file. Shell.
 
 Owns that file. All that one `commit` is given is on disk when it returns, or none of it is. Message numbers
-belong to an epoch, new at each opening, so that a cloned or restored card never passes for the one that went
-on. Must never refuse to start because of what lies in the file: what cannot be used is set aside and told in
-`notes`.
+belong to an epoch, new with each Store, so that a cloned or restored card never passes for the one that went
+on. Must never keep the gateway from starting because of what lies in the file: what cannot be used is set aside and
+told in `notes`.
 
-The writing thread commits, and saves. `payload`, `plans` and `positions` alone may be called from another thread: they
-read through a connection of their own, which in WAL mode neither waits for the writer nor holds it up.
+A fault ends a connection: after a failed fsync nobody knows what is on disk, so `open` is called again, which reads
+what is there. The writing thread opens, commits, and saves. What stands under "any one other thread" alone may be
+called from another: it reads through a connection of its own, which in WAL mode neither waits for the writer nor
+holds it up.
+
+A file of RESERVE_BYTES lies beside the store. When the disk is full it is given up, so that the gateway can still
+commit while it makes room inside the file.
 """
 
+import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from gettext import gettext as _
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import apsw
 
-from edge.batch import Batch, Held, Mark, data_payload, indices, pack, unpack
+from edge.batch import Filed, Held, Mark, Message, data_payload, indices, unpack
+from edge.retention import Drop, Dropped, Usage
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 2
+SCHEMA = 3
+FILE = "tankgate.db"  # in the store's folder
+PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
+RESERVE_BYTES = 16 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 STREAMS = ("data", "event")
+_SHRINK_PAGES = 512  # at most so many are given back at once, where the file is larger than it may be
+_DROP_LOT = 2000  # batches or events
 
 CREATE = f"""
+-- machine: what it was opened on.
 CREATE TABLE epoch (
-    id INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, opened_ms INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, opened_ms INTEGER NOT NULL,
+    machine TEXT NOT NULL);
 CREATE TABLE birth (birth TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE plan (
     board TEXT, generation INTEGER, plan BLOB NOT NULL, meaning TEXT NOT NULL,
@@ -46,17 +61,19 @@ CREATE TABLE held (
     bus TEXT, unit_id INTEGER, profile TEXT, function_code INTEGER, address INTEGER, registers INTEGER,
     known BLOB, seen BLOB NOT NULL,
     PRIMARY KEY (bus, unit_id, profile, function_code, address, registers)) WITHOUT ROWID;
--- from_ms, to_ms: UTC of the first and last reading, null where no clock was known.
+-- from_ms, to_ms: UTC of the first and last reading, null where no clock was known. polls: how many gave them.
 CREATE TABLE batch (
-    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, readings BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
+    readings BLOB NOT NULL);
 -- An event's body is its payload; a data message's is the bitmap of the batch's rows that it reports.
+-- made_ms: when an event was committed, null for data and where the gateway's clock was not to be trusted.
 CREATE TABLE message (
-    epoch INTEGER, stream TEXT, seq INTEGER, kind TEXT NOT NULL, batch INTEGER, body BLOB NOT NULL,
+    epoch INTEGER, stream TEXT, seq INTEGER, kind TEXT NOT NULL, batch INTEGER, made_ms INTEGER, body BLOB NOT NULL,
     PRIMARY KEY (epoch, stream, seq)) WITHOUT ROWID;
--- What a destination has acknowledged, as ranges.
+-- What a destination's broker has acknowledged, and what its receiver has receipted (mark), as ranges.
 CREATE TABLE position (
-    destination TEXT, epoch TEXT, stream TEXT, first INTEGER, last INTEGER NOT NULL,
-    PRIMARY KEY (destination, epoch, stream, first)) WITHOUT ROWID;
+    destination TEXT, epoch TEXT, stream TEXT, mark TEXT, first INTEGER, last INTEGER NOT NULL,
+    PRIMARY KEY (destination, epoch, stream, mark, first)) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA};
 """
@@ -64,14 +81,38 @@ PRAGMA user_version = {SCHEMA};
 # would take longer than the boards can buffer: of them only the newest rows are read.
 CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position")
 
-Positions = Mapping[tuple[str, str], Sequence[tuple[int, int]]]  # (epoch, stream) -> acknowledged ranges
+# (epoch, stream, "broker" | "receipt") -> the ranges that this one has
+Positions = Mapping[tuple[str, str, str], Sequence[tuple[int, int]]]
 
 
 class StoreFault(Exception):
     """Disk full, input/output error, no access, damage; the cause is what SQLite or the system said.
 
-    Nothing of a commit that raised this is on disk.
+    Nothing of a commit that raised this counts as on disk; whether it is, the next `open` finds out.
     """
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room, on the disk or within what the store may take."""
+        cause = self.__cause__
+        return isinstance(cause, apsw.FullError) or (
+            isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        )
+
+
+class Unclosed(StoreFault):
+    """It was not closed in order, and no gateway runs on it: whoever looked would leave files of its own beside it."""
+
+
+class DamagedMessage(StoreFault):
+    """One message cannot be made again, because its batch is damaged. All else can be read."""
+
+
+class Note(NamedTuple):
+    """What a person must be told: the feed's word for it, and a sentence."""
+
+    action: str
+    text: str
 
 
 class _Unusable(Exception):
@@ -79,11 +120,22 @@ class _Unusable(Exception):
 
 
 class Store:
-    """The file at `path`. `epoch` is the one of this opening; `notes` what a person must be told about it."""
+    """The file at `path`, once it is open. `epoch` is this Store's; `notes`: what a person must be told about the file.
 
-    @classmethod
-    def open(cls, path: Path, gateway: str, now_utc_ms: int, random: Callable[[int], bytes]) -> Self:
-        """Open or create. `random(n)` gives n random bytes. StoreFault where the place cannot be written."""
+    Before `open`, and after a fault, `births` and `epoch` are known and everything else is empty.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        gateway: str,
+        now_utc_ms: int,
+        random: Callable[[int], bytes],
+        *,
+        max_bytes: int = 8 * 10**9,
+        machine: str = "",
+    ) -> None:
+        """`random(n)` gives n random bytes. StoreFault where this SQLite must not be trusted with data."""
         version = tuple(map(int, apsw.sqlite_lib_version().split(".")))
         if version < SQLITE_MIN:
             raise StoreFault(
@@ -91,183 +143,423 @@ class Store:
                     version=apsw.sqlite_lib_version(), needed=".".join(map(str, SQLITE_MIN))
                 )
             )
-        notes = []
-        with faults(path):
-            try:
-                writer = _connect(path)
-            except _Unusable as why:
-                aside = _set_aside(path, now_utc_ms)
-                notes.append(
-                    _("store {path}: {why}. It was set aside as {aside}, and a new one begun").format(
-                        path=path, why=why, aside=aside.name
-                    )
-                )
-                writer = _connect(path)
-            sync_directory(path.parent)
-            store = cls(path, writer, tuple(notes))
-            store._begin_epoch(gateway, now_utc_ms, random)
-        return store
-
-    def __init__(self, path: Path, writer: apsw.Connection, notes: tuple[str, ...]) -> None:
-        self.epoch = ""
-        self.notes = notes
+        self.epoch = _new_epoch(now_utc_ms, random)
+        self.notes: list[Note] = []
         self._path = path
+        self._gateway = gateway
+        self._machine = machine
+        self._max_pages = max((max_bytes - WAL_MAX_BYTES) // PAGE_BYTES, 1)
+        self._writer: apsw.Connection | None = None
+        self._reader: apsw.Connection | None = None
+        self._reading = threading.Lock()
+        self._was_open = False
+        self._is_full = False
+        self._epochs: dict[str, tuple[int, str]] = {}  # id and gateway
+        self._births: dict[str, dict[str, Any]] = {}
+        self._plans: dict[tuple[str, int], tuple[bytes, str]] = {}  # of this process
+        self._next_batch = 1
+        self._tried: tuple[int, tuple[str, int] | None] | None = None  # of a commit that failed: batch, message
+
+    # --- opening and closing --------------------------------------------------------------------------------
+
+    def open(self, now_utc_ms: int) -> bool:
+        """Open or create the file, or open it again after a fault. Whether the commit that failed last is in it.
+
+        A file that was open before is not created a second time: where it is gone, its disk is. StoreFault where
+        the place cannot be used.
+        """
+        self._let_go()
+        with faults(self._path):
+            if self._was_open and not self._path.exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            try:
+                self._begin(now_utc_ms)
+            except apsw.FullError:
+                if not self.give_up_reserve():
+                    raise
+                self._let_go()
+                self._begin(now_utc_ms)
+            if self._was_open:
+                # What a failed fsync left unwritten may still stand in the kernel's memory as if it were on disk:
+                # copied into the file, it is.
+                with suppress(apsw.FullError):
+                    self._the_writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self.keep_reserve()
+            has_landed = self._has_landed()
+        self._was_open = True
+        return has_landed
+
+    def _begin(self, now_utc_ms: int) -> None:
+        try:
+            writer = _connect(self._path)
+        except _Unusable as why:
+            aside = _set_aside(self._path, now_utc_ms)
+            text = _("store {path}: {why}. It was set aside as {aside}, and a new one begun")
+            self.notes.append(
+                Note("store_set_aside", text.format(path=self._path, why=why, aside=aside.name))
+            )
+            writer = _connect(self._path)
         self._writer = writer
-        self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        self._reader.set_busy_timeout(READ_WAIT_MS)
+        sync_directory(self._path.parent)
+        writer.pragma("max_page_count", self._max_pages)
+        newest = writer.execute("SELECT machine, epoch FROM epoch ORDER BY id DESC LIMIT 1").fetchone()
+        machine, epoch = newest or ("", "")
+        if machine and self._machine and machine != self._machine:
+            text = _("store {path}: it was last written on another machine, in epoch {epoch}")
+            self.notes.append(Note("store_moved", text.format(path=self._path, epoch=epoch)))
+        with writer:
+            writer.execute(
+                "INSERT OR IGNORE INTO epoch (epoch, gateway, opened_ms, machine) VALUES (?, ?, ?, ?)",
+                (self.epoch, self._gateway, now_utc_ms, self._machine),
+            )
+            writer.executemany(
+                "INSERT OR IGNORE INTO birth VALUES (?, ?)",
+                ((birth, json.dumps(content, ensure_ascii=False)) for birth, content in self._births.items()),
+            )
+            writer.executemany(
+                "INSERT OR IGNORE INTO plan VALUES (?, ?, ?, ?)",
+                ((*which, *plan) for which, plan in self._plans.items()),
+            )
         self._epochs = {
             epoch: (id, gateway)
             for id, epoch, gateway in writer.execute("SELECT id, epoch, gateway FROM epoch ORDER BY id")
         }
-        self._births: dict[str, dict[str, Any]] = {
-            birth: json.loads(content) for birth, content in writer.execute("SELECT birth, content FROM birth")
-        }
+        for birth, content in writer.execute("SELECT birth, content FROM birth"):
+            self._births.setdefault(birth, json.loads(content))
+        self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
+        reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+        reader.set_busy_timeout(READ_WAIT_MS)
+        with self._reading:
+            self._reader = reader
 
-    def _begin_epoch(self, gateway: str, now_utc_ms: int, random: Callable[[int], bytes]) -> None:
-        self.epoch = _new_epoch(now_utc_ms, random)
-        with self._writer:
-            self._writer.execute(
-                "INSERT INTO epoch (epoch, gateway, opened_ms) VALUES (?, ?, ?)",
-                (self.epoch, gateway, now_utc_ms),
-            )
-        self._epochs[self.epoch] = (self._writer.last_insert_rowid(), gateway)
+    def _has_landed(self) -> bool:
+        """Whether what the failed commit tried is there after all. All of it is, or none."""
+        tried, self._tried = self._tried, None
+        if tried is None:
+            return False
+        batch, message = tried
+        found = 0
+        if message is not None:
+            epoch_id, _gateway = self._epochs[self.epoch]
+            sql = "SELECT count(*) FROM message WHERE epoch = ? AND stream = ? AND seq = ?"
+            found = self._the_writer.execute(sql, (epoch_id, *message)).get
+        found = found or self._the_writer.execute("SELECT count(*) FROM batch WHERE id = ?", (batch,)).get
+        if found:
+            self._next_batch = max(self._next_batch, self._the_writer.execute("SELECT max(id) FROM batch").get + 1)
+        return bool(found)
 
     def close(self) -> None:
         """Write everything back from the WAL and let go of the file."""
-        with faults(self._path):
-            self._reader.close()
-            self._writer.close()
+        with faults(self._path), self._reading:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
+            self._reader = self._writer = None
 
-    # --- what is known at the start -------------------------------------------------------------------------
+    def _let_go(self) -> None:
+        """Close what can be closed: of a connection that met a fault nothing is asked any more."""
+        with self._reading:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    with suppress(apsw.Error):
+                        connection.close(True)
+            self._reader = self._writer = None
 
-    def epochs(self) -> dict[str, dict[str, int]]:
-        """Last number of each stream, 0 for none; of this epoch and all that have messages, oldest first."""
-        last = {
-            epoch: {stream: self._last_seq(id, stream) for stream in STREAMS}
-            for epoch, (id, _gateway) in self._epochs.items()
-        }
-        return {epoch: streams for epoch, streams in last.items() if any(streams.values()) or epoch == self.epoch}
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked anything."""
+        return self._writer is not None
 
-    def _last_seq(self, epoch_id: int, stream: str) -> int:
-        with faults(self._path):
-            last: int | None = self._writer.execute(
-                "SELECT max(seq) FROM message WHERE epoch = ? AND stream = ?", (epoch_id, stream)
-            ).get
-        return last or 0
+    @property
+    def _the_writer(self) -> apsw.Connection:
+        if self._writer is None:
+            raise StoreFault(_("{path}: is not open").format(path=self._path))
+        return self._writer
 
-    def taken(self) -> list[Mark]:
-        """How far each board's newest boot is on disk."""
-        with faults(self._path):
-            return [Mark(*row) for row in self._writer.execute("SELECT board, boot, next_record, newest_ms FROM taken")]
-
-    def held(self) -> list[Held]:
-        """What the checked registers of each unit are known to hold."""
-        with faults(self._path):
-            return [Held(*row) for row in self._writer.execute("SELECT * FROM held")]
+    # --- what a site is --------------------------------------------------------------------------------------
 
     def save_plan(self, board: str, generation: int, plan: bytes, meaning: str) -> None:
-        """Keep a plan; a generation that is here already stays as it is."""
-        with faults(self._path), self._writer:
-            self._writer.execute("INSERT OR IGNORE INTO plan VALUES (?, ?, ?, ?)", (board, generation, plan, meaning))
+        """Keep a plan; a generation that is here already stays as it is. Without a file it is saved at its opening."""
+        self._plans[board, generation] = (plan, meaning)
+        if self._writer is not None:
+            with faults(self._path), self._writer:
+                row = (board, generation, plan, meaning)
+                self._writer.execute("INSERT OR IGNORE INTO plan VALUES (?, ?, ?, ?)", row)
 
     def births(self) -> dict[str, dict[str, Any]]:
         """Content of every birth, by its id."""
         return dict(self._births)
 
     def save_birth(self, birth: str, content: Mapping[str, Any]) -> None:
-        """Keep a birth's content. It must be here before a batch of it is committed."""
+        """Keep a birth's content. It must be here before a batch of it is committed. Without a file as `save_plan`."""
         text = json.dumps(content, ensure_ascii=False)
-        with faults(self._path), self._writer:
-            self._writer.execute("INSERT OR IGNORE INTO birth VALUES (?, ?)", (birth, text))
         self._births[birth] = json.loads(text)
+        if self._writer is not None:
+            with faults(self._path), self._writer:
+                self._writer.execute("INSERT OR IGNORE INTO birth VALUES (?, ?)", (birth, text))
 
     # --- the writing thread ---------------------------------------------------------------------------------
 
-    def commit(self, batches: Sequence[Batch], positions: Mapping[str, Positions]) -> None:
-        """One transaction for all: batches, their messages, the records taken, positions by destination."""
+    def commit(
+        self,
+        batches: Sequence[Filed],
+        positions: Mapping[str, Positions],
+        dropped: Iterable[Dropped] = (),
+        now_utc_ms: int | None = None,
+    ) -> None:
+        """One transaction for all: what goes, batches, their messages, the records taken, positions by destination."""
+        writer = self._the_writer
         with faults(self._path):
+            messages = [(each.stream, each.seq) for batch in batches for each in batch.messages]
+            self._tried = (self._next_batch, messages[0] if messages else None)
             try:
-                with self._writer:
+                with writer:
+                    for each in dropped:
+                        self._delete(writer, each)
+                    next_batch = self._next_batch
                     for batch in batches:
-                        self._insert(batch)
+                        next_batch = self._insert(writer, batch, next_batch, now_utc_ms)
                     for destination, ranges in positions.items():
-                        self._replace_positions(destination, ranges)
+                        _replace_positions(writer, destination, ranges)
             except (apsw.CorruptError, apsw.NotADBError):
                 _damage_mark(self._path).touch()
                 raise
+        self._next_batch, self._tried = next_batch, None
 
-    def _insert(self, batch: Batch) -> None:
-        batch_id = None
-        if batch.rows:
-            times = [batch.sections[row.section].clock.utc_ms(row.uptime_ms) for row in batch.rows]
-            known = [utc_ms for utc_ms in times if utc_ms is not None]
-            self._writer.execute(
-                "INSERT INTO batch (birth, from_ms, to_ms, readings) VALUES (?, ?, ?, ?)",
-                (
-                    batch.birth,
-                    min(known, default=None),
-                    max(known, default=None),
-                    pack(batch.sections, batch.rows),
-                ),
-            )
-            batch_id = self._writer.last_insert_rowid()
+    def _insert(self, writer: apsw.Connection, batch: Filed, batch_id: int, now_utc_ms: int | None) -> int:
+        """The next batch's id."""
+        if batch.readings is not None:
+            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, batch.readings)
+            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", row)
         epoch_id, _gateway = self._epochs[self.epoch]
         for message in batch.messages:
             is_data = message.stream == "data"
             body = message.reported if is_data else message.payload
-            of_batch = batch_id if is_data else None
-            self._writer.execute(
-                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)",
-                (epoch_id, message.stream, message.seq, message.kind, of_batch, body),
+            of_batch, made_ms = (batch_id, None) if is_data else (None, now_utc_ms)
+            writer.execute(
+                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (epoch_id, message.stream, message.seq, message.kind, of_batch, made_ms, body),
             )
-        self._writer.executemany(
+        writer.executemany(
             "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?)",
             ((mark.board, mark.boot, mark.next_record, mark.newest_ms) for mark in batch.taken),
         )
-        self._writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
+        writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
+        return batch_id + (batch.readings is not None)
 
-    def _replace_positions(self, destination: str, positions: Positions) -> None:
-        for (epoch, stream), ranges in positions.items():
-            self._writer.execute(
-                "DELETE FROM position WHERE destination = ? AND epoch = ? AND stream = ?",
-                (destination, epoch, stream),
+    def _delete(self, writer: apsw.Connection, dropped: Dropped) -> None:
+        if dropped.stream == "data":
+            writer.execute("DELETE FROM batch WHERE id <= ?", (dropped.last_batch,))
+        for epoch, (first, last) in dropped.numbers.items():
+            if epoch in self._epochs:
+                writer.execute(
+                    "DELETE FROM message WHERE epoch = ? AND stream = ? AND seq BETWEEN ? AND ?",
+                    (self._epochs[epoch][0], dropped.stream, first, last),
+                )
+        over = writer.execute(
+            "DELETE FROM epoch WHERE epoch <> ? AND NOT EXISTS (SELECT 1 FROM message WHERE message.epoch = epoch.id)"
+            " RETURNING epoch",
+            (self.epoch,),
+        ).fetchall()
+        writer.executemany("DELETE FROM position WHERE epoch = ?", over)
+
+    def usage(self) -> Usage:
+        """How much there is, and how much room."""
+        writer = self._the_writer
+        with faults(self._path):
+            disk = os.statvfs(self._path.parent)
+            pages, unused = writer.pragma("page_count"), writer.pragma("freelist_count")
+            oldest = writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+            return Usage(
+                file_bytes=pages * PAGE_BYTES,
+                unused_bytes=unused * PAGE_BYTES,
+                disk_free_bytes=disk.f_bavail * disk.f_frsize,
+                is_full=self._is_full,
+                oldest_ms=oldest[0] if oldest else None,
+                oldest_event_ms=self._oldest_event_ms(writer),
+                has_readings=bool(writer.execute("SELECT EXISTS (SELECT 1 FROM batch)").get),
             )
-            self._writer.executemany(
-                "INSERT INTO position VALUES (?, ?, ?, ?, ?)",
-                ((destination, epoch, stream, first, last) for first, last in ranges),
-            )
+
+    def _oldest_event_ms(self, writer: apsw.Connection) -> int | None:
+        sql = "SELECT made_ms FROM message WHERE epoch = ? AND stream = 'event' AND made_ms IS NOT NULL ORDER BY seq"
+        found = (writer.execute(sql + " LIMIT 1", (id,)).fetchone() for id, _gateway in self._epochs.values())
+        return next((made_ms for row in found if row for made_ms in row), None)
+
+    def what_goes(self, drop: Drop) -> Dropped | None:
+        """What such a drop comes to, a lot of it at most; `commit` then deletes it. None where there is nothing."""
+        with faults(self._path):
+            find = self._readings_that_go if drop.stream == "data" else self._events_that_go
+            return find(self._the_writer, drop)
+
+    def _readings_that_go(self, writer: apsw.Connection, drop: Drop) -> Dropped | None:
+        dropped = Dropped("data", drop.cause)
+        bytes = 0
+        sql = "SELECT id, from_ms, to_ms, polls, length(readings) FROM batch ORDER BY id LIMIT ?"
+        for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
+            if not _goes(drop, to_ms, bytes):
+                break
+            bytes += length
+            dropped.add(from_ms, to_ms, polls)
+            dropped.last_batch = id
+        for epoch, (id, _gateway) in self._epochs.items():
+            sql = "SELECT seq, batch FROM message WHERE epoch = ? AND stream = 'data' ORDER BY seq"
+            for seq, batch in writer.execute(sql, (id,)):
+                if batch > dropped.last_batch:
+                    return dropped if dropped.last_batch else None
+                dropped.add_number(epoch, seq)
+        return dropped if dropped.last_batch else None
+
+    def _events_that_go(self, writer: apsw.Connection, drop: Drop) -> Dropped | None:
+        """Of one epoch at a time."""
+        dropped = Dropped("event", drop.cause)
+        bytes = 0
+        sql = (
+            "SELECT seq, made_ms, length(body) FROM message WHERE epoch = ? AND stream = 'event' ORDER BY seq LIMIT ?"
+        )
+        for epoch, (id, _gateway) in self._epochs.items():
+            for seq, made_ms, length in writer.execute(sql, (id, _DROP_LOT)):
+                if not _goes(drop, made_ms, bytes):
+                    break
+                bytes += length
+                dropped.add(made_ms, made_ms, 1)
+                dropped.add_number(epoch, seq)
+            if dropped.numbers:
+                return dropped
+        return None
+
+    def shrink(self) -> None:
+        """Give back some of what is unused, where the file is larger than it may be (`max_bytes` was lowered)."""
+        with faults(self._path):
+            more = self._the_writer.pragma("page_count") - self._max_pages
+            if more > 0:
+                self._the_writer.execute(f"PRAGMA incremental_vacuum({min(more, _SHRINK_PAGES)})").fetchall()
+
+    # --- the reserve ----------------------------------------------------------------------------------------
+
+    @property
+    def _reserve(self) -> Path:
+        return self._path.with_name(f"{self._path.stem}-reserve")
+
+    def give_up_reserve(self) -> bool:
+        """The disk is full: make room. Whether there was anything to give up."""
+        self._is_full = True
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        return True
+
+    def keep_reserve(self) -> None:
+        """Have it, as soon as the disk has room for it twice over. A disk without that room is no fault."""
+        try:
+            disk = os.statvfs(self._path.parent)
+            has = self._reserve.exists()
+            if not has and disk.f_bavail * disk.f_frsize >= 2 * RESERVE_BYTES:
+                fd = os.open(self._reserve, os.O_CREAT | os.O_WRONLY, 0o640)
+                try:
+                    os.posix_fallocate(fd, 0, RESERVE_BYTES)
+                finally:
+                    os.close(fd)
+                has = True
+        except OSError:
+            return
+        if has:
+            self._is_full = False
 
     # --- any one other thread -------------------------------------------------------------------------------
 
+    @contextmanager
+    def _read(self) -> Iterator[apsw.Connection]:
+        with faults(self._path), self._reading:
+            if self._reader is None:
+                raise StoreFault(_("{path}: is not open").format(path=self._path))
+            yield self._reader
+
+    def epochs(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """First and last number kept of each stream; of this epoch and all that have messages, oldest first.
+
+        (1, 0) where there are none.
+        """
+        spans = {
+            epoch: {stream: self._span(id, stream) for stream in STREAMS}
+            for epoch, (id, _gateway) in self._epochs.items()
+        }
+        empty = {self.epoch: dict.fromkeys(STREAMS, (1, 0))}
+        return {
+            epoch: streams
+            for epoch, streams in (spans or empty).items()
+            if epoch == self.epoch or any(last for _first, last in streams.values())
+        }
+
+    def _span(self, epoch_id: int, stream: str) -> tuple[int, int]:
+        first, last = (
+            f"SELECT {which}(seq) FROM message WHERE epoch = :epoch AND stream = :stream" for which in ("min", "max")
+        )  # apart: of both at once SQLite would read all
+        if self._reader is None:
+            return 1, 0
+        with self._read() as reader:
+            sql = f"SELECT ({first}), ({last})"
+            found: Any = reader.execute(sql, {"epoch": epoch_id, "stream": stream}).fetchone()
+        return found if found[1] else (1, 0)
+
+    def taken(self) -> list[Mark]:
+        """How far each board's newest boot is on disk."""
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            return [Mark(*row) for row in reader.execute("SELECT board, boot, next_record, newest_ms FROM taken")]
+
+    def held(self) -> list[Held]:
+        """What the checked registers of each unit are known to hold."""
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            return [Held(*row) for row in reader.execute("SELECT * FROM held")]
+
     def plans(self, board: str) -> list[tuple[int, str]]:
         """(generation, meaning as JSON) of every plan that this board may hold samples of."""
-        with faults(self._path):
-            rows: list[Any] = self._reader.execute(
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            rows: list[Any] = reader.execute(
                 "SELECT generation, meaning FROM plan WHERE board = ? ORDER BY generation", (board,)
             ).fetchall()
         return rows
 
-    def positions(self, destination: str) -> dict[tuple[str, str], list[tuple[int, int]]]:
-        """(epoch, stream) -> the ranges that this destination has acknowledged, ascending."""
-        acknowledged: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        with faults(self._path):
-            for epoch, stream, first, last in self._reader.execute(
-                "SELECT epoch, stream, first, last FROM position WHERE destination = ? ORDER BY first",
+    def positions(self, destination: str) -> dict[tuple[str, str, str], list[tuple[int, int]]]:
+        """(epoch, stream, mark) -> the ranges that this destination has acknowledged or receipted, ascending."""
+        ranges: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+        if self._reader is None:
+            return ranges
+        with self._read() as reader:
+            for epoch, stream, mark, first, last in reader.execute(
+                "SELECT epoch, stream, mark, first, last FROM position WHERE destination = ? ORDER BY first",
                 (destination,),
             ):
-                acknowledged.setdefault((epoch, stream), []).append((first, last))
-        return acknowledged
+                ranges.setdefault((epoch, stream, mark), []).append((first, last))
+        return ranges
+
+    def time_ms(self, epoch: str, stream: str, seq: int) -> int | None:
+        """When a message's first reading was taken, or when the event was committed; None where nobody knows."""
+        if epoch not in self._epochs:
+            return None
+        with self._read() as reader:
+            return reader.execute(
+                "SELECT coalesce(from_ms, made_ms) FROM message LEFT JOIN batch ON batch.id = message.batch"
+                " WHERE epoch = ? AND stream = ? AND seq = ?",
+                (self._epochs[epoch][0], stream, seq),
+            ).get
 
     def payload(self, epoch: str, stream: str, seq: int) -> tuple[str, bytes] | None:
         """Kind and payload of a committed message, byte for byte as it was; None where it is not kept.
 
-        StoreFault where it, or the batch that it reports, cannot be read.
+        DamagedMessage where the batch that it reports is; StoreFault where the file cannot be read.
         """
         if epoch not in self._epochs:
             return None
         epoch_id, gateway = self._epochs[epoch]
-        with faults(self._path):
-            found = self._reader.execute(
+        with self._read() as reader:
+            found = reader.execute(
                 "SELECT kind, body, birth, readings FROM message LEFT JOIN batch ON batch.id = message.batch"
                 " WHERE epoch = ? AND stream = ? AND seq = ?",
                 (epoch_id, stream, seq),
@@ -279,16 +571,43 @@ class Store:
             return kind, body
         if readings is None:
             return None
+        return kind, self._data_payload(gateway, epoch, seq, birth, readings, body)
+
+    def payload_of(self, filed: Filed, message: Message) -> bytes | None:
+        """The payload of a message of this epoch that is not on disk yet."""
+        if message.payload is not None or filed.readings is None or message.reported is None:
+            return message.payload
+        body = message.reported
+        return self._data_payload(self._gateway, self.epoch, message.seq, filed.birth, filed.readings, body)
+
+    def _data_payload(self, gateway: str, epoch: str, seq: int, birth: str, readings: bytes, body: bytes) -> bytes:
         try:
             sections, rows = unpack(readings)
         except ValueError as error:
-            raise StoreFault(
+            raise DamagedMessage(
                 _("{path}: data message {seq} of epoch {epoch} cannot be read: {cause}").format(
                     path=self._path, seq=seq, epoch=epoch, cause=error
                 )
             ) from error
         points = self._births[birth]["points"]
-        return kind, data_payload(gateway, epoch, seq, birth, points, sections, rows, indices(body))
+        return data_payload(gateway, epoch, seq, birth, points, sections, rows, indices(body))
+
+
+def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
+    if drop.before_ms is None:
+        return bytes < drop.bytes
+    return at_ms is None or at_ms < drop.before_ms
+
+
+def _replace_positions(writer: apsw.Connection, destination: str, positions: Positions) -> None:
+    for which, ranges in positions.items():
+        writer.execute(
+            "DELETE FROM position WHERE destination = ? AND epoch = ? AND stream = ? AND mark = ?",
+            (destination, *which),
+        )
+        writer.executemany(
+            "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?)", ((destination, *which, *range_) for range_ in ranges)
+        )
 
 
 @contextmanager
@@ -300,14 +619,39 @@ def faults(path: Path) -> Iterator[None]:
         raise StoreFault(_("{path}: {cause}").format(path=path, cause=error)) from error
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[apsw.Connection]:
+    """The file for somebody who only looks, and leaves nothing beside it; a gateway may run on it meanwhile.
+
+    Beside a WAL SQLite needs a file of shared memory: where there is none, it would make one, owned by whoever looks.
+    Unclosed there, StoreFault where it cannot be read.
+    """
+    with faults(path):
+        path.stat()
+        has_memory = os.access(f"{path}-shm", os.F_OK)
+        wal = path.with_name(path.name + "-wal")
+        if not has_memory and wal.exists() and wal.stat().st_size:
+            told = _("{path}: was not closed in order. Start the gateway first: it puts the store in order")
+            raise Unclosed(told.format(path=path))
+        uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_memory else "&immutable=1")
+        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.set_busy_timeout(READ_WAIT_MS)
+            yield connection
+        finally:
+            connection.close()
+
+
 def _connect(path: Path) -> apsw.Connection:
     """A checked connection for writing. _Unusable, and the file untouched, where this is no store of ours."""
     if _damage_mark(path).exists():
         raise _Unusable(_("was found damaged while it was in use"))
+    _check_length(path)
     connection = apsw.Connection(str(path))
     try:
         _prepare(connection)
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, ValueError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, TypeError, ValueError) as error:
         connection.close()
         raise _Unusable(_("is damaged or no store ({cause})").format(cause=error)) from error
     except (_Unusable, apsw.Error):
@@ -316,12 +660,26 @@ def _connect(path: Path) -> apsw.Connection:
     return connection
 
 
+def _check_length(path: Path) -> None:
+    """SQLite does not mind where the end of a file is missing, until it needs it, and takes a stump for a new file."""
+    wal = path.with_name(f"{path.name}-wal")
+    if not path.exists() or (wal.exists() and wal.stat().st_size):  # the rest may stand in the log
+        return
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(100)
+    said_bytes = int.from_bytes(header[28:32], "big") * PAGE_BYTES
+    is_ours = header and b"SQLite format 3\0".startswith(header[:16])
+    if is_ours and size_bytes < max(said_bytes, PAGE_BYTES):
+        raise _Unusable(_("is damaged ({cause})").format(cause=_("only {n} bytes are left").format(n=size_bytes)))
+
+
 def _prepare(connection: apsw.Connection) -> None:
     """Check what is there, or create it; WAL, and every commit waits for the disk."""
     is_new = not connection.execute("SELECT count(*) FROM sqlite_schema").get
     if not is_new:
         _check(connection)
-    connection.execute("PRAGMA page_size = 2048")
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     connection.execute("PRAGMA auto_vacuum = incremental")
     if connection.pragma("journal_mode", "wal") != "wal":
         raise apsw.CantOpenError("this file system cannot keep a write-ahead log")

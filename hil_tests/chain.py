@@ -60,6 +60,8 @@ class Chain:
         self.arrivals: deque[int] = deque(maxlen=20_000)  # when the received readings had been measured
         self.records: Counter[str] = Counter()  # what the district received, by kind
         self.gaps: list[dict[str, Any]] = []  # the gap records among them
+        self.alarms: list[dict[str, Any]] = []  # and the alarm events
+        self.state: dict[str, Any] | None = None  # the newest one
         self.answered = 0  # polls that a sensor answered well
         self.damaged = 0  # polls that came to nothing, or to a reply that no CRC fits
         self.status: dict[str, Any] = {}  # of the running gateway; empty while none answers
@@ -239,11 +241,15 @@ class Chain:
             self.birth = dict(payload)
         elif kind == "link":
             self.is_online = payload["online"]
+        elif kind == "state":
+            self.state = dict(payload)
         if is_duplicate:
             return
         self.records[kind] += 1
         if kind == "gap":
             self.gaps.append(dict(payload))
+        elif kind == "alarm":
+            self.alarms.append(dict(payload))
         if kind != "data":
             return
         for point, dt_ms, value, *rest in payload["rows"]:

@@ -164,7 +164,7 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One broker that receives the stream."""
+    """One broker that receives the stream. `await_receipt`: only its receiver's receipts say what is safe."""
 
     name: str
     url: str
@@ -172,6 +172,7 @@ class Destination:
     ca: str | None
     cert: str | None
     key: str | None
+    await_receipt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ def _summaries() -> dict[str, str]:
         "listen": _("The district's side: receive a gateway's feed and check it."),
         "config": _("Give changed files to the running daemon."),
         "status": _("What the running daemon knows about boards, units and destinations."),
+        "buffer": _("What is stored and not yet delivered: how much, for how long, and out as a file."),
         "unit": _("Units: accept the device that took another one's place."),
     }
 

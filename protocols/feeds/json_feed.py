@@ -16,6 +16,7 @@ from typing import Any
 
 from protocols.model import GOOD, Point, Site, has_value
 
+RECEIPT_RANGES_MAX = 1000
 _F32 = struct.Struct("<f")
 _F32_NORMAL_MIN = 2.0**-126
 _F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
@@ -194,21 +195,23 @@ def gap(
     *,
     cause: str,
     quality: TimeQuality,
-    from_ms: int,
-    to_ms: int,
+    from_ms: int | None,
+    to_ms: int | None,
     polls: int | None,
     polls_are: str,
     board: str | None = None,
     bus: str | None = None,
+    of: str = "data",
     missing: tuple[str, int, int] | None = None,
 ) -> bytes:
     """What was measured, or would have been, and will not come. Times are uptimes where unsynced.
 
-    `missing`: epoch, first and last number of the data messages dropped; None where nothing was ever numbered.
+    `missing`: epoch, first and last number of the messages dropped, of the stream `of`; None where nothing was ever
+    numbered. Of the stream "event", `polls` counts its messages.
     """
     return _json(
         _message("gap", gateway, epoch, "event", seq, birth)
-        | {"of": "data", "cause": cause}
+        | {"of": of, "cause": cause}
         | _moments(quality, from_ms=from_ms, to_ms=to_ms)
         | {
             "time": _time(quality),
@@ -241,8 +244,12 @@ def alarm(
     decided_ms: int,
     priority: int,
     action: str,
+    journalled: bool = True,
 ) -> bytes:
-    """One transition of an alarm of the gateway itself: of no point, so without a value; `action` says what to do."""
+    """One transition of an alarm of the gateway itself: of no point, so without a value; `action` says what to do.
+
+    `journalled`: whether there was a disk to write it to when it was made.
+    """
     facts = {"active": active, "acked": acked, "latched": False}
     never = {"shelved_until_ms": None, "suppressed": False, "out_of_service": False}
     return _json(
@@ -250,7 +257,7 @@ def alarm(
         | {"mode": mode, "alarm": alarm, "occurrence": occurrence, "transition": transition}
         | {"from": before, "to": after, "facts": facts | never}
         | _moments(quality, t_ms=t_ms)
-        | {"time": _time(quality), "decided_ms": decided_ms, "judged_late": False, "journalled": True}
+        | {"time": _time(quality), "decided_ms": decided_ms, "judged_late": False, "journalled": journalled}
         | dict.fromkeys(("point", "value", "unit", "status", "setpoint"))
         | {"priority": priority, "first_out": False, "reading": None, "by": None, "reason": None, "action": action}
     )
@@ -277,6 +284,40 @@ def action(
         | {"time": _time(quality), "by": by, "reason": reason}
         | ({} if unit is None else {"unit": {"bus": unit[0], "unit_id": unit[1]}})
     )
+
+
+# --- from the district --------------------------------------------------------------------------------------
+
+
+def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, dict[str, tuple[int, list[Any]]]]] | None:
+    """When it was written (UTC in ms), and by epoch and stream: committed up to, and the ranges missing.
+
+    None where this is no receipt for this gateway. Of more ranges than RECEIPT_RANGES_MAX the first are taken: what is
+    missing beside them stands in a later receipt.
+    """
+    match read(payload):
+        case {"schema": "tankgate/receipt/1", "gateway": str(named), "at_ms": int(at_ms), "epochs": dict(epochs)}:
+            if named != gateway:
+                return None
+        case _:
+            return None
+    taken: dict[str, dict[str, tuple[int, list[Any]]]] = {}
+    for epoch, streams in epochs.items():
+        for stream, entry in streams.items() if isinstance(streams, dict) else ():
+            match entry:
+                case {"committed": int(committed), "missing": list(missing)} if stream in ("data", "event"):
+                    ranges = [_range(each) for each in missing[:RECEIPT_RANGES_MAX]]
+                    taken.setdefault(epoch, {})[stream] = (committed, [each for each in ranges if each])
+                case _:
+                    return None
+    return at_ms, taken
+
+
+def _range(written: Any) -> tuple[int, int] | None:
+    match written:
+        case [int(first), int(last)] if 1 <= first <= last:
+            return first, last
+    return None
 
 
 # --- retained documents -------------------------------------------------------------------------------------

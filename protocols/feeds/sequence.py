@@ -62,13 +62,17 @@ class Ranges:
 
     def without(self, *others: Iterable[tuple[int, int]]) -> "Ranges":
         """What is in this set and in none of the others."""
-        taken = Ranges(range_ for other in others for range_ in other)
+        taken = list(Ranges(range_ for other in others for range_ in other))
         rest = Ranges()
+        begin = 0
         for first, last in self:
-            for taken_first, taken_last in taken:
-                if first <= taken_last and taken_first <= last:
-                    rest.add(first, taken_first - 1)
-                    first = taken_last + 1
+            while begin < len(taken) and taken[begin][1] < first:
+                begin += 1
+            at = begin
+            while at < len(taken) and taken[at][0] <= last:
+                rest.add(first, taken[at][0] - 1)
+                first = taken[at][1] + 1
+                at += 1
             rest.add(first, last)
         return rest
 
@@ -82,11 +86,16 @@ class Ranges:
         if begin <= last:
             yield begin, last
 
-    def take(self) -> int:
-        """Remove the lowest number; it."""
-        first, last = self._ranges[0]
-        self._ranges[:1] = [(first + 1, last)] if first < last else []
-        return first
+    def take(self, least: int = 1) -> int | None:
+        """Remove the lowest number that is at least `least`; it, or None where there is none."""
+        at = bisect_left(self._ranges, least, key=_last)
+        if at == len(self._ranges):
+            return None
+        first, last = self._ranges[at]
+        taken = max(first, least)
+        rest = [(first, taken - 1), (taken + 1, last)]
+        self._ranges[at : at + 1] = [each for each in rest if each[0] <= each[1]]
+        return taken
 
     def count(self) -> int:
         """How many numbers."""

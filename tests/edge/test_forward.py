@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.forward import PENDING_RANGES_MAX, RETRY_S, WINDOW, Forward
+from edge.forward import ASKED_S, DOUBT_S, PENDING_RANGES_MAX, RETRY_S, WINDOW, Forward, Pace, Receipted
 
 NOT_AUTHORISED = 0x87
 QUOTA_EXCEEDED = 0x97
@@ -27,7 +27,7 @@ def answer(forward: Forward, sent: list[tuple[str, str, int, bool]], code: int =
 
 def connected(receive_maximum: int = 65535, **kept: int) -> Forward:
     """After a restart: `kept` messages of epoch A in the store, none of them acknowledged."""
-    forward = Forward({}, {"A": kept} if kept else {})
+    forward = Forward({}, {"A": {stream: (1, last) for stream, last in kept.items()}} if kept else {})
     forward.connected(0.0, receive_maximum)
     return forward
 
@@ -47,7 +47,7 @@ def test_events_go_before_live_data_and_live_data_before_history() -> None:
 
 
 def test_nothing_is_sent_without_a_connection() -> None:
-    forward = Forward({}, {"A": {"data": 3}})
+    forward = Forward({}, {"A": {"data": (1, 3)}})
     assert all_now(forward) == []
     forward.connected(0.0, 20)
     forward.disconnected(1.0)
@@ -176,7 +176,7 @@ def test_pending_and_positions_are_ranges() -> None:
     assert forward.pending("A", "data") == [(2, 2), (5, 8)]
     assert forward.pending("A", "event") == forward.pending("B", "data") == []
     assert forward.dirty
-    assert forward.positions() == {("A", "data"): [(1, 1), (3, 4), (9, 9)]}
+    assert forward.positions() == {("A", "data", "broker"): [(1, 1), (3, 4), (9, 9)]}
     assert not forward.dirty
     assert forward.positions() == {}
     assert forward.backlog() == 5
@@ -186,11 +186,12 @@ def test_answers_in_any_order_make_one_range() -> None:
     forward = connected(data=5)
     sent = all_now(forward)
     answer(forward, [sent[index] for index in (3, 0, 2, 4, 1)])
-    assert forward.positions() == {("A", "data"): [(1, 5)]}
+    assert forward.positions() == {("A", "data", "broker"): [(1, 5)]}
 
 
 def test_a_restart_sends_what_the_kept_positions_do_not_name() -> None:
-    forward = Forward({("A", "data"): [(1, 3), (5, 5)], ("gone", "data"): [(1, 9)]}, {"A": {"data": 6, "event": 0}})
+    kept = {("A", "data", "broker"): [(1, 3), (5, 5)], ("gone", "data", "broker"): [(1, 9)]}
+    forward = Forward(kept, {"A": {"data": (1, 6), "event": (1, 0)}})
     forward.connected(0.0, 20)
     assert all_now(forward) == [("A", "data", 4, True), ("A", "data", 6, True)]
 
@@ -202,16 +203,192 @@ def test_a_message_that_is_not_kept_any_more_is_not_asked_for_again() -> None:
     forward.disconnected(1.0)
     forward.connected(2.0, 20)
     assert all_now(forward) == [("A", "data", 2, True)]
-    assert forward.positions() == {("A", "data"): [(1, 1)]}
+    assert forward.positions() == {("A", "data", "broker"): [(1, 1)]}
 
 
 def test_too_many_pending_ranges_end_in_one_that_covers_the_rest() -> None:
     last = 4 * PENDING_RANGES_MAX
     every_other = [(seq, seq) for seq in range(2, last + 1, 2)]
-    ranges = Forward({("A", "data"): every_other}, {"A": {"data": last}}).pending("A", "data")
+    ranges = Forward({("A", "data", "broker"): every_other}, {"A": {"data": (1, last)}}).pending("A", "data")
     assert len(ranges) == PENDING_RANGES_MAX
     assert ranges[:2] == [(1, 1), (3, 3)]
     assert ranges[-1] == (2 * PENDING_RANGES_MAX - 1, last - 1)
+
+
+# --- receipts -----------------------------------------------------------------------------------------------
+
+
+def awaiting(**kept: int) -> Forward:
+    """A destination whose receiver gives receipts; the broker has acknowledged all of epoch A that was `kept`."""
+    spans = {stream: (1, last) for stream, last in kept.items()}
+    marks = {("A", stream, "broker"): [span] for stream, span in spans.items()}
+    forward = Forward(marks, {"A": spans}, awaits_receipts=True)
+    forward.connected(0.0, 20)
+    return forward
+
+
+def receipt(
+    forward: Forward, committed: int, missing: list[tuple[int, int]], at_ms: int, now_s: float, stream: str = "data"
+) -> Receipted:
+    return forward.receipt({"A": {stream: (committed, missing)}}, at_ms, now_s)
+
+
+def seqs(sent: list[tuple[str, str, int, bool]]) -> list[int]:
+    return [seq for _epoch, _stream, seq, _late in sent]
+
+
+def test_the_brokers_word_is_not_enough_where_receipts_are_awaited() -> None:
+    forward = awaiting(data=9)
+    assert all_now(forward) == []
+    assert forward.pending("A", "data") == [(1, 9)] and forward.receipted("A", "data") == 0
+    assert (forward.backlog("broker"), forward.backlog()) == (0, 9)
+    receipt(forward, 7, [(3, 4)], 1000, 0.0)
+    assert forward.pending("A", "data") == [(3, 4), (8, 9)] and forward.receipted("A", "data") == 2
+    assert forward.positions() == {
+        ("A", "data", "broker"): [(1, 2), (5, 9)],
+        ("A", "data", "receipt"): [(1, 2), (5, 7)],
+    }
+
+
+def test_what_a_receipt_names_missing_is_sent_again_but_not_with_each_receipt() -> None:
+    forward = awaiting(data=9)
+    receipt(forward, 9, [(3, 4)], 1000, 0.0)
+    sent = all_now(forward)
+    assert sent == [("A", "data", 3, True), ("A", "data", 4, True)]
+    receipt(forward, 9, [(3, 4)], 6000, 5.0)  # on their way
+    answer(forward, sent)
+    receipt(forward, 9, [(3, 4)], 11_000, 10.0)  # the receiver is at it
+    assert all_now(forward) == []
+    receipt(forward, 9, [(3, 4)], 71_000, ASKED_S + 1.0)
+    assert seqs(all_now(forward)) == [3, 4]
+
+
+def test_what_was_receipted_before_it_was_sent_is_not_sent() -> None:
+    """After a restart, of which the receiver's retained receipt comes with the connection."""
+    forward = Forward({}, {"A": {"data": (1, 9)}}, awaits_receipts=True)
+    forward.connected(0.0, 20)
+    receipt(forward, 8, [], 1000, 0.0)
+    assert seqs(all_now(forward)) == [9]
+
+
+def test_what_the_broker_has_forgotten_is_sent_again() -> None:
+    forward = awaiting(data=9)
+    receipt(forward, 5, [], 1000, 0.0)
+    forward.connected(1.0, 20, session_present=False)
+    assert seqs(all_now(forward, 1.0)) == [6, 7, 8, 9]
+
+
+def test_what_a_receiver_at_work_does_not_get_to_after_a_lost_connection_is_sent_again() -> None:
+    forward = awaiting(data=9)
+    receipt(forward, 5, [], 1000, 0.0)
+    forward.connected(10.0, 20)
+    receipt(forward, 5, [], 1000, 10.1)  # the retained one: no sign of a receiver
+    assert all_now(forward, 500.0) == [] and forward.due_s() == float("inf")
+    receipt(forward, 6, [], 2000, 500.0)
+    receipt(forward, 7, [], 3000, 520.0)  # it makes progress
+    assert all_now(forward, 520.0 + DOUBT_S - 0.1) == [] and forward.due_s() == 520.0 + DOUBT_S
+    receipt(forward, 7, [], 4000, 525.0)
+    assert seqs(all_now(forward, 520.0 + DOUBT_S)) == [8, 9]
+
+
+def test_a_database_that_was_set_back_gets_everything_again() -> None:
+    forward = awaiting(data=9)
+    receipt(forward, 9, [], 1000, 0.0)
+    assert forward.backlog() == 0
+    receipt(forward, 9, [(4, 9)], 2000, 1.0)
+    assert forward.backlog() == 6 and seqs(all_now(forward)) == [4, 5, 6, 7, 8, 9]
+
+
+def test_what_is_not_kept_is_told_once_and_never_sent() -> None:
+    forward = awaiting(data=9, event=2)
+    receipt(forward, 9, [], 1000, 0.0)
+    forward.dropped("A", "data", 1, 5)
+    assert receipt(forward, 9, [(4, 7)], 2000, 1.0) == ([("A", "data", 4, 5)], False)
+    assert receipt(forward, 9, [(4, 7)], 3000, 2.0) == ([], False)
+    assert seqs(all_now(forward)) == [6, 7] and forward.oldest_kept("A", "data") == 6
+
+
+def test_receipts_of_messages_that_this_store_never_made_are_a_sign() -> None:
+    forward = awaiting(data=9)
+    assert not forward.receipt({"0": {"data": (3, [])}}, 1000, 0.0).is_ahead  # older than all: retention took it
+    assert receipt(forward, 10, [], 1000, 0.0).is_ahead
+    assert forward.receipt({"B": {"data": (3, [])}}, 1000, 0.0).is_ahead
+
+
+def test_a_destination_without_receipts_does_not_wait_for_any() -> None:
+    forward = Forward({("A", "data", "broker"): [(1, 9)]}, {"A": {"data": (1, 9)}})
+    forward.connected(0.0, 20, session_present=False)
+    assert all_now(forward) == [] and forward.backlog() == 0 and forward.receipted("A", "data") is None
+
+
+# --- what cannot be sent ------------------------------------------------------------------------------------
+
+
+def test_retention_tells_what_was_pending_of_it() -> None:
+    forward = connected(data=9)
+    sent = all_now(forward)
+    answer(forward, sent[1:3])
+    forward.disconnected(1.0)
+    assert forward.dropped("A", "data", 1, 5) == [(1, 1), (4, 5)]
+    assert forward.dropped("A", "data", 1, 5) == [] and forward.dropped("X", "data", 1, 5) == []
+    forward.connected(2.0, 20)
+    assert seqs(all_now(forward)) == [6, 7, 8, 9]
+
+
+def test_after_a_restart_nothing_below_what_is_kept_is_waited_for() -> None:
+    forward = Forward({}, {"A": {"data": (6, 9)}})
+    assert forward.pending("A", "data") == [(6, 9)] and forward.oldest_kept("A", "data") == 6
+
+
+def test_while_history_cannot_be_read_only_what_lies_in_memory_is_sent() -> None:
+    forward = connected(data=3, event=1)
+    forward.committed("B", "event", 1, 2)
+    forward.committed("B", "data", 1, 4)
+    forward.disconnected(0.0)
+    forward.connected(0.0, 20)
+    memory = {("B", "data"): 3, ("B", "event"): 2}
+    sent = []
+    while (message := forward.next(0.0, memory)) is not None:
+        sent.append(message)
+    assert sent == [("B", "event", 2, True), ("B", "data", 3, True), ("B", "data", 4, True)]
+    assert seqs(all_now(forward)) == [1, 1, 1, 2, 3, 1, 2]  # events of A and B, data of A and B
+
+
+def test_what_cannot_be_read_now_is_tried_again_later() -> None:
+    forward = connected(data=2)
+    (first, second) = all_now(forward)
+    forward.put_off(first[:3], 10.0)
+    answer(forward, [second])
+    assert forward.backlog() == 1 and all_now(forward, 10.0 + RETRY_S) == [first]
+
+
+def test_a_store_that_opens_late_brings_its_epochs() -> None:
+    forward = connected()
+    forward.committed("B", "data", 1, 1)
+    forward.learn({("A", "data", "broker"): [(1, 2)]}, {"A": {"data": (1, 3)}, "B": {"data": (1, 0)}})
+    assert all_now(forward) == [("B", "data", 1, False), ("A", "data", 3, True)]
+
+
+def test_too_many_ranges_are_not_kept_but_sent_again_after_a_restart() -> None:
+    last = 4 * PENDING_RANGES_MAX
+    every_other = [(seq, seq) for seq in range(2, last + 1, 2)]
+    forward = Forward({("A", "data", "broker"): every_other}, {"A": {"data": (1, last)}})
+    forward.connected(0.0, 1)
+    answer(forward, all_now(forward))
+    kept = forward.positions()["A", "data", "broker"]
+    assert kept[0] == (1, 2) and len(kept) == PENDING_RANGES_MAX
+    again = Forward({("A", "data", "broker"): kept}, {"A": {"data": (1, last)}})
+    assert again.backlog() == last - PENDING_RANGES_MAX - 1
+
+
+def test_a_pace_is_that_of_the_last_minute() -> None:
+    pace = Pace()
+    assert pace.per_s == 0.0
+    for second in range(0, 200, 10):
+        pace.note(float(second), 5.0 * second if second < 100 else 500.0)
+    assert pace.per_s == 0.0
+    pace.note(200.0, 620.0)
+    assert pace.per_s == 2.0
 
 
 # --- every order of everything ------------------------------------------------------------------------------
@@ -224,17 +401,19 @@ class AnyOrder(RuleBasedStateMachine):
     def start(self) -> None:
         self.now_s = 0.0
         self.on_disk: dict[str, dict[str, int]] = {}
-        self.kept: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self.kept: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
         self.arrived: set[tuple[str, str, int]] = set()  # at the broker
         self.begin()
 
     def begin(self) -> None:
         self.epoch = f"E{len(self.on_disk)}"
-        self.forward = Forward(self.kept, self.on_disk)
+        self.forward = Forward(
+            self.kept, {e: {s: (1, last) for s, last in streams.items()} for e, streams in self.on_disk.items()}
+        )
         self.on_disk[self.epoch] = {"data": 0, "event": 0}
         self.told: set[tuple[str, str, int]] = {
             (epoch, stream, seq)
-            for (epoch, stream), ranges in self.kept.items()
+            for (epoch, stream, _mark), ranges in self.kept.items()
             for first, last in ranges
             for seq in range(first, last + 1)
         }

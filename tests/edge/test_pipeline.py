@@ -14,6 +14,7 @@ from edge.config import load_site
 from edge.feed_schemas import Schemas
 from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, compile_board, plan_board
+from edge.retention import Dropped
 from edge.timebase import UNSYNCED, Clock
 from protocols import link, modbus, model
 from protocols.feeds import json_feed
@@ -312,7 +313,7 @@ def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
 
 
 OTHER_BOOT = "00000002"
-LATER = Clock("synced", 3, START_MS + 60_000, 0)  # a boot that began a minute after BOOT
+LATER = Clock("synced", 3, START_MS + 8000, 0)  # a boot that began eight seconds after BOOT
 
 
 def test_a_restarted_board_leaves_a_gap_up_to_its_first_sample() -> None:
@@ -322,7 +323,7 @@ def test_a_restarted_board_leaves_a_gap_up_to_its_first_sample() -> None:
     world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
     (gap,) = messages(world.close(), "gap")
     assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("board_restart", None, "unknown")
-    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 64_000)
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 12_000)
 
 
 def test_a_board_that_restarted_together_with_the_gateway_leaves_the_same_gap() -> None:
@@ -333,8 +334,47 @@ def test_a_board_that_restarted_together_with_the_gateway_leaves_the_same_gap() 
     world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
     batches = world.close()
     (gap,) = messages(batches, "gap")
-    assert (gap["cause"], gap["from_ms"], gap["to_ms"]) == ("board_restart", START_MS + 1000, START_MS + 64_000)
-    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 64_000),)
+    assert (gap["cause"], gap["from_ms"], gap["to_ms"]) == ("board_restart", START_MS + 1000, START_MS + 12_000)
+    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 12_000),)
+
+
+def test_a_board_that_was_away_for_longer_was_down_and_with_the_gateway_away_nobody_knows() -> None:
+    away = replace(LATER, utc_at_uptime_0_ms=START_MS + 1000 + 10_000)
+    for marks, cause in (((), "board_down"), ((Mark("cab1", BOOT, 77, START_MS + 1000),), "not_running")):
+        world = World(marks=marks)
+        if not marks:
+            world.take(world.sample("TK101.level", 7.5, 1000))
+            world.close()
+        world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=away)
+        (gap,) = messages(world.close(), "gap")
+        assert (gap["cause"], gap["polls_are"]) == (cause, "unknown")
+        assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 15_000)
+        assert list(Schemas().violations("gap", gap)) == []
+
+
+def test_what_the_store_gave_up_is_a_gap_of_each_epoch() -> None:
+    world = World()
+    known = Dropped("data", "disk_quota", START_MS, START_MS + 5000, 70, {EPOCH: (3, 9)})
+    world.pipeline.dropped(known, 0.0)
+    world.pipeline.dropped(Dropped("event", "retention", numbers={"01KAR8M2": (1, 4), EPOCH: (1, 2)}), 0.0)
+    gaps = messages(world.close(), "gap")
+    assert [(gap["of"], gap["cause"], gap["polls"], gap["missing_epoch"], gap["missing_seq"]) for gap in gaps] == [
+        ("data", "disk_quota", 70, EPOCH, [3, 9]),
+        ("event", "retention", None, "01KAR8M2", [1, 4]),
+        ("event", "retention", None, EPOCH, [1, 2]),
+    ]
+    assert [(gap["from_ms"], gap["to_ms"]) for gap in gaps] == [(START_MS, START_MS + 5000), (None, None), (None, None)]
+    assert [list(Schemas().violations("gap", gap)) for gap in gaps] == [[], [], []]
+
+
+def test_an_alarm_says_whether_there_is_a_disk_to_write_it_to() -> None:
+    world = World()
+    for journalled in (True, False):
+        world.pipeline.journalled = journalled
+        change = SystemAlarms().raise_alarm("system.store:FAULT", 2, "…", START_MS)
+        assert change is not None
+        world.pipeline.alarm(change, json_feed.TimeQuality("synced", 0, None), START_MS, 0.0)
+    assert [alarm["journalled"] for alarm in messages(world.close(), "alarm")] == [True, False]
 
 
 def test_a_restart_without_a_clock_is_told_in_the_new_boots_uptime() -> None:
@@ -349,7 +389,7 @@ def test_a_gap_does_not_end_before_it_begins_when_the_clock_was_put_back() -> No
     world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 90_000)])
     world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
     (gap,) = messages(world.close(), "gap")
-    assert gap["from_ms"] == gap["to_ms"] == START_MS + 64_000
+    assert gap["from_ms"] == gap["to_ms"] == START_MS + 12_000
 
 
 def test_the_gateway_alone_was_restarted_and_nothing_is_missing() -> None:
@@ -534,11 +574,11 @@ def test_counts_are_taken_without_a_sample_once_no_gap_is_owed() -> None:
     world.take(world.sample("TK101.level", 7.5, 64_000), boot=OTHER_BOOT, clock=LATER)
     batches = world.close()
     assert [gap["cause"] for gap in messages(batches, "gap")] == ["board_restart"]
-    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 124_000),)
+    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 72_000),)
     world.take(world.counts("level", link.POLLING, 120_000), boot=OTHER_BOOT, clock=LATER)
     batches = world.close()
     assert data_rows(batches) == [] and [batch.taken for batch in batches] == [
-        (Mark("cab1", OTHER_BOOT, 3, START_MS + 124_000),)
+        (Mark("cab1", OTHER_BOOT, 3, START_MS + 72_000),)
     ]
     world.take(world.counts("level", link.POLLING, 180_000), boot=OTHER_BOOT, clock=LATER, lost=5)
     assert world.close() == []
@@ -602,7 +642,7 @@ def test_a_board_that_restarts_beside_another_master_leaves_both_gaps() -> None:
     other_master, restart = messages(world.close(), "gap")
     assert (other_master["cause"], restart["cause"]) == ("other_master", "board_restart")
     assert (other_master["from_ms"], other_master["to_ms"]) == (START_MS + 1500, START_MS + 61_500)
-    assert (restart["from_ms"], restart["to_ms"]) == (START_MS + 1000, START_MS + 65_100)
+    assert (restart["from_ms"], restart["to_ms"]) == (START_MS + 1000, START_MS + 13_100)
 
 
 def test_a_gateway_that_restarts_beside_another_master_tells_the_whole_gap() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,11 @@ import apsw
 import pytest
 
 from edge import store as store_module
-from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload
-from edge.store import SCHEMA, Store, StoreFault
+from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, filed
+from edge.retention import Drop, Dropped, drop_due
+from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault
 from edge.timebase import Clock
+from protocols.model import StoreSettings
 
 NOW_MS = 1_795_400_000_000
 BIRTH = "d1c1a179"
@@ -27,10 +29,19 @@ CAB1 = Section("cab1", "4be01d77", Clock("synced", 7, NOW_MS, 0))
 NO_CLOCK = Section("cab1", "4be01d77", Clock("unsynced", None, None, 0))
 
 
-def open_store(directory: Path, now_ms: int = NOW_MS) -> Store:
-    store = Store.open(directory / "tankgate.db", "jt-0042", now_ms, secrets.token_bytes)
+def open_store(
+    directory: Path, now_ms: int = NOW_MS, gateway: str = "jt-0042", max_bytes: int = 50 * 10**6, machine: str = ""
+) -> Store:
+    store = Store(
+        directory / "tankgate.db", gateway, now_ms, secrets.token_bytes, max_bytes=max_bytes, machine=machine
+    )
     store.save_birth(BIRTH, CONTENT)
+    store.open(now_ms)
     return store
+
+
+def commit(store: Store, batches: Sequence[Batch], positions: Mapping[str, Positions] | None = None) -> None:
+    store.commit([filed(batch) for batch in batches], positions or {}, now_utc_ms=NOW_MS)
 
 
 def one_second(seq: int, section: Section = CAB1) -> Batch:
@@ -58,25 +69,25 @@ def test_what_a_unit_is_known_by_is_committed_with_its_batch_and_outlives_it(tmp
     base = Held("gas-a", 3, "msa-ultima-x", 3, 1000, 1, None, b"\x9c\x40")
     store = open_store(tmp_path)
     assert store.held() == []
-    store.commit([replace(one_second(1), held=(old, base)), replace(one_second(2), held=(new,))], {})
+    commit(store, [replace(one_second(1), held=(old, base)), replace(one_second(2), held=(new,))])
     store.close()
     again = open_store(tmp_path)
     assert sorted(again.held()) == [base, new]
     with pytest.raises(StoreFault):
-        again.commit([replace(one_second(3), held=(old,)), one_second(3)], {})  # its second half cannot be stored
+        commit(again, [replace(one_second(3), held=(old,)), one_second(3)])  # its second half cannot be stored
     assert sorted(again.held()) == [base, new]
     again.close()
 
 
 def test_a_committed_message_is_the_same_bytes_after_a_restart(tmp_path: Path) -> None:
     first = open_store(tmp_path)
-    first.commit([one_second(1), one_second(2)], {})
+    commit(first, [one_second(1), one_second(2)])
     live = live_payload(first, one_second(2), 2)
     assert first.payload(first.epoch, "data", 2) == ("data", live)
     first.close()
 
     again = open_store(tmp_path, NOW_MS + 60_000)
-    assert again.notes == ()
+    assert again.notes == []
     assert again.payload(first.epoch, "data", 2) == ("data", live)
     assert again.payload(first.epoch, "event", 1) == ("gap", event_payload(1))
     assert again.payload(first.epoch, "data", 3) is None
@@ -85,17 +96,17 @@ def test_a_committed_message_is_the_same_bytes_after_a_restart(tmp_path: Path) -
 
 def test_another_gateway_in_the_site_file_does_not_change_what_was_made(tmp_path: Path) -> None:
     first = open_store(tmp_path)
-    first.commit([one_second(1)], {})
+    commit(first, [one_second(1)])
     live = live_payload(first, one_second(1), 1)
     first.close()
-    again = Store.open(tmp_path / "tankgate.db", "jt-0099", NOW_MS, secrets.token_bytes)
+    again = open_store(tmp_path, gateway="jt-0099")
     assert again.payload(first.epoch, "data", 1) == ("data", live)
 
 
 def test_history_keeps_every_reading_whether_reported_or_not(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     batch = one_second(1)
-    store.commit([Batch(BIRTH, batch.sections, batch.rows, (), ())], {})
+    commit(store, [Batch(BIRTH, batch.sections, batch.rows, (), ())])
     store.close()
     ((readings, from_ms, to_ms),) = apsw.Connection(str(tmp_path / "tankgate.db")).execute(
         "SELECT readings, from_ms, to_ms FROM batch"
@@ -106,7 +117,7 @@ def test_history_keeps_every_reading_whether_reported_or_not(tmp_path: Path) -> 
 
 def test_readings_without_a_clock_are_kept_without_a_time(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.commit([one_second(1, NO_CLOCK)], {})
+    commit(store, [one_second(1, NO_CLOCK)])
     found = store.payload(store.epoch, "data", 1)
     assert found is not None
     assert json.loads(found[1])["boot"] == "cab1/4be01d77"
@@ -115,21 +126,20 @@ def test_readings_without_a_clock_are_kept_without_a_time(tmp_path: Path) -> Non
 def test_each_opening_has_an_epoch_of_its_own_even_with_a_clock_that_went_back(tmp_path: Path) -> None:
     epochs = []
     for now_ms in (NOW_MS, NOW_MS, 0, NOW_MS + 1):
-        store = Store.open(tmp_path / "tankgate.db", "jt-0042", now_ms, secrets.token_bytes)
-        store.save_birth(BIRTH, CONTENT)
-        store.commit([one_second(1)], {})
+        store = open_store(tmp_path, now_ms)
+        commit(store, [one_second(1)])
         epochs.append(store.epoch)
         known = store.epochs()
         store.close()
     assert len(set(epochs)) == 4
     assert all(re.fullmatch("[0-9A-Z]{16}", epoch) for epoch in epochs)
     assert list(known) == epochs  # oldest first
-    assert known[epochs[0]] == {"data": 1, "event": 1}
+    assert known[epochs[0]] == {"data": (1, 1), "event": (1, 1)}
 
 
 def test_an_epoch_that_said_nothing_is_not_listed_later(tmp_path: Path) -> None:
     silent = open_store(tmp_path)
-    assert silent.epochs() == {silent.epoch: {"data": 0, "event": 0}}
+    assert silent.epochs() == {silent.epoch: {"data": (1, 0), "event": (1, 0)}}
     silent.close()
     later = open_store(tmp_path, NOW_MS + 1)
     assert list(later.epochs()) == [later.epoch]
@@ -139,7 +149,7 @@ def test_the_first_record_not_on_disk_is_known_of_each_boards_newest_boot(tmp_pa
     store = open_store(tmp_path)
     newest = [Mark("cab1", "00000002", 3, None), Mark("cab2", "c2905a3e", 77, NOW_MS)]
     old_and_new = (Mark("cab1", "4be01d77", 500, NOW_MS), *newest)
-    store.commit([one_second(1), Batch(BIRTH, (), (), old_and_new, ())], {})
+    commit(store, [one_second(1), Batch(BIRTH, (), (), old_and_new, ())])
     store.close()
     assert open_store(tmp_path).taken() == newest
 
@@ -147,12 +157,13 @@ def test_the_first_record_not_on_disk_is_known_of_each_boards_newest_boot(tmp_pa
 def test_positions_replace_those_of_the_same_destination_and_stream_only(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     epoch = store.epoch
-    store.commit([], {"district": {(epoch, "data"): [(1, 5), (9, 9)], (epoch, "event"): [(1, 2)]}})
-    store.commit([one_second(1)], {"district": {(epoch, "data"): [(1, 9)]}, "backup": {(epoch, "data"): [(1, 1)]}})
+    data, event = (epoch, "data", "broker"), (epoch, "event", "broker")
+    commit(store, [], {"district": {data: [(1, 5), (9, 9)], (epoch, "data", "receipt"): [(1, 3)], event: [(1, 2)]}})
+    commit(store, [one_second(1)], {"district": {data: [(1, 9)]}, "backup": {data: [(1, 1)]}})
     store.close()
     again = open_store(tmp_path)
-    assert again.positions("district") == {(epoch, "data"): [(1, 9)], (epoch, "event"): [(1, 2)]}
-    assert again.positions("backup") == {(epoch, "data"): [(1, 1)]}
+    assert again.positions("district") == {data: [(1, 9)], (epoch, "data", "receipt"): [(1, 3)], event: [(1, 2)]}
+    assert again.positions("backup") == {data: [(1, 1)]}
     assert again.positions("nobody") == {}
 
 
@@ -181,14 +192,14 @@ def test_the_file_is_made_for_a_memory_card(tmp_path: Path) -> None:
 
 def test_a_commit_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.commit([one_second(1)], {})
+    commit(store, [one_second(1)])
     with pytest.raises(StoreFault, match="UNIQUE") as fault:
-        store.commit([one_second(2), one_second(1)], {"district": {(store.epoch, "data"): [(1, 1)]}})
+        commit(store, [one_second(2), one_second(1)], {"district": {(store.epoch, "data", "broker"): [(1, 1)]}})
     assert isinstance(fault.value.__cause__, apsw.ConstraintError)
-    assert store.epochs() == {store.epoch: {"data": 1, "event": 1}}
+    assert store.epochs() == {store.epoch: {"data": (1, 1), "event": (1, 1)}}
     assert [mark.next_record for mark in store.taken()] == [20]
     assert store.positions("district") == {}
-    store.commit([one_second(2)], {})
+    commit(store, [one_second(2)])
     assert store.payload(store.epoch, "event", 2) == ("gap", event_payload(2))
 
 
@@ -197,13 +208,13 @@ COMMITS = """
 import random, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.edge.test_store import one_second, open_store
+from tests.edge.test_store import commit, one_second, open_store
 store = open_store(Path(sys.argv[1]))
 print(store.epoch, flush=True)
 seq = 0
 while True:
     seq += 1
-    store.commit([one_second(seq)], {{}})
+    commit(store, [one_second(seq)])
     print(seq, flush=True)
 """
 ROOT = Path(__file__).parents[2]
@@ -220,8 +231,8 @@ def test_what_a_killed_process_had_committed_is_there(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             said = [int(line) for line in process.stdout.read().split()]
         store = open_store(tmp_path, NOW_MS + kill)
-        assert store.notes == ()
-        last = store.epochs()[epoch]["data"]
+        assert store.notes == []
+        last = store.epochs()[epoch]["data"][1]
         assert last in (said[-1], said[-1] + 1) if said else last >= 30 + kill
         assert [mark.next_record for mark in store.taken()] == [20 * last]
         assert all(store.payload(epoch, "data", seq) for seq in range(1, last + 1))
@@ -234,19 +245,19 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from edge.store import StoreFault
-from tests.edge.test_store import one_second, open_store
+from tests.edge.test_store import commit, one_second, open_store
 store = open_store(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 seq = 0
 try:
     while True:
-        store.commit([one_second(seq + 1)], {{}})
+        commit(store, [one_second(seq + 1)])
         seq += 1
 except StoreFault as fault:
     print(type(fault.__cause__).__name__, file=sys.stderr)
-assert store.epochs()[store.epoch]["data"] == seq, "half a commit"
+assert store.epochs()[store.epoch]["data"][1] == seq, "half a commit"
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-store.commit([one_second(seq + 1)], {{}})
+commit(store, [one_second(seq + 1)])
 store.close()
 print(seq + 1)
 """
@@ -256,14 +267,14 @@ def test_a_disk_that_takes_no_more_is_a_fault_and_the_same_batch_can_be_given_ag
     program = [sys.executable, "-c", FULL.format(root=str(ROOT)), str(tmp_path)]
     last = int(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
     store = open_store(tmp_path, NOW_MS + 1)
-    assert store.notes == ()
+    assert store.notes == []
     (streams,) = (streams for epoch, streams in store.epochs().items() if epoch != store.epoch)
-    assert streams == {"data": last, "event": last}
+    assert streams == {"data": (1, last), "event": (1, last)}
 
 
 def test_another_thread_reads_while_this_one_commits(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.commit([one_second(1)], {})
+    commit(store, [one_second(1)])
     expected = store.payload(store.epoch, "data", 1)
     ended = threading.Event()
     found = []
@@ -275,7 +286,7 @@ def test_another_thread_reads_while_this_one_commits(tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for seq in range(2, 150):
-        store.commit([one_second(seq)], {})
+        commit(store, [one_second(seq)])
     ended.set()
     reader.join()
     assert len(found) > 10
@@ -317,7 +328,7 @@ def make_text(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (cut_in_half, "malformed"),
+        (cut_in_half, "bytes are left"),
         (overwrite_root_pages, "malformed"),
         (make_foreign, "another program"),
         (make_newer, "schema 99"),
@@ -329,7 +340,7 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_told(
 ) -> None:
     file = tmp_path / "tankgate.db"
     store = open_store(tmp_path)
-    store.commit([one_second(seq) for seq in range(1, 60)], {})
+    commit(store, [one_second(seq) for seq in range(1, 60)])
     store.close()
     spoil(file)
     content = file.read_bytes()
@@ -338,11 +349,11 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_told(
     (note,) = anew.notes
     (aside,) = (each for each in tmp_path.glob("tankgate-*.db"))
     assert aside.name == "tankgate-20261123T021320001Z.db"
-    assert why in note and aside.name in note
+    assert note.action == "store_set_aside" and why in note.text and aside.name in note.text
     assert aside.read_bytes() == content
-    anew.commit([one_second(1)], {})
+    commit(anew, [one_second(1)])
     anew.close()
-    assert open_store(tmp_path, NOW_MS + 2).notes == ()
+    assert open_store(tmp_path, NOW_MS + 2).notes == []
 
 
 def test_a_second_file_set_aside_at_the_same_time_does_not_replace_the_first(tmp_path: Path) -> None:
@@ -358,18 +369,18 @@ def test_damage_that_a_commit_has_met_is_not_trusted_by_the_next_opening(tmp_pat
     store = open_store(tmp_path, NOW_MS + 1)
     assert len(store.notes) == 1
     store.close()
-    assert open_store(tmp_path, NOW_MS + 2).notes == ()
+    assert open_store(tmp_path, NOW_MS + 2).notes == []
 
 
 def test_a_damaged_batch_in_old_history_is_a_fault_of_its_messages_alone(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store.commit([one_second(1), one_second(2)], {})
+    commit(store, [one_second(1), one_second(2)])
     store.close()
     connection = apsw.Connection(str(tmp_path / "tankgate.db"))
     connection.execute("UPDATE batch SET readings = substr(readings, 1, 40) WHERE id = 1")
     connection.close()
     again = open_store(tmp_path, NOW_MS + 1)
-    assert again.notes == ()
+    assert again.notes == []
     with pytest.raises(StoreFault, match="data message 1"):
         again.payload(store.epoch, "data", 1)
     assert again.payload(store.epoch, "event", 1) == ("gap", event_payload(1))
@@ -381,7 +392,7 @@ def test_whatever_lies_in_the_file_the_second_start_at_the_latest_has_a_store(tm
     chance = random.Random(seed)
     store = open_store(tmp_path)
     for seq in range(1, 80):
-        store.commit([one_second(seq)], {"district": {(store.epoch, "data"): [(1, seq)]}})
+        commit(store, [one_second(seq)], {"district": {(store.epoch, "data", "broker"): [(1, seq)]}})
     store.close()
     file = tmp_path / "tankgate.db"
     damaged = bytearray(file.read_bytes())
@@ -394,7 +405,7 @@ def test_whatever_lies_in_the_file_the_second_start_at_the_latest_has_a_store(tm
         store = open_store(tmp_path)
         try:
             for seq in range(1, 100):
-                store.commit([one_second(seq)], {"district": {(store.epoch, "data"): [(1, seq)]}})
+                commit(store, [one_second(seq)], {"district": {(store.epoch, "data", "broker"): [(1, seq)]}})
         except StoreFault:
             continue
         finally:
@@ -405,10 +416,230 @@ def test_whatever_lies_in_the_file_the_second_start_at_the_latest_has_a_store(tm
 
 def test_a_place_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(StoreFault, match="nowhere"):
-        Store.open(tmp_path / "nowhere" / "tankgate.db", "jt-0042", NOW_MS, secrets.token_bytes)
+        open_store(tmp_path / "nowhere")
 
 
 def test_a_sqlite_that_can_lose_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SQLITE_MIN", (99, 0, 0))
     with pytest.raises(StoreFault, match=r"99\.0\.0"):
         open_store(tmp_path)
+
+
+# --- what is given up ---------------------------------------------------------------------------------------
+
+
+def test_the_oldest_batches_go_with_their_messages_and_nothing_else(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    old = store.epoch
+    data, event = (old, "data", "broker"), (old, "event", "broker")
+    commit(store, [one_second(seq) for seq in range(1, 6)], {"district": {data: [(1, 5)], event: [(1, 5)]}})
+    store.close()
+    store = open_store(tmp_path, NOW_MS + 1)
+    commit(store, [one_second(seq) for seq in range(1, 6)])
+    drop = Drop("data", "retention", NOW_MS + 3020, 0)  # of both epochs: one clock
+    goes = store.what_goes(drop)
+    assert goes == Dropped("data", "retention", NOW_MS + 1000, NOW_MS + 3019, 60, {old: (1, 3)}, 3)
+    with pytest.raises(StoreFault):  # nothing goes where the gap that it leaves cannot be written
+        store.commit([filed(one_second(1))], {}, [goes])
+    assert store.epochs()[old] == {"data": (1, 5), "event": (1, 5)}
+    store.commit([filed(one_second(6))], {}, [goes])
+    assert store.epochs() == {
+        old: {"data": (4, 5), "event": (1, 5)},
+        store.epoch: {"data": (1, 6), "event": (1, 6)},
+    }
+    assert store.payload(old, "data", 3) is None and store.payload(old, "data", 4) is not None
+    assert store.usage().oldest_ms == NOW_MS + 4019
+
+
+def test_by_size_as_many_go_as_give_the_bytes(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 101)])
+    ((length,),) = apsw.Connection(str(tmp_path / "tankgate.db")).execute("SELECT avg(length(readings)) FROM batch")
+    goes = store.what_goes(Drop("data", "disk_quota", None, round(30 * length)))
+    assert goes is not None and 28 <= goes.last_batch <= 32
+    assert goes.numbers == {store.epoch: (1, goes.last_batch)} and goes.polls == 20 * goes.last_batch
+    assert store.what_goes(Drop("data", "disk_quota", None, 0)) is None
+
+
+def test_events_go_by_when_they_were_made_and_an_epoch_without_messages_goes_with_them(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    old = store.epoch
+    event = Batch(BIRTH, (), (), (), (Message("event", 1, "gap", BIRTH, event_payload(1), None),))
+    store.commit([filed(event)], {"district": {(old, "event", "broker"): [(1, 1)]}}, now_utc_ms=NOW_MS)
+    store.close()
+    store = open_store(tmp_path, NOW_MS + 1)
+    store.commit([filed(event)], {}, now_utc_ms=NOW_MS + 5000)
+    assert store.usage().oldest_event_ms == NOW_MS
+    goes = store.what_goes(Drop("event", "retention", NOW_MS + 1000, 0))
+    assert goes == Dropped("event", "retention", NOW_MS, NOW_MS, 1, {old: (1, 1)})
+    store.commit([], {}, [goes])
+    assert list(store.epochs()) == [store.epoch] and store.positions("district") == {}
+    store.close()
+    assert list(open_store(tmp_path, NOW_MS + 2).epochs())[:1] == [store.epoch]
+
+
+def test_the_file_stays_within_its_bytes_and_its_log_too(tmp_path: Path) -> None:
+    """A year in a small store: what goes makes room for what comes, and the last tenth is for events."""
+    max_bytes = 52 * 10**5
+    keep = StoreSettings("", max_bytes, 30, 365)
+    store = open_store(tmp_path, max_bytes=max_bytes)
+    chance = random.Random(1)
+    seq = 0
+    for _minute in range(75):
+        batches = []
+        for _second in range(60):
+            seq += 1
+            rows = tuple(Row(0, 1000 * seq + i, i, chance.random(), 0, 0) for i in range(20))
+            batches.append(filed(replace(one_second(seq), rows=rows)))
+        store.commit(batches, {}, now_utc_ms=NOW_MS)
+        while (drop := drop_due(store.usage(), keep, WAL_MAX_BYTES, NOW_MS)) is not None:
+            goes = store.what_goes(drop)
+            assert goes is not None and goes.stream == "data"
+            store.commit([], {}, [goes])
+    assert (tmp_path / "tankgate.db").stat().st_size <= max_bytes - WAL_MAX_BYTES
+    assert (tmp_path / "tankgate.db-wal").stat().st_size <= WAL_MAX_BYTES
+    first, last = store.epochs()[store.epoch]["data"]
+    assert first > 300 and last == seq
+    store.close()
+    smaller = open_store(tmp_path, max_bytes=5 * 10**6)
+    while (drop := drop_due(smaller.usage(), replace(keep, max_bytes=5 * 10**6), WAL_MAX_BYTES, NOW_MS)) is not None:
+        goes = smaller.what_goes(drop)
+        assert goes is not None
+        smaller.commit([], {}, [goes])
+    before = smaller.usage().file_bytes
+    smaller.shrink()
+    assert smaller.usage().file_bytes < before
+
+
+# --- faults and what comes after ----------------------------------------------------------------------------
+
+# A disk whose syncs and writes fail now and then, as libfiu makes them; the writing thread's way through it.
+FAULTY = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from edge.store import StoreFault
+from tests.edge.test_store import NOW_MS, commit, one_second, open_store
+store, faults, landed = None, 0, 0
+while store is None:
+    try:
+        store = open_store(Path(sys.argv[1]))
+    except StoreFault:
+        pass
+for seq in range(1, 121):
+    while True:
+        try:
+            if not store.is_open and store.open(NOW_MS):
+                landed += 1
+                break
+            commit(store, [one_second(seq)])
+            break
+        except StoreFault:
+            faults += 1
+            store._let_go()
+print(store.epoch, faults, landed)
+"""
+
+
+@pytest.mark.needs("fiu-run")
+@pytest.mark.parametrize(
+    "fault", ["posix/io/sync/fdatasync,probability=0.15,failinfo=5", "posix/io/rw/pwrite*,probability=0.03,failinfo=28"]
+)
+def test_through_every_fault_everything_is_stored_once(tmp_path: Path, fault: str) -> None:
+    """A commit that failed may be on disk all the same: only what is read again tells."""
+    program = [sys.executable, "-c", FAULTY.format(root=str(ROOT)), str(tmp_path)]
+    ended = subprocess.run(
+        ["fiu-run", "-x", "-c", f"enable_random name={fault}", *program], capture_output=True, text=True, check=True
+    )
+    epoch, faults, landed = ended.stdout.split()
+    assert int(faults) > 3, ended.stdout
+    store = open_store(tmp_path, NOW_MS + 1)
+    assert store.notes == []
+    assert store.epochs()[epoch] == {"data": (1, 120), "event": (1, 120)}
+    connection = apsw.Connection(str(tmp_path / "tankgate.db"))
+    assert connection.execute("SELECT count(*), min(id), max(id) FROM batch").fetchone() == (120, 1, 120)
+    assert connection.execute("PRAGMA integrity_check").get == "ok"
+
+
+def test_a_commit_that_landed_although_it_failed_is_found(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(1)])
+    store._tried = (2, ("data", 2))  # as after a fault
+    assert not store.open(NOW_MS)
+    store._tried = (1, ("data", 1))
+    assert store.open(NOW_MS)
+    commit(store, [one_second(2)])
+    assert store.epochs()[store.epoch]["data"] == (1, 2)
+
+
+def test_a_store_that_is_gone_is_not_begun_anew_where_its_disk_was(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(StoreFault, match="No such file"):
+        store.open(NOW_MS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_found_damaged_is_set_aside_and_the_same_epoch_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.save_plan("cab1", 7, b"\x01", "{}")
+    commit(store, [one_second(1)])
+    (tmp_path / "tankgate.db-damaged").touch()
+    assert not store.open(NOW_MS + 1)
+    assert [note.action for note in store.notes] == ["store_set_aside"]
+    commit(store, [one_second(2)])
+    assert store.epochs() == {store.epoch: {"data": (2, 2), "event": (2, 2)}}
+    assert store.payload(store.epoch, "data", 2) == ("data", live_payload(store, one_second(2), 2))
+    assert store.plans("cab1") == [(7, "{}")]
+
+
+def test_a_full_disk_gets_the_reserve(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    reserve = tmp_path / "tankgate-reserve"
+    assert reserve.stat().st_blocks * 512 >= 16 << 20  # really taken, not a hole
+    assert store.give_up_reserve() and not store.give_up_reserve()
+    assert store.usage().is_full and not reserve.exists()
+    store.keep_reserve()
+    assert not store.usage().is_full and reserve.exists()
+
+
+def test_a_store_that_comes_from_another_machine_says_so(tmp_path: Path) -> None:
+    for machine, told in (("a", []), ("a", []), ("b", ["store_moved"]), ("", []), ("b", [])):
+        store = open_store(tmp_path, machine=machine)
+        assert [note.action for note in store.notes] == told
+        store.close()
+
+
+def test_before_it_is_open_a_store_knows_what_it_was_told(tmp_path: Path) -> None:
+    store = Store(tmp_path / "tankgate.db", "jt-0042", NOW_MS, secrets.token_bytes)
+    store.save_birth(BIRTH, CONTENT)
+    store.save_plan("cab1", 7, b"\x01", "{}")
+    assert (store.births(), store.taken(), store.plans("cab1")) == ({BIRTH: CONTENT}, [], [])
+    assert store.positions("district") == {}
+    assert store.epochs() == {store.epoch: {"data": (1, 0), "event": (1, 0)}}
+    batch = filed(one_second(1))
+    assert store.payload_of(batch, batch.messages[0]) == live_payload(store, one_second(1), 1)
+    with pytest.raises(StoreFault, match="not open"):
+        store.commit([batch], {})
+    store.open(NOW_MS)
+    store.commit([batch], {})
+    assert store.plans("cab1") == [(7, "{}")] and store.births() == {BIRTH: CONTENT}
+
+
+def test_wherever_a_file_is_torn_there_is_a_store_and_what_is_missing_is_told(tmp_path: Path) -> None:
+    """Each page boundary and each place between, near the front; then ever fewer."""
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 200)], {"district": {(store.epoch, "data", "broker"): [(1, 9)]}})
+    store.close()
+    file = tmp_path / "tankgate.db"
+    whole = file.read_bytes()
+    begins = [0, 1, 15, 16, 99, 100, 101, 2047, 2048, 2049, *range(3000, len(whole), 7001), len(whole) - 1]
+    for begin in begins:
+        file.write_bytes(whole[:begin])
+        torn = open_store(tmp_path, NOW_MS + begin)
+        assert begin == 0 or [note.action for note in torn.notes] == ["store_set_aside"], begin
+        commit(torn, [one_second(1)])
+        torn.close()
+        for other in tmp_path.iterdir():
+            other.unlink()

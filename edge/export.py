@@ -1,0 +1,127 @@
+"""History out of the store: every reading with its time and quality, and the gaps between them. Shell.
+
+Owns one pass over the file, a piece at a time, beside a running gateway and without holding up its log. Readings that
+were taken before a clock was known get their time by the clock record of their boot, if there is one. Must never skip
+anything unsaid: a batch that cannot be read comes out as a gap.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apsw
+
+from edge.batch import Row, Section, unpack
+from edge.timebase import Clock
+from protocols.feeds import json_feed
+from protocols.model import quality
+
+_PIECE = 200  # batches; between two pieces the log may be written back
+_RESOLVED = "resolved"
+
+
+def records(
+    connection: apsw.Connection, from_ms: int | None, to_ms: int | None, is_wanted: Callable[[str], bool]
+) -> Iterator[dict[str, Any]]:
+    """Readings and gaps from `from_ms` to `to_ms` (UTC, both included; None: no end), in the order of the store.
+
+    {"record": "reading", "t_ms", "point", "value", "unit", "quality", "status", "detail", "time_kind", "err_ms",
+    "boot", "uptime_ms"} and {"record": "gap", "t_ms", "until_ms", "cause", "board", "polls", "polls_are", ...}.
+    A time is None where no clock was ever known; such readings come with every window.
+    """
+    begin_ms = from_ms if from_ms is not None else -(2**62)
+    end_ms = to_ms if to_ms is not None else 2**62
+    clocks = _clocks(connection)
+    gaps = [
+        gap
+        for gap in _gaps(connection)
+        if gap["t_ms"] is None or (gap["t_ms"] <= end_ms and gap["until_ms"] >= begin_ms)
+    ]
+    gaps.sort(key=lambda gap: gap["t_ms"] or 0)
+    for first_ms, reading in _readings(connection, begin_ms, end_ms, clocks):
+        while gaps and (gaps[0]["t_ms"] or 0) <= first_ms:
+            yield gaps.pop(0)
+        if reading["record"] == "gap" or is_wanted(reading["point"]):
+            yield reading
+    yield from gaps
+
+
+def _clocks(connection: apsw.Connection) -> dict[str, Clock]:
+    """Of each boot the first one: the readings without a time are those of before it."""
+    clocks: dict[str, Clock] = {}
+    for (body,) in connection.execute("SELECT body FROM message WHERE stream = 'event' AND kind = 'clock'"):
+        event = json.loads(body)
+        drift_ppb = round(event["drift_ppm"] * 1000)
+        clock = Clock(_RESOLVED, event["err_ms"], event["utc_at_uptime_0_ms"], drift_ppb)
+        clocks.setdefault(event["boot"], clock)
+    return clocks
+
+
+def _gaps(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
+    for (body,) in connection.execute("SELECT body FROM message WHERE stream = 'event' AND kind = 'gap'"):
+        event = json.loads(body)
+        yield _gap(
+            event["cause"],
+            event["from_ms"],
+            event["to_ms"],
+            of=event["of"],
+            board=event["scope"]["board"],
+            bus=event["scope"]["bus"],
+            polls=event["polls"],
+            polls_are=event["polls_are"],
+            boot=event.get("boot"),
+            uptime_ms=event.get("from_uptime_ms"),
+        )
+
+
+def _gap(cause: str, t_ms: int | None, until_ms: int | None, **more: Any) -> dict[str, Any]:
+    return {"record": "gap", "t_ms": t_ms, "until_ms": until_ms, "cause": cause, **more}
+
+
+def _readings(
+    connection: apsw.Connection, begin_ms: int, end_ms: int, clocks: dict[str, Clock]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each with the time of the first reading of its batch."""
+    births: dict[str, Any] = {}
+    last_id = 0
+    while True:
+        piece: list[Any] = connection.execute(
+            "SELECT id, birth, from_ms, to_ms, readings FROM batch WHERE id > ?"
+            " AND (to_ms IS NULL OR to_ms >= ?) AND (from_ms IS NULL OR from_ms <= ?) ORDER BY id LIMIT ?",
+            (last_id, begin_ms, end_ms, _PIECE),
+        ).fetchall()
+        if not piece:
+            return
+        last_id = piece[-1][0]
+        for _id, birth, first_ms, batch_to_ms, readings in piece:
+            if birth not in births:
+                content = connection.execute("SELECT content FROM birth WHERE birth = ?", (birth,)).get
+                births[birth] = json.loads(content)["points"]
+            try:
+                sections, rows = unpack(readings)
+            except ValueError:
+                yield first_ms or 0, _gap("disk_fault", first_ms, batch_to_ms)
+                continue
+            for row in rows:
+                reading = _reading(births[birth][row.point], sections[row.section], row, clocks)
+                if reading["t_ms"] is None or begin_ms <= reading["t_ms"] <= end_ms:
+                    yield first_ms or 0, reading
+
+
+def _reading(point: dict[str, Any], section: Section, row: Row, clocks: dict[str, Clock]) -> dict[str, Any]:
+    boot = f"{section.board}/{section.boot}"
+    clock = section.clock if section.clock.utc_at_uptime_0_ms is not None else clocks.get(boot, section.clock)
+    return {
+        "record": "reading",
+        "t_ms": clock.utc_ms(row.uptime_ms),
+        "point": point["point"],
+        "value": None if row.value is None else json_feed.number(row.value, point["type"]),
+        "unit": point["unit"],
+        "quality": quality(row.status),
+        "status": row.status,
+        "detail": row.detail,
+        "time_kind": clock.kind,
+        "err_ms": clock.err_ms,
+        "boot": boot,
+        "uptime_ms": row.uptime_ms,
+    }

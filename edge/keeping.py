@@ -1,0 +1,310 @@
+"""What the deciding thread does about the store: what waits for it, what may be sent, what is given up. Shell.
+
+Owns the order of things around a commit: batches go to the writing thread, and when it has them on disk the boards may
+free their records and the destinations get the messages. Where it does not, messages are released unstored, an alarm
+says so, and what memory or retention had to give up becomes a gap. Called by the deciding thread alone. Must never
+wait for the disk, nor let anything go without a gap where somebody lacks it.
+"""
+
+import logging
+from dataclasses import replace
+from gettext import gettext as _
+from typing import TYPE_CHECKING, Any
+
+from edge.batch import Batch, Message
+from edge.boards import Boards
+from edge.pipeline import Pipeline
+from edge.retention import Dropped, readings_max_bytes
+from edge.store import STREAMS, WAL_MAX_BYTES, Note, Store, StoreFault
+from edge.uplink import Uplink
+from edge.writer import Group, Writer
+
+if TYPE_CHECKING:
+    from edge.daemon import Daemon
+
+log = logging.getLogger("tankgate")
+
+POSITIONS_S = 10.0
+LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
+EVENT_WAIT_S = 0.5  # an event goes out without the disk's answer after so long
+WELL_S = 5.0  # a store that answers again counts as well after so long
+STORED_SHARE = 1.2  # what is stored takes in pages, to what it is in bytes
+ALARM = "system.store:FAULT"
+ALARM_PRIORITY = 2  # readings may be missing
+
+
+class Keeping:
+    """Between one Daemon, whose `uplinks` may change, and its store."""
+
+    def __init__(
+        self,
+        daemon: "Daemon",
+        store: Store,
+        writer: Writer,
+        pipeline: Pipeline,
+        boards: Boards,
+        uplinks: list[Uplink],
+        is_unread: bool,
+    ) -> None:
+        """`is_unread`: the store could not be opened yet."""
+        self.last_seq: dict[str, dict[str, int]] = {}  # of what may be sent: epoch -> stream -> number
+        self._daemon = daemon
+        self._store = store
+        self._writer = writer
+        self._pipeline = pipeline
+        self._boards = boards
+        self._uplinks = uplinks
+        self._is_unread = is_unread
+        self._stored = dict.fromkeys(STREAMS, 0)  # numbers of this epoch that are on disk
+        self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
+        self._given_up: dict[str, Dropped] = {}  # by the memory, while there is no store; told when there is one
+        self._told_damaged: set[tuple[str, str, int]] = set()
+        self._gone_s: float | None = None  # when it was last seen so
+        self._positions_s = 0.0
+        self.learn_numbers(store.epochs())
+
+    def learn_numbers(self, kept: dict[str, dict[str, tuple[int, int]]]) -> None:
+        """Of epochs that were not known until now."""
+        known = {epoch: {stream: last for stream, (_first, last) in streams.items()} for epoch, streams in kept.items()}
+        self.last_seq = known | self.last_seq
+
+    def numbers(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """First and last number of each stream that may be sent."""
+        oldest = self._uplinks[0].forward.oldest_kept if self._uplinks else lambda _epoch, _stream: 1
+        return {
+            epoch: {stream: (oldest(epoch, stream), last) for stream, last in streams.items()}
+            for epoch, streams in self.last_seq.items()
+        }
+
+    def put(self, batches: list[Batch], now_s: float, dropped: Dropped | None = None) -> None:
+        """To be committed together; nothing where there is nothing."""
+        if batches or dropped is not None:
+            for given_up in self._writer.put(batches, now_s, dropped):
+                told = self._given_up.setdefault(given_up.stream, given_up)
+                if told is not given_up:
+                    told.merge(given_up)
+
+    def digest(self, now_s: float) -> None:
+        """What is on disk: the boards may free it, the destinations may have it; so they may where there is no disk."""
+        while self._writer.committed:
+            group = self._writer.committed.popleft()
+            for batch in group.batches:
+                for mark in batch.taken:
+                    self._boards.committed(mark.board, mark.boot, mark.next_record)
+                for message in batch.messages:
+                    self._stored[message.stream] = message.seq
+            for stream in STREAMS:
+                self._release(group, stream)
+        is_gone = self._writer.is_gone(now_s)
+        for group in self._writer.waiting():
+            if is_gone or now_s - group.put_s > EVENT_WAIT_S:
+                self._release(group, "event")
+            if is_gone:
+                self._release(group, "data")
+        if now_s >= self._positions_s:
+            self._positions_s = now_s + POSITIONS_S
+            for uplink in self._uplinks:
+                uplink.note_pace(now_s)
+                if uplink.forward.dirty:
+                    self.put_positions(uplink)
+
+    def _release(self, group: Group, stream: str) -> None:
+        """Its messages of this stream may be sent."""
+        if stream in group.told:
+            return
+        group.told.add(stream)
+        messages: list[Message] = [m for batch in group.batches for m in batch.messages if m.stream == stream]
+        for message in messages:
+            self.last_seq[self._store.epoch][stream] = message.seq
+            if message.payload is not None and len(self._live) < LIVE_MAX:
+                self._live[self._store.epoch, stream, message.seq] = (message.kind, message.payload)
+            for uplink in self._uplinks:
+                uplink.forward.committed(self._store.epoch, stream, message.seq, message.seq)
+
+    def put_positions(self, uplink: Uplink) -> None:
+        """What a destination has, to be known after a restart."""
+        self._writer.put_positions(uplink.destination.name, uplink.forward.positions())
+
+    def due_s(self) -> float:
+        """When `digest` wants to be called although nothing happened."""
+        return min(
+            (group.put_s + EVENT_WAIT_S for group in self._writer.waiting()[:1] if "event" not in group.told),
+            default=float("inf"),
+        )
+
+    def watch(self, now_s: float) -> None:
+        """Whether it works; what it has learned, and what it wants to give up."""
+        while self._writer.reopened:
+            log.warning(_("store: works again (it was: {fault})").format(fault=self._writer.reopened.popleft()))
+            self._learn_store(now_s)
+        while self._writer.surplus:
+            self._give_up(self._writer.surplus.popleft(), now_s)
+        is_gone = self._writer.is_gone(now_s)
+        self._pipeline.journalled = not is_gone
+        if is_gone and self._gone_s is None:
+            fault = self._writer.why()
+            text = _("store: {fault}. Everything else goes on, and the boards keep what they can")
+            log.error("%s", text.format(fault=fault))
+            text = _(
+                "Readings are not being stored: {fault}. They are shown, judged and sent all the same, and kept in "
+                "memory. Make room on the disk, or replace it; then nothing else is to be done."
+            )
+            self._daemon.raise_alarm(ALARM, ALARM_PRIORITY, text.format(fault=fault), now_s)
+        elif not is_gone and self._gone_s is not None:
+            for dropped in self._given_up.values():
+                self._pipeline.dropped(dropped, now_s)
+            self._given_up.clear()
+            if now_s - self._gone_s < WELL_S:
+                return
+            self._gone_s = None
+            self._daemon.clear_alarm(ALARM, now_s)
+        if is_gone:
+            self._gone_s = now_s
+
+    def _learn_store(self, now_s: float) -> None:
+        """It was opened again: a new file knows nothing, and one that could not be read at the start knows a lot."""
+        is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
+        self.tell_notes(now_s)
+        if not is_set_aside and not self._is_unread:
+            return
+        try:
+            kept = self._store.epochs()
+            if is_set_aside:
+                self._tell_what_was_set_aside(kept, now_s)
+            if self._is_unread:
+                self.learn_numbers(kept)
+                for uplink in self._uplinks:
+                    uplink.forward.learn(self._store.positions(uplink.destination.name), kept)
+                self._daemon.load_plans()
+                self._is_unread = False
+        except StoreFault as fault:  # gone again, as the writing thread finds out as well
+            log.error("%s", fault)
+
+    def tell_notes(self, now_s: float) -> None:
+        """What a person must know about the file, in the log and in the journal."""
+        notes, self._store.notes = self._store.notes, []
+        for note in notes:
+            self._tell(note, now_s)
+
+    def _tell(self, note: Note, now_s: float) -> None:
+        log.warning("%s", note.text)
+        t_ms = int(self._daemon.wall_ms())
+        self._pipeline.action(note.action, self._daemon.own_quality(), t_ms, None, note.text, now_s)
+
+    def _tell_what_was_set_aside(self, kept: dict[str, dict[str, tuple[int, int]]], now_s: float) -> None:
+        """What only that file had, and not everybody has got."""
+        batches = [batch for group in self._writer.waiting() for batch in group.batches]
+        waiting = [(message.stream, message.seq) for batch in batches for message in batch.messages]
+        for epoch, streams in self.last_seq.items():
+            for stream, last in streams.items():
+                first, last_kept = kept.get(epoch, {}).get(stream, (1, 0))
+                here = [seq for name, seq in waiting if name == stream and epoch == self._store.epoch]
+                if last_kept:
+                    here.append(first)
+                lost = Dropped(stream, "set_aside", numbers={epoch: (1, min(here, default=last + 1) - 1)})
+                self._drop(lost, now_s)
+
+    def _give_up(self, surplus: Dropped, now_s: float) -> None:
+        """What is not safe with everybody yet becomes a gap, in the transaction that deletes it."""
+        self._drop(surplus, now_s)
+        self.put(self._pipeline.close(now_s), now_s, surplus)
+
+    def _drop(self, dropped: Dropped, now_s: float) -> None:
+        lacking: dict[str, tuple[int, int]] = {}
+        for epoch, (first, last) in dropped.numbers.items():
+            told = (each.forward.dropped(epoch, dropped.stream, first, last) for each in self._uplinks)
+            pending = [span for spans in told for span in spans]
+            if pending:
+                lacking[epoch] = (min(first for first, _last in pending), max(last for _first, last in pending))
+        if lacking:
+            log.warning(
+                _("store: messages that not every destination has are given up ({cause}): {numbers}").format(
+                    cause=dropped.cause, numbers=lacking
+                )
+            )
+            self._pipeline.dropped(replace(dropped, numbers=lacking), now_s)
+
+    def readable(self, now_s: float) -> dict[tuple[str, str], int] | None:
+        """While history cannot be read: the first number of each stream that lies in memory. None: all can be read."""
+        if not self._writer.is_gone(now_s):
+            return None
+        return {(self._store.epoch, stream): seq + 1 for stream, seq in self._stored.items()}
+
+    def is_stored(self, key: tuple[str, str, int]) -> bool:
+        """Whether a message is on disk."""
+        epoch, stream, seq = key
+        return epoch != self._store.epoch or seq <= self._stored[stream]
+
+    def tell_damaged(self, key: tuple[str, str, int], now_s: float) -> None:
+        """A message can never be sent again."""
+        if key not in self._told_damaged:
+            self._told_damaged.add(key)
+            epoch, stream, seq = key
+            self._pipeline.dropped(Dropped(stream, "disk_fault", numbers={epoch: (seq, seq)}), now_s)
+
+    def tell_not_kept(self, epoch: str, stream: str, first: int, last: int, now_s: float) -> None:
+        """The district asked for what retention has taken."""
+        self._pipeline.dropped(Dropped(stream, "retention", numbers={epoch: (first, last)}), now_s)
+
+    def tell_set_back(self, destination: str, now_s: float) -> None:
+        """The district has what this store never made."""
+        text = _(
+            "destination {destination}: its receipts name messages that this store does not know. The store was set "
+            "back to an older copy, or the gateway was stopped while its disk did not work"
+        ).format(destination=destination)
+        self._tell(Note("store_set_back", text), now_s)
+
+    def payload(self, key: tuple[str, str, int]) -> tuple[str, bytes] | None:
+        """Kind and payload of a numbered message: as it was made, or from history; None where it is not kept.
+
+        DamagedMessage where it can never be read, StoreFault where it cannot be now.
+        """
+        found = self._live.pop(key, None)
+        if found is not None:
+            return found
+        return self._store.payload(*key) if self.is_stored(key) else self._writer.payload(key[1], key[2])
+
+    def state(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
+        """For the state document."""
+        usage = self._writer.usage
+        oldest_ms = None if usage is None else usage.oldest_ms
+        return {
+            "state": "fault" if self._writer.is_gone(now_s) else "ok",
+            "free_bytes": 0 if usage is None else usage.disk_free_bytes,
+            "history_hours": round(max(now_ms - oldest_ms, 0) / 3_600_000, 1) if now_ms and oldest_ms else 0,
+        }
+
+    def status(self, now_s: float) -> dict[str, Any]:
+        """For `tankgate status`."""
+        is_gone = self._writer.is_gone(now_s)
+        return {"state": "fault", "fault": self._writer.why()} if is_gone else {"state": "ok", "fault": None}
+
+    def buffer(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
+        """For `tankgate buffer`: how full it is, and how long it lasts until it must give up what nobody has yet."""
+        usage, keep = self._writer.usage, self._writer.keep
+        per_hour = self._writer.stored.per_s * 3600 * STORED_SHARE
+        found: dict[str, Any] = {
+            "used_bytes": None,
+            "max_bytes": keep.max_bytes,
+            "disk_free_bytes": None,
+            "oldest_ms": None,
+            "bytes_per_hour": round(per_hour),
+            "hours_left": None,
+        }
+        if usage is not None:
+            used_bytes = usage.file_bytes - usage.unused_bytes
+            room = min(readings_max_bytes(keep, WAL_MAX_BYTES), used_bytes + usage.disk_free_bytes - 2 * WAL_MAX_BYTES)
+            found |= {"used_bytes": used_bytes, "disk_free_bytes": usage.disk_free_bytes, "oldest_ms": usage.oldest_ms}
+            waits_ms = [self.time_ms(key) for uplink in self._uplinks for key in uplink.oldest_pending()]
+            if per_hour and now_ms is not None:
+                oldest_ms = min((ms for ms in waits_ms if ms is not None), default=now_ms)
+                holds = min(max(room, 0) / per_hour, keep.readings_days * 24)
+                found["hours_left"] = round(max(holds - (now_ms - oldest_ms) / 3_600_000, 0), 1)
+        return self.status(now_s) | found
+
+    def time_ms(self, key: tuple[str, str, int]) -> int | None:
+        """Of what a message tells; None where that is not known, or cannot be read now."""
+        try:
+            return self._store.time_ms(*key) if self._writer.gone == "" and self.is_stored(key) else None
+        except StoreFault:
+            return None

@@ -1,0 +1,129 @@
+"""What the store gives up, and when: by age and by size, in one declared order. Policy.
+
+Owns that order. By age: readings after `readings_days`, events after `alarms_days`, both only by a clock that is to be
+trusted. By size: the oldest readings, and only when there are none left the oldest events: a tenth of `max_bytes` is
+out of the readings' reach. In memory, while there is no store: readings first, then events, the oldest of each. What
+is given up is told as a Dropped, from which gap records are made; nothing is ever given up without one.
+Must never delete anything.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edge.batch import Filed
+from protocols.model import StoreSettings
+
+ALARM_SHARE = 10  # one part in so many of max_bytes is for events alone
+HEADROOM_BYTES = 10 << 20  # what is kept free inside the file while the disk around it is full
+_DAY_MS = 86_400_000
+_LOT_MS = 600_000  # by age in lots: each deletion rewrites pages
+_LOT_PARTS = 200  # by size likewise: one part in so many of what may be used
+
+
+class Usage(NamedTuple):
+    """How much there is. `unused_bytes` lie within `file_bytes`; `is_full`: the disk took no more when last asked."""
+
+    file_bytes: int
+    unused_bytes: int
+    disk_free_bytes: int
+    is_full: bool
+    oldest_ms: int | None  # UTC of the oldest readings and events whose time is known; None where there are none
+    oldest_event_ms: int | None
+    has_readings: bool
+
+
+class Drop(NamedTuple):
+    """What is to go: the oldest of this stream, of before that UTC, or else of so many bytes."""
+
+    stream: str
+    cause: str
+    before_ms: int | None
+    bytes: int
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What that comes to: numbers by epoch, span and count of polls (of events: how many), batches up to an id."""
+
+    stream: str
+    cause: str
+    from_ms: int | None = None
+    to_ms: int | None = None
+    polls: int = 0
+    numbers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    last_batch: int = 0
+
+    def add(self, from_ms: int | None, to_ms: int | None, polls: int) -> None:
+        """More of it."""
+        self.from_ms = min((ms for ms in (self.from_ms, from_ms) if ms is not None), default=None)
+        self.to_ms = max((ms for ms in (self.to_ms, to_ms) if ms is not None), default=None)
+        self.polls += polls
+
+    def merge(self, later: "Dropped") -> None:
+        """What was given up after it, of the same stream."""
+        self.add(later.from_ms, later.to_ms, later.polls)
+        for epoch, (first, last) in later.numbers.items():
+            self.numbers[epoch] = (self.numbers.get(epoch, (first, last))[0], last)
+
+    def add_number(self, epoch: str, seq: int) -> None:
+        """One more message, of a higher number than those before."""
+        first, _last = self.numbers.get(epoch, (seq, seq))
+        self.numbers[epoch] = (first, seq)
+
+
+def readings_max_bytes(keep: StoreSettings, log_bytes: int) -> int:
+    """What may be used before readings are given up. `log_bytes`: what the write-ahead log may take beside the file."""
+    return (keep.max_bytes - log_bytes) * (ALARM_SHARE - 1) // ALARM_SHARE
+
+
+def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, now_ms: int | None) -> Drop | None:
+    """What is to go now, the first of it. `now_ms`: UTC, None where the clock is not to be trusted."""
+    if now_ms is not None:
+        for stream, oldest_ms, days in (
+            ("data", usage.oldest_ms, keep.readings_days),
+            ("event", usage.oldest_event_ms, keep.alarms_days),
+        ):
+            before_ms = now_ms - days * _DAY_MS
+            if oldest_ms is not None and oldest_ms < before_ms - _LOT_MS:
+                return Drop(stream, "retention", before_ms, 0)
+    used_bytes = usage.file_bytes - usage.unused_bytes
+    too_much = max(used_bytes - readings_max_bytes(keep, log_bytes), _to_go_for_room(usage, log_bytes))
+    if too_much > 0 and usage.has_readings:
+        return Drop("data", "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
+    too_much = used_bytes - (keep.max_bytes - log_bytes) * (_LOT_PARTS - 1) // _LOT_PARTS
+    if too_much > 0:
+        return Drop("event", "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
+    return None
+
+
+def _to_go_for_room(usage: Usage, log_bytes: int) -> int:
+    """While others have filled the disk the file cannot grow: what is freed inside it is written again.
+
+    A small file has nothing to give: then somebody must make room.
+    """
+    if not usage.is_full or usage.file_bytes < 4 * HEADROOM_BYTES:
+        return 0
+    return HEADROOM_BYTES - usage.unused_bytes - max(usage.disk_free_bytes - 2 * log_bytes, 0)
+
+
+def shrink(groups: Sequence[list[Filed]], max_bytes: int, epoch: str) -> Iterator[Dropped]:
+    """Bring what waits in memory for a disk down to so many bytes; the lists are changed in place."""
+    waiting_bytes = sum(each.bytes for group in groups for each in group)
+    for stream in ("data", "event"):
+        dropped = Dropped(stream, "disk_fault")
+        for group in groups:
+            for at, each in enumerate(group):
+                if waiting_bytes <= max_bytes:
+                    break
+                group[at] = each.without(stream)
+                waiting_bytes -= each.bytes - group[at].bytes
+                messages = [message for message in each.messages if message.stream == stream]
+                for message in messages:
+                    dropped.add_number(epoch, message.seq)
+                if stream == "data":
+                    dropped.add(each.from_ms, each.to_ms, each.polls)
+                else:
+                    dropped.add(None, None, len(messages))
+        if dropped.polls or dropped.numbers:
+            yield dropped

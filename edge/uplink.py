@@ -1,0 +1,222 @@
+"""One destination: its client, what it is sent next, and the documents that it keeps retained there. Shell.
+
+Owns what happens between `forward`, which says what to send and what each answer means, and `northbound`, which sends
+it. Called by the deciding thread alone. Must never decide what is sent.
+"""
+
+import logging
+from gettext import gettext as _
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from edge.forward import BROKER, RECEIPT, REFUSED, Forward, Pace
+from edge.northbound import Northbound
+from edge.store import DamagedMessage, StoreFault
+from protocols.feeds import json_feed
+from protocols.model import Destination
+
+if TYPE_CHECKING:
+    from edge.daemon import Daemon
+
+log = logging.getLogger("tankgate")
+
+STATE_S = 600.0
+STATE_CHANGE_S = 1.0  # at most so often for changes of alarms
+
+
+class Uplink:
+    """One destination: its policy, its client, and the documents that it keeps retained there."""
+
+    def __init__(self, daemon: "Daemon", destination: Destination, northbound: Northbound, forward: Forward) -> None:
+        self.destination = destination
+        self.forward = forward
+        self.northbound = northbound
+        self._daemon = daemon
+        self._keys: dict[int, tuple[str, str, int]] = {}
+        self._state_s = float("inf")
+        self._published_s = 0.0
+        self._connected = False
+        self._reason = ""
+        self._sent = Pace()
+        self._made = Pace()
+        self._is_told_ahead = False
+
+    def due_s(self) -> float:
+        """When `work` wants to be called without anything happening."""
+        return min(self.forward.due_s(), self._state_s)
+
+    def work(self, now_s: float) -> None:
+        """Take what the client reports, send what the policy wants sent."""
+        for event in self.northbound.events():
+            self._digest(event, now_s)
+        if not self._connected:
+            return
+        while True:
+            chosen = self.forward.next(now_s, self._daemon.keeping.readable(now_s))
+            if chosen is None:
+                break
+            self._send(chosen, now_s)
+        if now_s >= self._state_s:
+            self._publish_state(now_s)
+
+    def want_state(self, now_s: float) -> None:
+        """Something that the state tells has changed."""
+        if self._connected:
+            self._state_s = min(self._state_s, max(now_s, self._published_s + STATE_CHANGE_S))
+
+    def publish_birth(self, now_s: float) -> None:
+        """The retained birth and a state that names it; nothing without a connection, which begins with both."""
+        if self._connected:
+            topic = json_feed.topic(self._daemon.gateway, "birth")
+            self.northbound.publish(topic, self._daemon.birth_document(), retain=True)
+            self._publish_state(now_s)
+
+    def epochs(self) -> dict[str, Any]:
+        """For the state document: what was made, and what this destination has not yet acknowledged.
+
+        An epoch that is over and wholly acknowledged is not listed.
+        """
+        epochs = {}
+        for epoch, last in self._daemon.keeping.last_seq.items():
+            streams = {
+                stream: {
+                    "next": last[stream] + 1,
+                    "receipted": self.forward.receipted(epoch, stream),
+                    "pending": self.forward.pending(epoch, stream),
+                    "oldest_kept": self.forward.oldest_kept(epoch, stream),
+                }
+                for stream in last
+            }
+            if epoch == self._daemon.epoch or any(each["pending"] for each in streams.values()):
+                epochs[epoch] = streams
+        return epochs
+
+    def status(self) -> dict[str, Any]:
+        """For `tankgate status`."""
+        return {
+            "destination": self.destination.name,
+            "url": _without_password(self.destination.url),
+            "connected": self._connected,
+            "reason": self._reason,
+            "backlog_messages": self.forward.backlog(),
+            "in_flight": self.forward.in_flight(),
+            "acknowledged_messages": self.forward.acknowledged_count,
+            "refused": self.forward.refused(),
+        }
+
+    def note_pace(self, now_s: float) -> None:
+        """To be called now and then."""
+        made = sum(last for streams in self._daemon.keeping.last_seq.values() for last in streams.values())
+        self._made.note(now_s, made)
+        self._sent.note(now_s, made - self.forward.backlog())
+
+    def buffer(self) -> dict[str, Any]:
+        """For `tankgate buffer`: what is still to come, how fast it goes, and when it will be done."""
+        backlog = self.forward.backlog()
+        gains_per_s = self._sent.per_s - self._made.per_s
+        return {
+            "destination": self.destination.name,
+            "connected": self._connected,
+            "reason": self._reason,
+            "awaits_receipts": self.forward.awaits_receipts,
+            "backlog_messages": backlog,
+            "not_acknowledged": self.forward.backlog(BROKER),
+            "not_receipted": self.forward.backlog(RECEIPT) if self.forward.awaits_receipts else None,
+            "drained_per_s": round(self._sent.per_s, 1),
+            "finished_in_s": 0 if not backlog else round(backlog / gains_per_s) if gains_per_s > 0.05 else None,
+            "streams": [
+                {**each, "oldest_ms": self._daemon.keeping.time_ms(key)}
+                for each, key in zip(self.forward.streams(), self.oldest_pending(), strict=True)
+            ],
+        }
+
+    def oldest_pending(self) -> list[tuple[str, str, int]]:
+        """Of each stream the oldest message that is still to come."""
+        return [(each["epoch"], each["stream"], each["pending"][0][0]) for each in self.forward.streams()]
+
+    def _digest(self, event: tuple[Any, ...], now_s: float) -> None:
+        if event[0] == "connected":
+            self._connected = True
+            self._reason = ""
+            self._keys.clear()
+            self.forward.connected(now_s, event[1], event[2])
+            gateway = self._daemon.gateway
+            self.northbound.publish(json_feed.topic(gateway, "link"), self._daemon.link_document(True), retain=True)
+            self.publish_birth(now_s)
+            log.info(_("{destination}: connected").format(destination=self.destination.name))
+        elif event[0] == "disconnected":
+            if self._connected or event[1] != self._reason:
+                log.warning(_("{destination}: not connected ({reason}); kept on disk and sent later").format(
+                    destination=self.destination.name, reason=event[1]))
+            self._connected = False
+            self._state_s = float("inf")
+            self._reason = event[1]
+            self._keys.clear()
+            self.forward.disconnected(now_s)
+        elif event[0] == "acknowledged":
+            key = self._keys.pop(event[1], None)
+            if key is not None:
+                self._acknowledged(key, event[2], now_s)
+
+        elif event[0] == "message":
+            self._receipt(event[2], now_s)
+
+    def _receipt(self, payload: bytes, now_s: float) -> None:
+        gateway = self._daemon.gateway
+        found = json_feed.receipt(payload, gateway)
+        if found is None:
+            log.warning(_("{destination}: what came as a receipt is none for gateway {gateway}: ignored").format(
+                destination=self.destination.name, gateway=gateway))
+            return
+        at_ms, epochs = found
+        receipted = self.forward.receipt(epochs, at_ms, now_s)
+        for which in receipted.gone:
+            self._daemon.keeping.tell_not_kept(*which, now_s)
+        if receipted.is_ahead and not self._is_told_ahead:
+            self._is_told_ahead = True
+            self._daemon.keeping.tell_set_back(self.destination.name, now_s)
+
+    def _acknowledged(self, key: tuple[str, str, int], reason_code: int, now_s: float) -> None:
+        self.forward.acknowledged(key, reason_code, now_s)
+        if reason_code >= REFUSED and self.forward.refused()[reason_code] == 1:
+            log.warning(
+                _(
+                    "{destination}: the broker refuses messages of stream {stream} (reason code {reason_code}); kept "
+                    "on disk and tried again each minute. Check its access rules."
+                ).format(destination=self.destination.name, stream=key[1], reason_code=reason_code)
+            )
+
+    def _send(self, chosen: tuple[str, str, int, bool], now_s: float) -> None:
+        late = chosen[3]
+        key = (chosen[0], chosen[1], chosen[2])
+        try:
+            found = self._daemon.keeping.payload(key)
+        except DamagedMessage as fault:
+            log.error(_("store: {fault}; this message is left out").format(fault=fault))
+            self._daemon.keeping.tell_damaged(key, now_s)
+            found = None
+        except StoreFault as fault:
+            log.error(_("store: {fault}; tried again in a minute").format(fault=fault))
+            self.forward.put_off(key, now_s)
+            return
+        if found is None:
+            self.forward.gone(key)
+            return
+        kind, payload = found
+        topic = json_feed.topic(self._daemon.gateway, "data" if kind == "data" else f"event/{kind}")
+        properties = [("sent_ms", str(int(self._daemon.wall_ms()))), ("late", "1" if late else "0")]
+        if not self._daemon.keeping.is_stored(key):
+            properties.append(("journalled", "0"))
+        token = self.northbound.publish(topic, payload, retain=False, user_properties=properties)
+        self._keys[token] = key
+
+    def _publish_state(self, now_s: float) -> None:
+        self._state_s = now_s + STATE_S
+        self._published_s = now_s
+        topic = json_feed.topic(self._daemon.gateway, "state")
+        self.northbound.publish(topic, self._daemon.state_document(self, now_s), retain=True)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":")
