@@ -18,6 +18,7 @@ from rich.table import Table
 
 from tests.figures import (
     board_heap,
+    broker_kill,
     bus_time,
     bus_utilisation,
     cpu,
@@ -51,6 +52,7 @@ FIGURES = {
         Figure("edge_rss_mib", "MiB", 45, memory.resident),
         Figure("latency_urgent_p99_ms", "ms", 25, latency.urgent),
         Figure("latency_p99_ms", "ms", 1200, latency.ordinary),
+        Figure("broker_kill_lost", "messages", 0, broker_kill.lost),
         Figure("receiver_rate", "readings/s", 50_000, receiver_rate.rate, least=True),
         Figure("config_mistakes_explained", "mistakes", 40, mistakes.explained, least=True),
     )

@@ -56,13 +56,13 @@ def rate() -> Measured:
 
 async def _measure(broker: Mosquitto, server: Postgres) -> Measured:
     database = server.create("district")
-    copy = _copy(broker, database)  # its session is what the broker keeps for
+    copy = start_copy(broker, database)  # its session is what the broker keeps for
     copy.terminate()
     copy.communicate()
     readings = _publish(broker)
     costs_s = {"copy": 0.0, "PostgreSQL": 0.0, "broker": 0.0}
     connection = await asyncpg.connect(database)
-    copy = _copy(broker, database)
+    copy = start_copy(broker, database)
     try:
         await _until(connection, readings // 10)
         began_s, before = time.monotonic(), await _committed(connection)
@@ -86,7 +86,7 @@ async def _measure(broker: Mosquitto, server: Postgres) -> Measured:
     return Measured(round(done / took_s), beside, spoilt=in_table != readings)
 
 
-def _copy(broker: Mosquitto, database: str) -> subprocess.Popen[str]:
+def start_copy(broker: Mosquitto, database: str) -> subprocess.Popen[str]:
     """One that is connected."""
     copy = subprocess.Popen(
         [sys.executable, "-m", "edge", "--lang", "en", "listen", f"mqtt://127.0.0.1:{broker.port}", "--into", database],

@@ -43,6 +43,7 @@ max_bytes = "8 GB"
 [destinations.district]
 url  = "mqtt://{host}:{broker_port}"
 feed = "json"
+await_receipt = {receipts}
 """
 _PROFILE = """\
 version      = 1
@@ -73,13 +74,15 @@ def readings(payload: Any) -> Iterator[tuple[str, int]]:
 class Tankgate:
     """One running gateway with its virtual board, on the sensors at `port`."""
 
-    def __init__(self, directory: Path, broker_port: int, port: Path, load: Load, urgent: bool = False) -> None:
+    def __init__(
+        self, directory: Path, broker_port: int, port: Path, load: Load, urgent: bool = False, receipts: bool = False
+    ) -> None:
         directory.mkdir()
         self._cable = Cable(directory / "cab1")
         self._stopping = threading.Event()
         self._carrier = threading.Thread(target=self._carry, daemon=True)
         self._carrier.start()
-        _write(directory, broker_port, self._cable.plug, load, urgent)
+        _write(directory, broker_port, self._cable.plug, load, urgent, receipts)
         flash = directory / "flash"
         flash.mkdir()
         fill_flash(flash)
@@ -125,9 +128,10 @@ class Tankgate:
                 self._cable.carry_down()
 
 
-def _write(directory: Path, broker_port: int, link: Path, load: Load, urgent: bool) -> None:
+def _write(directory: Path, broker_port: int, link: Path, load: Load, urgent: bool, receipts: bool) -> None:
+    awaited = "true" if receipts else "false"
     (directory / "gateway.toml").write_text(
-        _GATEWAY.format(board_id=BOARD_ID, link=link, host=HOST, broker_port=broker_port)
+        _GATEWAY.format(board_id=BOARD_ID, link=link, host=HOST, broker_port=broker_port, receipts=awaited)
     )
     (directory / "profiles").mkdir()
     channels = (_CHANNEL.format(register=register) for register in range(load.registers))
