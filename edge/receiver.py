@@ -36,6 +36,9 @@ RETRY_S = 1.0
 NAMED_EXPIRY_S = 7 * 86_400
 UNNAMED_EXPIRY_S = 600
 RECEIVE_MAXIMUM = 65_535  # what MQTT 5 means where nothing is said
+# So many connections, one after the other, that ended sooner than this: another client has the same name.
+TAKEN_OVER = 3
+SOON_S = 30.0
 
 Token = tuple[int, int, int]  # connection, message id, QoS
 
@@ -75,6 +78,8 @@ class Subscriber:
         self._receive_maximum = receive_maximum
         self._is_open = False
         self._retry_s = 0.0
+        self._connected_s = 0.0
+        self._lost_soon = 0
         self._client = client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=session or f"tankgate-listen-{secrets.token_hex(6)}",
@@ -145,6 +150,7 @@ class Subscriber:
         self, client: Client, _userdata: None, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         self.connections += 1
+        self._connected_s = time.monotonic()
         if reason.is_failure:
             self.problem = str(reason)
         else:
@@ -170,8 +176,14 @@ class Subscriber:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        # A refusal has said why already; of a connection that just ended paho says "Unspecified error".
-        self.problem = self.problem or (_("connection lost") if reason == "Unspecified error" else str(reason))
+        if self.problem is not None:  # a refusal has said why already
+            return
+        is_soon = time.monotonic() - self._connected_s < SOON_S
+        self._lost_soon = self._lost_soon + 1 if is_soon else 0
+        # Of a connection that just ended paho says "Unspecified error".
+        self.problem = _("connection lost") if reason == "Unspecified error" else str(reason)
+        if self._lost_soon >= TAKEN_OVER:
+            self.problem += _(", again and again: perhaps another one runs with the same --session")
 
     def _message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
         token = self.connections, message.mid, message.qos

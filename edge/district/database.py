@@ -27,6 +27,7 @@ from protocols.feeds.sequence import Ranges, Stream
 
 SERVER_MIN = 14
 WAITING_AT_ONCE = 500
+PATIENCE_S = 120.0  # with one statement: then the connection is dead
 _PREPARING = 0x746B6774  # advisory locks: one that prepares the tables ...
 _SWEEPING = 0x746B6775  # ... and one that sweeps and writes receipts
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,7 +85,10 @@ class Database:
         """Connect, and make or upgrade the tables, where that has not been done. NoPlace where they cannot be."""
         if self._live is None or self._live.is_closed():
             # A receipt must not promise what a crash of the database can take back.
-            self._live = connection = await asyncpg.connect(self._url, server_settings={"synchronous_commit": "on"})
+            settings = {"synchronous_commit": "on"}
+            self._live = connection = await asyncpg.connect(
+                self._url, server_settings=settings, command_timeout=PATIENCE_S
+            )
             try:
                 await prepare(connection, scripts())
                 await connection.execute("CREATE TEMPORARY TABLE newest (LIKE latest) ON COMMIT DELETE ROWS")

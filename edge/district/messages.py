@@ -174,11 +174,10 @@ def _batch(topic: str, payload: bytes, document: dict[str, Any]) -> Data | str:
         err_ms = None
     elif kind not in _KINDS_OF_TIME or t0_ms is None or err_ms is None or err_ms < 0:
         return _("time {time} and t0_ms {t0_ms} do not go together").format(time=document["time"], t0_ms=t0_ms)
-    sound = _GATEWAY.fullmatch(gateway) and _EPOCH.fullmatch(epoch) and _BIRTH.fullmatch(birth)
-    if not sound or bool in map(type, (seq, t0_ms, err_ms)) or (err_ms or 0) > DETAIL_MAX:
-        return _("gateway, epoch, seq, birth or err_ms is outside of what the feed allows")
-    if not 1 <= seq <= _SEQ_MAX or not 0 <= t0_ms <= LATEST_MS:
-        return _("seq or t0_ms is outside of what the feed allows")
+    is_named = _GATEWAY.fullmatch(gateway) and _EPOCH.fullmatch(epoch) and _BIRTH.fullmatch(birth)
+    is_within = 1 <= seq <= _SEQ_MAX and 0 <= t0_ms <= LATEST_MS and (err_ms or 0) <= DETAIL_MAX
+    if not is_named or not is_within or bool in map(type, (seq, t0_ms, err_ms)):
+        return _("a name or a number at the head of the batch is outside of what the feed allows")
     readings = _readings(rows)
     if isinstance(readings, str):
         return readings

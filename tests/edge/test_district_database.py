@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -371,3 +372,28 @@ def test_a_restarted_database_is_found_again():
         district.close()
     finally:
         server.close()
+
+
+# --- an engineer's questions --------------------------------------------------------------------------------
+
+
+def test_the_readmes_questions_are_answered(district):
+    district.take(birth(), data(1), data(3), event("alarm", 912), event("gap", 915), state(4, next_event=913))
+    district.sweep()
+    aged(district, 10)
+    district.take(state(5, next_event=914))
+    text = (Path(__file__).parents[2] / "edge" / "district" / "README.md").read_text("utf-8")
+    questions = [each for block in re.findall(r"```sql\n(.*?)```", text, re.S) for each in block.split(";")[:-1]]
+    assert len(questions) == 7
+    for question in questions:
+        assert district.rows(question), question
+
+
+def test_history_is_found_by_its_index(district):
+    district.take(birth(), *(data(seq, ("TK101.level", 0, 1.0, 0, 0), t0=T0 + seq) for seq in range(1, 500)))
+    district.rows("ANALYZE")
+    plan = district.rows(
+        "EXPLAIN SELECT t, value FROM history WHERE gateway = 'jt-0042' AND point = 'TK101.level'"
+        " AND t BETWEEN '2026-11-23 02:30:04+00' AND '2026-11-23 02:30:04.01+00'"
+    )
+    assert "reading_by_point" in str(plan)

@@ -15,6 +15,7 @@ from hil_tests.mosquitto import Mosquitto
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
 from protocols.model import Destination
+from tests.edge.certificates import authority, certificate
 from tests.edge.mosquitto import publish, until
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -184,6 +185,30 @@ def test_a_refusal_is_said(broker):
     district.receiver.work(0.05)
     district.receiver.work(0.05)
     assert district.receiver.problem == "Not authorized"
+
+
+@pytest.mark.needs("openssl")
+def test_certificates_are_shown_and_checked(tmp_path):
+    for name in ("ca", "other-ca"):
+        authority(tmp_path, name)
+    for name in ("broker", "ingest"):
+        certificate(tmp_path, name, name)
+    broker = Mosquitto(
+        tmp_path,
+        f"cafile {tmp_path / 'ca.pem'}\ncertfile {tmp_path / 'broker.pem'}\nkeyfile {tmp_path / 'broker.key'}\n"
+        "require_certificate true\nuse_identity_as_username true",
+    )
+    url, ours = f"mqtts://127.0.0.1:{broker.port}", (str(tmp_path / "ingest.pem"), str(tmp_path / "ingest.key"))
+    trusting = Receiver(Destination("listen", url, "json", str(tmp_path / "ca.pem"), *ours), "+", print)
+    misled = Receiver(Destination("listen", url, "json", str(tmp_path / "other-ca.pem"), *ours), "+", print)
+
+    def works(receiver: Receiver) -> Receiver:
+        receiver.work(0.05)
+        return receiver
+
+    until(lambda: works(trusting).problem is None)
+    until(lambda: "CERTIFICATE_VERIFY_FAILED" in str(works(misled).problem))
+    broker.close()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1883", "127.0.0.1:1883", "mqtt://", "mqtt://[::1", "mqtt://h:port"])
