@@ -12,7 +12,9 @@ when receipts go on coming after a lost connection but stop short of it for DOUB
 
 A reason code of 0x80 or more is a refusal: the message stays pending and is tried again RETRY_S later. Data
 has one topic, so a refusal holds back all data meanwhile; events have one topic a kind, so a refused gap
-holds back no alarm. Must never send, wait or look at a clock.
+holds back no alarm. A message that is too large for the broker holds back nothing: it stays pending, set aside until
+the next connection. History never takes all of the window, and is paced, so that what has just happened finds room at
+once. Must never send, wait or look at a clock.
 """
 
 from collections import Counter, deque
@@ -22,12 +24,16 @@ from typing import Any, NamedTuple
 from protocols.feeds.sequence import Ranges
 
 WINDOW = 20  # messages on their way, also where the broker would take more
+LATE_SHARE = 4  # so many-th part of them for what is late
+LATE_PER_S = 200.0  # a day of batches, one a second, in seven minutes
+LATE_AT_ONCE_S = 0.05  # what is late may be ahead of that pace by so much
 RETRY_S = 60.0
 DOUBT_S = 30.0  # a receiver writes a receipt each 5 s
 ASKED_S = 60.0  # what a receipt names missing is on its way for so long; then it is sent once more
 PENDING_RANGES_MAX = 1000
 PACE_S = 60.0
 REFUSED = 0x80
+TOO_LARGE = 0x95
 STREAMS = ("event", "data")  # in the order of sending
 BROKER, RECEIPT = "broker", "receipt"  # the two marks
 
@@ -64,6 +70,10 @@ class Forward:
         self._live = {stream: _Lane() for stream in STREAMS}
         self._late = {stream: _Lane() for stream in STREAMS}
         self._refused = {stream: _Lane() for stream in STREAMS}
+        self._set_aside = {stream: _Lane() for stream in STREAMS}  # too large for this connection
+        self._late_in_flight: set[Key] = set()
+        self._pace_s = 0.0  # when the next late message is due, or would be
+        self._held_s = float("inf")  # until when `next` held history back for the pace's sake
         self._retry_s = dict.fromkeys(STREAMS, float("inf"))
         self._refusals: Counter[int] = Counter()
         self._in_flight: set[Key] = set()
@@ -109,6 +119,8 @@ class Forward:
         """A connection on which the broker takes this many unacknowledged messages; nothing is on its way yet."""
         self.disconnected(now_s)
         self._window = min(WINDOW, receive_maximum)
+        for stream in STREAMS:
+            self._set_aside[stream].move_to(self._late[stream])
         self._asked.clear()
         due_s = float("inf") if session_present else now_s
         self._doubted = {which: (rest, due_s) for which in self._known if (rest := self._unreceipted(which))}
@@ -141,6 +153,7 @@ class Forward:
         for epoch, stream, seq in self._in_flight:
             self._late[stream].add(epoch, seq, seq)
         self._in_flight.clear()
+        self._late_in_flight.clear()
         for stream in STREAMS:
             self._live[stream].move_to(self._late[stream])
 
@@ -149,25 +162,33 @@ class Forward:
         if key not in self._in_flight:
             return
         if reason_code < REFUSED:
-            self._in_flight.remove(key)
+            self._answered(key)
             self.acknowledged_count += 1
             epoch, stream, seq = key
             self._marks[BROKER][epoch, stream].add(seq, seq)
             self._change((epoch, stream))
             return
         self._refusals[reason_code] += 1
-        self.put_off(key, now_s)
+        if reason_code == TOO_LARGE:
+            self._answered(key)
+            self._set_aside[key[1]].add(key[0], key[2], key[2])
+        else:
+            self.put_off(key, now_s)
+
+    def _answered(self, key: Key) -> None:
+        self._in_flight.remove(key)
+        self._late_in_flight.discard(key)
 
     def put_off(self, key: Key, now_s: float) -> None:
         """A message that `next` gave cannot be sent now: RETRY_S later."""
-        self._in_flight.remove(key)
+        self._answered(key)
         epoch, stream, seq = key
         self._refused[stream].add(epoch, seq, seq)
         self._retry_s[stream] = min(self._retry_s[stream], now_s + RETRY_S)
 
     def gone(self, key: Key) -> None:
         """A message that `next` gave is not kept any more: it is never sent."""
-        self._in_flight.remove(key)
+        self._answered(key)
         epoch, stream, seq = key
         self._settle((epoch, stream), [(seq, seq)])
 
@@ -179,7 +200,7 @@ class Forward:
         self._oldest[which] = max(self._oldest[which], last + 1)
         pending = Ranges([(first, last)]).without(self._settled(which))
         self._settle(which, [(first, last)])
-        for lane in (self._live, self._late, self._refused):
+        for lane in (self._live, self._late, self._refused, self._set_aside):
             lane[stream].remove(epoch, [(first, last)])
         return list(pending)
 
@@ -244,7 +265,7 @@ class Forward:
             self._marks[BROKER][which].add(*span)
         self._marks[RECEIPT][which] = receipted.without(lacks)
         if new:
-            for lane in (self._live, self._late, self._refused):
+            for lane in (self._live, self._late, self._refused, self._set_aside):
                 lane[stream].remove(epoch, new)
             self._change(which)
         if now_s >= self._asked_s:
@@ -276,6 +297,7 @@ class Forward:
 
         While history cannot be read, `readable` has the first number of each stream that can be sent all the same.
         """
+        self._held_s = float("inf")
         if len(self._in_flight) >= self._window:
             return None
         if self._doubted:
@@ -286,18 +308,26 @@ class Forward:
                 self._refused[stream].move_to(self._late[stream])
             if stream == "data" and self._refused[stream]:
                 continue
-            for lane, late in ((self._live[stream], False), (self._late[stream], True)):
-                taken = lane.take(stream, readable)
-                if taken is not None:
-                    self._in_flight.add((taken[0], stream, taken[1]))
-                    return taken[0], stream, taken[1], late
+            taken = self._live[stream].take(stream, readable)
+            is_late = taken is None
+            if is_late and now_s < self._pace_s - LATE_AT_ONCE_S:
+                self._held_s = self._pace_s - LATE_AT_ONCE_S if self._late[stream] else self._held_s
+            elif is_late and len(self._late_in_flight) < max(1, self._window // LATE_SHARE):
+                taken = self._late[stream].take(stream, readable)
+            if taken is not None:
+                key = taken[0], stream, taken[1]
+                self._in_flight.add(key)
+                if is_late:
+                    self._late_in_flight.add(key)
+                    self._pace_s = max(self._pace_s, now_s) + 1 / LATE_PER_S
+                return *key, is_late
         return None
 
     def due_s(self) -> float:
         """When `next` may have something although nothing happened."""
         if len(self._in_flight) >= self._window:
             return float("inf")
-        return min(*self._retry_s.values(), *(due_s for _ranges, due_s in self._doubted.values()))
+        return min(self._held_s, *self._retry_s.values(), *(due_s for _ranges, due_s in self._doubted.values()))
 
     def positions(self) -> dict[tuple[str, str, str], list[Span]]:
         """The marks of each stream that changed since the last call, to be kept by the store.

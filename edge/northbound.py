@@ -4,14 +4,17 @@ Owns the connection and nothing that must not be lost: what is on its way when a
 forgotten here, and `forward` sends it again. paho's callbacks run in its thread; they only append to a deque
 and wake the thread that decides, by a byte into `wake_fd`. Everything else is called by the deciding thread
 and never waits for the network. Must never decide what is sent, nor queue more than the broker's Receive
-Maximum inside paho.
+Maximum inside paho, nor send a packet that is larger than the broker takes: that is answered here as the broker would.
 
-Source: MQTT 5.0, sections 3.1.2.11 (session expiry), 3.3.4 (Receive Maximum), 3.14 (disconnect).
+Source: MQTT 5.0, sections 3.1.2.11 (session expiry), 3.2.2.3.6 (Maximum Packet Size), 3.3.4 (Receive Maximum), 3.14
+(disconnect); Linux, include/uapi/linux/tcp.h (tcp_info).
 """
 
 import os
 import random
+import socket
 import ssl
+import struct
 import threading
 import time
 from collections import deque
@@ -28,7 +31,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.broker_url import address
-from edge.forward import WINDOW
+from edge.forward import TOO_LARGE, WINDOW
 from protocols.model import Destination
 
 KEEPALIVE_S = 30
@@ -41,6 +44,18 @@ CEILING_S = 1.0
 CEILING_MAX_S = 60.0
 GOOD_S = 30.0
 STOP_S = 5.0
+# A client pings after a keep-alive of silence, and its broker answers: a link that is silent for longer than this many
+# is dead. paho itself waits for two.
+SILENT_KEEPALIVES = 1.5
+LOOKS = 8  # at the clock in one keep-alive
+# So many connections, one after the other, that were accepted and soon lost without a word: brokers do that to a client
+# when another one comes that has its name, and not all say so.
+TAKEN_OVER = 3
+_MAX_PACKET = 268_435_460  # what MQTT itself allows
+_TAKEN_OVER_CODE = 0x8E
+# Packet too large; protocol error, which is what paho makes of mosquitto's PUBACK of a payload over message_size_limit.
+_SIZE_MAY_BE_WHY = (TOO_LARGE, 0x82)
+_LAST_DATA_RECEIVED = 52  # where tcp_info has the milliseconds since then
 _CREDENTIAL = "credential:"
 
 Event = tuple[Any, ...]
@@ -62,6 +77,7 @@ class Northbound:
         subscriptions: Sequence[str] = (),
     ) -> None:
         self._wake_fd = wake_fd
+        self._gateway = gateway
         self._subscriptions = [(topic, 1) for topic in subscriptions]
         try:
             self._host, self._port, is_tls = address(destination.url)
@@ -82,11 +98,14 @@ class Northbound:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         # Without this callback paho would write to the socket in the thread that publishes.
         client.on_socket_register_write = lambda _client, _userdata, _socket: None
         self._thread = threading.Thread(target=self._run, name=f"northbound-{destination.name}", daemon=True)
         self._stopping = threading.Event()
-        self._reason = ""
+        self._reason = ""  # of paho's thread, as are the next two
+        self._reason_code = 0
+        self._lost_soon = 0  # connections, one after the other
 
         self._events: deque[Event] = deque()
         # A message must not slip into a later connection than the one that `events` has told of: there it
@@ -97,8 +116,11 @@ class Northbound:
         self._told = 0  # of the deciding thread, as is all below
         self._room = 0
         self._tokens = 0
-        self._waiting: deque[tuple[int, str, bytes, bool, Properties]] = deque()
-        self._in_flight: dict[int, int] = {}  # paho's message id -> token
+        self._max_packet = _MAX_PACKET  # bytes; of this connection
+        self._learnt_max_packet = _MAX_PACKET  # from a broker that does not say it, but ends the connection
+        self._taken_bytes = 0  # the largest packet that the broker has answered
+        self._waiting: deque[tuple[int, int, str, bytes, bool, Properties]] = deque()
+        self._in_flight: dict[int, tuple[int, int]] = {}  # paho's message id -> token, bytes of the packet
 
     def start(self) -> None:
         """Begin to connect, and to connect again whenever the connection is lost."""
@@ -120,7 +142,8 @@ class Northbound:
     ) -> int:
         """Send, or send as soon as the broker has room. The token comes back in "acknowledged".
 
-        Without a connection the message is dropped: ("disconnected", …) tells so of everything unanswered.
+        What is larger than the broker takes is not sent, and is acknowledged with TOO_LARGE. Without a connection the
+        message is dropped: ("disconnected", …) tells so of everything unanswered.
         """
         self._tokens += 1
         if self._told:
@@ -129,42 +152,59 @@ class Northbound:
             properties.ContentType = "application/json"
             if user_properties:
                 properties.UserProperty = list(user_properties)
-            self._waiting.append((self._tokens, topic, payload, retain, properties))
-            self._fill_window()
+            packet_bytes = _packet_bytes(topic, payload, properties)
+            if packet_bytes > min(self._max_packet, self._learnt_max_packet):
+                self._tell(("too large", self._tokens))
+            else:
+                self._waiting.append((self._tokens, packet_bytes, topic, payload, retain, properties))
+                self._fill_window()
         return self._tokens
 
     def events(self) -> Iterator[Event]:
         """What happened since the last call, oldest first.
 
         ("connected", receive_maximum, session_present), ("disconnected", reason),
-        ("acknowledged", token, reason_code), ("message", topic, payload). A failed attempt to connect is a
-        "disconnected" too.
+        ("acknowledged", token, reason_code), ("message", topic, payload), ("not subscribed", reason). A failed
+        attempt to connect is a "disconnected" too.
         """
         while self._events:
             match self._events.popleft():
-                case ("connected", connection, receive_maximum, session_present):
+                case ("connected", connection, receive_maximum, max_packet, session_present):
                     self._told = connection
+                    self._max_packet = max_packet
                     self._room = min(WINDOW, receive_maximum)
                     yield "connected", receive_maximum, session_present
-                case ("disconnected", reason):
+                case ("disconnected", reason, reason_code):
                     self._told = 0
+                    if reason_code in _SIZE_MAY_BE_WHY:
+                        self._learn_max_packet()
                     self._waiting.clear()
                     self._in_flight.clear()
                     yield "disconnected", reason
                 case ("acknowledged", message_id, reason_code):
-                    token = self._in_flight.pop(message_id, None)
+                    answered = self._in_flight.pop(message_id, None)
                     self._fill_window()
-                    if token is not None:
+                    if answered is not None:
+                        token, packet_bytes = answered
+                        self._taken_bytes = max(self._taken_bytes, packet_bytes)
                         yield "acknowledged", token, reason_code
+                case ("too large", token):
+                    yield "acknowledged", token, TOO_LARGE
                 case event:
                     yield event
+
+    def _learn_max_packet(self) -> None:
+        """Without this, the packet that ended the connection would be the first of the next one."""
+        largest = max((packet_bytes for _token, packet_bytes in self._in_flight.values()), default=0)
+        if largest > self._taken_bytes:
+            self._learnt_max_packet = largest - 1
 
     def _fill_window(self) -> None:
         with self._lock:
             while self._waiting and len(self._in_flight) < self._room and self._told == self._open:
-                token, topic, payload, retain, properties = self._waiting.popleft()
+                token, packet_bytes, topic, payload, retain, properties = self._waiting.popleft()
                 sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-                self._in_flight[sent.mid] = token
+                self._in_flight[sent.mid] = token, packet_bytes
 
     # --- paho's thread --------------------------------------------------------------------------------------
 
@@ -174,23 +214,48 @@ class Northbound:
         ceiling_s = CEILING_S
         while not self._stopping.is_set():
             began_s = time.monotonic()
-            self._reason = ""
+            self._reason, self._reason_code = "", 0
             try:
                 self._client.connect(self._host, self._port, KEEPALIVE_S, clean_start=False, properties=session)
             except OSError as error:
                 self._reason = str(error)
             else:
-                # The broker may have asked for another keepalive; a quarter of it is soon enough to send a
-                # ping.
-                while self._client.loop(max(1.0, self._client.keepalive / 4)) == MQTT_ERR_SUCCESS:
-                    pass
+                # Read each time: the broker may have asked for another keep-alive.
+                while self._client.loop(self._client.keepalive / LOOKS or 60.0) == MQTT_ERR_SUCCESS:
+                    self._hang_up_if_silent()
+            was_good = time.monotonic() - began_s >= GOOD_S
             with self._lock:
-                self._open = 0
-            self._tell(("disconnected", self._reason))
-            if time.monotonic() - began_s >= GOOD_S:
+                was_open, self._open = bool(self._open), 0
+            self._tell(("disconnected", self._why(was_open and not was_good), self._reason_code))
+            if was_good:
                 ceiling_s = CEILING_S
             self._stopping.wait(random.uniform(0, ceiling_s))
             ceiling_s = min(2 * ceiling_s, CEILING_MAX_S)
+
+    def _hang_up_if_silent(self) -> None:
+        connected: Any = self._client.socket()
+        silence_s = SILENT_KEEPALIVES * self._client.keepalive
+        if connected is None or not silence_s:
+            return
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED + 4)
+        if struct.unpack_from("I", info, _LAST_DATA_RECEIVED)[0] >= 1000 * silence_s:
+            self._reason = _("nothing heard for {seconds:.0f} s").format(seconds=silence_s)
+            with suppress(OSError):  # it has just ended by itself
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def _why(self, is_lost_soon: bool) -> str:
+        """Why there is no connection, in words for a person."""
+        taken_over = _("another client at the broker has the name of this gateway, {gateway}")
+        if self._reason_code == _TAKEN_OVER_CODE:
+            return taken_over.format(gateway=self._gateway)
+        if self._reason != _("connection lost"):
+            self._lost_soon = 0
+        elif is_lost_soon:
+            self._lost_soon += 1
+        if self._lost_soon >= TAKEN_OVER:
+            text = _("connection lost again and again soon after it began; perhaps {cause}")
+            return text.format(cause=taken_over.format(gateway=self._gateway))
+        return self._reason
 
     def _tell(self, event: Event) -> None:
         self._events.append(event)
@@ -211,7 +276,8 @@ class Northbound:
             self._connections += 1
             self._open = self._connections
         receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
-        self._tell(("connected", self._connections, receive_maximum, flags.session_present))
+        max_packet = getattr(properties, "MaximumPacketSize", _MAX_PACKET)
+        self._tell(("connected", self._connections, receive_maximum, max_packet, flags.session_present))
 
     def _on_disconnect(
         self,
@@ -224,14 +290,33 @@ class Northbound:
         if not self._reason:
             # The broker's parting word, or paho's; of a connection that just ended paho says "Unspecified error".
             self._reason = _("connection lost") if reason == "Unspecified error" else str(reason)
+            self._reason_code = reason.value
 
     def _on_publish(
         self, _client: Client, _userdata: None, message_id: int, reason: ReasonCode, _properties: Properties
     ) -> None:
         self._tell(("acknowledged", message_id, reason.value))
 
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _userdata: None,
+        _message_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._tell(("not subscribed", str(reason)))
+
     def _on_message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
         self._tell(("message", message.topic, message.payload))
+
+
+def _packet_bytes(topic: str, payload: bytes, properties: Properties) -> int:
+    """Of the PUBLISH packet at QoS 1, whole."""
+    remaining = 2 + len(topic.encode()) + 2 + len(properties.pack()) + len(payload)  # type: ignore[no-untyped-call]
+    return 1 + next(count for count in (1, 2, 3, 4) if remaining < 128**count) + remaining
 
 
 def tls_context(destination: Destination) -> ssl.SSLContext:

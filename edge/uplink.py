@@ -9,7 +9,7 @@ from gettext import gettext as _
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from edge.forward import BROKER, RECEIPT, REFUSED, Forward, Pace
+from edge.forward import BROKER, RECEIPT, REFUSED, TOO_LARGE, Forward, Pace
 from edge.northbound import Northbound
 from edge.store import DamagedMessage, StoreFault
 from protocols.feeds import json_feed
@@ -40,6 +40,7 @@ class Uplink:
         self._sent = Pace()
         self._made = Pace()
         self._is_told_ahead = False
+        self._is_told_refused = False
 
     def due_s(self) -> float:
         """When `work` wants to be called without anything happening."""
@@ -157,7 +158,13 @@ class Uplink:
             key = self._keys.pop(event[1], None)
             if key is not None:
                 self._acknowledged(key, event[2], now_s)
-
+            elif event[2] >= REFUSED and not self._is_told_refused:
+                self._is_told_refused = True
+                text = _("{destination}: the broker refuses link, birth or state (reason code {reason_code})")
+                log.warning(text.format(destination=self.destination.name, reason_code=event[2]))
+        elif event[0] == "not subscribed":
+            text = _("{destination}: the broker does not let this gateway read its receipts ({reason})")
+            log.warning(text.format(destination=self.destination.name, reason=event[1]))
         elif event[0] == "message":
             self._receipt(event[2], now_s)
 
@@ -178,7 +185,16 @@ class Uplink:
 
     def _acknowledged(self, key: tuple[str, str, int], reason_code: int, now_s: float) -> None:
         self.forward.acknowledged(key, reason_code, now_s)
-        if reason_code >= REFUSED and self.forward.refused()[reason_code] == 1:
+        if reason_code < REFUSED or self.forward.refused()[reason_code] > 1:
+            return
+        if reason_code == TOO_LARGE:
+            log.warning(
+                _(
+                    "{destination}: message {seq} of stream {stream} is too large for the broker; kept on disk and "
+                    "tried again at the next connection. Raise its largest packet size."
+                ).format(destination=self.destination.name, stream=key[1], seq=key[2])
+            )
+        else:
             log.warning(
                 _(
                     "{destination}: the broker refuses messages of stream {stream} (reason code {reason_code}); kept "

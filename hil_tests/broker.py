@@ -80,9 +80,13 @@ class Broker:
 
 
 class CuttablePath:
-    """127.0.0.1:`port` leads to 127.0.0.1:`target_port`, except while it is cut: then nobody answers."""
+    """127.0.0.1:`port` leads to 127.0.0.1:`target_port`, except while it is cut: then nobody answers.
+
+    While it is `silent`, connections stand and what either end sends is lost on the way.
+    """
 
     def __init__(self, target_port: int) -> None:
+        self.silent = False
         self._target_port = target_port
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -129,7 +133,8 @@ class CuttablePath:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(65536):
-                sink.sendall(data)
+                if not self.silent:
+                    sink.sendall(data)
         except OSError:  # cut, or one end is gone: what both ends see is a lost connection
             pass
         with self._lock:

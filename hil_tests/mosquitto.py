@@ -56,6 +56,11 @@ class Mosquitto:
                 raise OSError(f"mosquitto: {self.log.read_text()[-500:]}")
             time.sleep(0.01)
 
+    @property
+    def pid(self) -> int:
+        """Of its process as it runs now."""
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9: it keeps what it had written down before."""
         self._process.kill()

@@ -37,7 +37,8 @@ _BENCH = pytest.StashKey["_Session"]()
 _OUTCOME = pytest.StashKey[dict[str, Any]]()
 
 # Programs that came with a package, and daemons that a plain user's PATH does not show.
-os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin"])
+_POSTGRES = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin", *_POSTGRES])
 
 
 class _Captures:

@@ -3,7 +3,9 @@
 Must never change what it shows: `--json` prints every message that came, with what the receiving added.
 """
 
+import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +25,11 @@ from edge.receiver import Received, Receiver
 from protocols.feeds import json_feed
 from protocols.feeds.check import StreamChecker, Summary, Violations
 from protocols.feeds.sequence import identity
+from protocols.model import Destination
 
 PATIENCE_S = 5.0  # for the first connection; one that broke is restored for as long as it takes
 TICK_S = 0.25
+SESSION = "ingest"  # of a copy that writes into a database and was given no other
 
 Show = Callable[[Received | None], None]  # None: a tick without a message
 
@@ -40,28 +44,46 @@ Show = Callable[[Received | None], None]  # None: a tick without a message
 )
 @click.option("--gateway", metavar="ID", help=_("Only this gateway; otherwise all of the broker."))
 @click.option("--session", metavar="NAME", help=_("Let the broker keep under this name what comes between two runs."))
+@click.option(
+    "--into",
+    "database",
+    metavar="POSTGRESQL",
+    help=_("Keep everything in this database, like postgresql://user@host/name, and write receipts. Several may run."),
+)
 @click.option("--json", "as_json", is_flag=True, help=_("Print one JSON object a line for every message."))
 @click.option("--check", is_flag=True, help=_("Hold the stream to the feed's rules; exit 1 where it breaks one."))
 @click.option("--seconds", type=click.IntRange(min=1), help=_("Stop after so many seconds; or press Ctrl-C."))
+@click.option("--ca", type=click.Path(), help=_("Who issued the broker's certificate; else the system's authorities."))
+@click.option("--cert", type=click.Path(), help=_("The certificate to show to the broker."))
+@click.option("--key", type=click.Path(), help=_("Its private key."))
 def command(
     url: str | None,
     recording: IO[bytes] | None,
     gateway: str | None,
     session: str | None,
+    database: str | None,
     as_json: bool,
     check: bool,
     seconds: int | None,
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
 ) -> None:
     if (url is None) == (recording is None):
         raise click.UsageError(_("Give either the broker, like mqtt://127.0.0.1:1883, or --from FILE."))
-    if recording is not None and (session is not None or seconds is not None):
-        raise click.UsageError(_("--session and --seconds are of a broker, not of a recording."))
+    if recording is not None and any(each is not None for each in (session, seconds, database, ca, cert, key)):
+        raise click.UsageError(_("--session, --into, --seconds, --ca, --cert and --key are of a broker."))
+    broker = Destination("listen", str(url), "json", ca, cert, key)
+    if database is not None:
+        if as_json or check:
+            raise click.UsageError(_("--into keeps everything and judges it: it goes without --json and --check."))
+        sys.exit(_into(database, broker, gateway or "+", session or SESSION, seconds))
     checker = StreamChecker(_violations()) if check else None
     messages: Iterator[Received | None]
     if recording is not None:
         messages = _of_recording(recording, gateway)
     else:
-        messages = _of_broker(str(url), gateway, session, seconds)
+        messages = _of_broker(broker, gateway, session, seconds)
     console = Console(highlight=False)
     faults = 0
     with ExitStack() as stack:
@@ -85,18 +107,61 @@ def _violations() -> Violations:
     try:
         from edge.feed_schemas import Schemas
     except ModuleNotFoundError as missing:
-        text = _("--check needs {module}, which is not installed: pip install jsonschema")
+        text = _("--check needs {module}, which is not installed: pip install jsonschema-rs")
         raise click.UsageError(text.format(module=missing.name)) from missing
     return Schemas().violations
+
+
+# --- into a database ----------------------------------------------------------------------------------------
+
+
+def _into(database: str, broker: Destination, gateway: str, session: str, seconds: int | None) -> int:
+    """One copy of the district's side; the exit code."""
+    try:
+        from edge.district.database import UNAVAILABLE, NoPlace
+        from edge.district.ingest import Ingest
+        from edge.feed_schemas import Schemas
+    except ModuleNotFoundError as missing:
+        text = _("--into needs {module}, which is not installed: pip install 'tankgate[district]'")
+        raise click.UsageError(text.format(module=missing.name)) from missing
+
+    async def run(ingest: Ingest) -> None:
+        loop = asyncio.get_running_loop()
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(ending, ingest.stop)
+        if seconds is not None:
+            loop.call_later(seconds, ingest.stop)
+        await ingest.run()
+
+    def say(sentence: str) -> None:
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}", err=True)
+
+    try:
+        ingest = Ingest(broker, database, gateway, session, Schemas().violations, say)
+        asyncio.run(run(ingest))
+    except ValueError as error:  # of a URL or a certificate
+        raise click.UsageError(str(error)) from error
+    except (*UNAVAILABLE, NoPlace) as fault:
+        click.echo(_("The database cannot be used: {fault}").format(fault=fault), err=True)
+        return UNREACHABLE
+    text = _(
+        "{messages} new messages, {readings} readings. {again} came again; {waiting} had to wait for a birth or a "
+        "clock; {set_aside} set aside as unreadable; {losses} ranges of numbers lost."
+    )
+    click.echo(text.format(**asdict(ingest.counts), losses=len(ingest.losses)))
+    return FOUND_A_FAULT if ingest.counts.set_aside or ingest.losses else 0
 
 
 # --- where messages come from -------------------------------------------------------------------------------
 
 
-def _of_broker(url: str, gateway: str | None, session: str | None, seconds: int | None) -> Iterator[Received | None]:
+def _of_broker(
+    broker: Destination, gateway: str | None, session: str | None, seconds: int | None
+) -> Iterator[Received | None]:
+    url = broker.url
     came: list[Received] = []
     try:
-        receiver = Receiver(url, gateway or "+", came.append, session)
+        receiver = Receiver(broker, gateway or "+", came.append, session)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(_("Connecting to {url}").format(url=url), err=True)

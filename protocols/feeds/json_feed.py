@@ -23,7 +23,6 @@ _F32_NORMAL_MIN = 2.0**-126
 _F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
 _F32_DIGITS_MAX = 9  # ... and so many tell any two float32 apart
 
-
 @dataclass(frozen=True, slots=True)
 class TimeQuality:
     """How far a message's times can be trusted: synced, holdover, resolved or unsynced.
@@ -369,6 +368,11 @@ def state(
             "store": store,
         }
     )
+
+
+def write_receipt(gateway: str, at_ms: int, epochs: Mapping[str, Any]) -> bytes:
+    """What a district has committed, epoch by epoch: {stream: {"committed": number, "missing": ranges}}. Retained."""
+    return _json({"schema": "tankgate/receipt/1", "gateway": gateway, "at_ms": at_ms, "epochs": epochs})
 
 
 # --- text ---------------------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
-"""Brokers for the tests of this folder. Shell of the tests."""
+"""Brokers and databases for the tests of this folder. Shell of the tests."""
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from hil_tests.mosquitto import Mosquitto
+from tests.edge.postgres import Postgres
+
+_NUMBERS = count()
 
 
 @pytest.fixture
@@ -20,3 +24,17 @@ def broker(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     yield start
     for each in started:
         each.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests that only need a database of their own in it."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of a new, empty database."""
+    return postgres.create(f"d{next(_NUMBERS)}")

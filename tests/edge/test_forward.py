@@ -1,11 +1,25 @@
 """What is sent when: tables of one rule each, then every order of commits, answers, losses and kills."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.forward import ASKED_S, DOUBT_S, PENDING_RANGES_MAX, RETRY_S, WINDOW, Forward, Pace, Receipted
+from edge.forward import (
+    ASKED_S,
+    DOUBT_S,
+    LATE_PER_S,
+    LATE_SHARE,
+    PENDING_RANGES_MAX,
+    RETRY_S,
+    TOO_LARGE,
+    WINDOW,
+    Forward,
+    Pace,
+    Receipted,
+)
 
 NOT_AUTHORISED = 0x87
 QUOTA_EXCEEDED = 0x97
@@ -23,6 +37,15 @@ def all_now(forward: Forward, now_s: float = 0.0) -> list[tuple[str, str, int, b
 def answer(forward: Forward, sent: list[tuple[str, str, int, bool]], code: int = 0, now_s: float = 0.0) -> None:
     for epoch, stream, seq, _late in sent:
         forward.acknowledged((epoch, stream, seq), code, now_s)
+
+
+def drained(forward: Forward) -> list[tuple[str, str, int, bool]]:
+    """What `next` gives where each answer comes at once."""
+    chosen = []
+    while sent := all_now(forward):
+        chosen += sent
+        answer(forward, sent)
+    return chosen
 
 
 def connected(receive_maximum: int = 65535, **kept: int) -> Forward:
@@ -56,7 +79,8 @@ def test_nothing_is_sent_without_a_connection() -> None:
 
 @pytest.mark.parametrize(("receive_maximum", "window"), [(1, 1), (5, 5), (20, 20), (65535, WINDOW)])
 def test_the_window_is_the_smaller_of_ours_and_the_brokers(receive_maximum: int, window: int) -> None:
-    forward = connected(receive_maximum, data=100)
+    forward = connected(receive_maximum)
+    forward.committed("A", "data", 1, 100)
     sent = all_now(forward)
     assert len(sent) == forward.in_flight() == window
     answer(forward, sent[:1])
@@ -81,10 +105,10 @@ def test_what_was_on_its_way_when_the_connection_broke_is_sent_again_and_late() 
 
 
 def test_a_connection_that_broke_unnoticed_begins_anew() -> None:
-    forward = connected(5, data=9)
+    forward = connected(data=9)
     all_now(forward)
-    forward.connected(1.0, 3)
-    assert [seq for _epoch, _stream, seq, _late in all_now(forward)] == [1, 2, 3]
+    forward.connected(1.0, 3 * LATE_SHARE)
+    assert [seq for _epoch, _stream, seq, _late in all_now(forward, 1.0)] == [1, 2, 3]
 
 
 def test_an_answer_to_what_is_not_on_its_way_any_more_is_ignored() -> None:
@@ -107,7 +131,7 @@ def test_a_message_that_nobody_subscribed_to_is_delivered() -> None:
 
 @pytest.mark.parametrize("code", [NOT_AUTHORISED, QUOTA_EXCEEDED])
 def test_a_refused_data_message_holds_back_all_data_and_is_tried_again_later(code: int) -> None:
-    forward = connected(2, data=4)
+    forward = connected(2 * LATE_SHARE, data=4)
     answer(forward, all_now(forward, 10.0), code, 10.0)
     forward.committed("B", "data", 1, 1)
     assert all_now(forward, 10.0 + RETRY_S - 0.1) == []
@@ -115,7 +139,7 @@ def test_a_refused_data_message_holds_back_all_data_and_is_tried_again_later(cod
     assert forward.refused() == {code: 2}
     assert forward.backlog() == 5
     again = all_now(forward, 10.0 + RETRY_S)
-    assert again == [("B", "data", 1, False), ("A", "data", 1, True)]
+    assert again == [("B", "data", 1, False), ("A", "data", 1, True), ("A", "data", 2, True)]
     assert forward.due_s() == float("inf")
 
 
@@ -158,7 +182,9 @@ def test_a_reconnect_does_not_hurry_a_refused_message() -> None:
 
 
 def test_a_retry_that_finds_no_room_waits_for_an_answer_and_not_for_a_time() -> None:
-    forward = connected(2, event=1, data=9)
+    forward = connected(2)
+    forward.committed("A", "event", 1, 1)
+    forward.committed("A", "data", 1, 9)
     event, _data = all_now(forward)
     answer(forward, [event], NOT_AUTHORISED)
     all_now(forward)
@@ -166,11 +192,86 @@ def test_a_retry_that_finds_no_room_waits_for_an_answer_and_not_for_a_time() -> 
     assert forward.due_s() == float("inf")
 
 
+# --- what is too large --------------------------------------------------------------------------------------
+
+
+def test_what_is_too_large_for_the_broker_holds_back_nothing_and_waits_for_another_connection() -> None:
+    forward = connected(data=3)
+    sent = all_now(forward)
+    answer(forward, sent[:1], TOO_LARGE)
+    answer(forward, sent[1:])
+    forward.committed("B", "data", 1, 1)
+    assert all_now(forward, 10 * RETRY_S) == [("B", "data", 1, False)]
+    assert forward.pending("A", "data") == [(1, 1)] and forward.refused() == {TOO_LARGE: 1}
+    forward.connected(11 * RETRY_S, 20)
+    assert ("A", "data", 1, True) in all_now(forward, 11 * RETRY_S)
+
+
+def test_retention_takes_what_was_set_aside() -> None:
+    forward = connected(data=1)
+    answer(forward, all_now(forward), TOO_LARGE)
+    assert forward.dropped("A", "data", 1, 1) == [(1, 1)]
+    forward.connected(1.0, 20)
+    assert all_now(forward, 1.0) == []
+
+
+# --- history beside what happens ----------------------------------------------------------------------------
+
+
+def test_history_leaves_room_for_what_happens_and_keeps_its_pace() -> None:
+    """A broker that answers within 100 ms, and a backlog of a day: every live message goes out when it is committed."""
+    forward = connected(data=86_400)
+    sent_late = live = 0
+    on_the_way: list[tuple[float, tuple[str, str, int, bool]]] = []
+    seconds = 20
+    for tick in range(100 * seconds):
+        now_s = tick / 100
+        while on_the_way and on_the_way[0][0] <= now_s:
+            answer(forward, [on_the_way.pop(0)[1]], now_s=now_s)
+        if tick % 100 == 0:
+            live += 1
+            forward.committed("B", "data", live, live)
+            forward.committed("B", "event", live, live)
+        sent = all_now(forward, now_s)
+        assert [each for each in sent if not each[3]] == (
+            [("B", "event", live, False), ("B", "data", live, False)] if tick % 100 == 0 else []
+        )
+        sent_late += sum(late for *_key, late in sent)
+        on_the_way += [(now_s + 0.1, each) for each in sent]
+    assert sent_late == pytest.approx(seconds * 50, rel=0.1)  # five each 100 ms
+
+
+def test_history_waits_for_its_pace_and_says_until_when() -> None:
+    forward = connected(data=86_400)
+    sent, now_s = 0, 0.0
+    while now_s < 10.0:
+        while chosen := all_now(forward, now_s):
+            sent += len(chosen)
+            answer(forward, chosen, now_s=now_s)
+        assert now_s < forward.due_s() <= now_s + 1 / LATE_PER_S + 1e-9
+        now_s = forward.due_s()
+    assert sent == pytest.approx(10 * LATE_PER_S, rel=0.02)
+
+
+def test_a_week_without_a_broker_takes_no_memory() -> None:
+    forward = connected()
+    forward.disconnected(0.0)
+    tracemalloc.start()
+    for minute in range(7 * 1440):
+        forward.committed("A", "data", 60 * minute + 1, 60 * minute + 60)
+        forward.disconnected(60.0 * minute)  # an attempt that failed
+    grown, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert forward.backlog() == 7 * 86_400
+    assert grown < 10_000
+
+
 # --- what is known ------------------------------------------------------------------------------------------
 
 
 def test_pending_and_positions_are_ranges() -> None:
-    forward = connected(data=9)
+    forward = connected()
+    forward.committed("A", "data", 1, 9)
     sent = all_now(forward)
     answer(forward, [sent[index] for index in (0, 2, 3, 8)])
     assert forward.pending("A", "data") == [(2, 2), (5, 8)]
@@ -296,7 +397,7 @@ def test_a_database_that_was_set_back_gets_everything_again() -> None:
     receipt(forward, 9, [], 1000, 0.0)
     assert forward.backlog() == 0
     receipt(forward, 9, [(4, 9)], 2000, 1.0)
-    assert forward.backlog() == 6 and seqs(all_now(forward)) == [4, 5, 6, 7, 8, 9]
+    assert forward.backlog() == 6 and seqs(drained(forward)) == [4, 5, 6, 7, 8, 9]
 
 
 def test_what_is_not_kept_is_told_once_and_never_sent() -> None:
@@ -351,7 +452,8 @@ def test_while_history_cannot_be_read_only_what_lies_in_memory_is_sent() -> None
     while (message := forward.next(0.0, memory)) is not None:
         sent.append(message)
     assert sent == [("B", "event", 2, True), ("B", "data", 3, True), ("B", "data", 4, True)]
-    assert seqs(all_now(forward)) == [1, 1, 1, 2, 3, 1, 2]  # events of A and B, data of A and B
+    answer(forward, sent)
+    assert seqs(drained(forward)) == [1, 1, 1, 2, 3, 1, 2]  # events of A and B, data of A and B
 
 
 def test_what_cannot_be_read_now_is_tried_again_later() -> None:
@@ -462,7 +564,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.sent.append((epoch, stream, seq))
 
     @precondition(lambda self: self.sent)
-    @rule(data=st.data(), code=st.sampled_from([0, 0, 0, 0x10, 0x80, 0x87, 0x97]))
+    @rule(data=st.data(), code=st.sampled_from([0, 0, 0, 0x10, 0x80, 0x87, 0x95, 0x97]))
     def answer(self, data: st.DataObject, code: int) -> None:
         key = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
         self.forward.acknowledged(key, code, self.now_s)
@@ -518,6 +620,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.now_s += RETRY_S + 1
         while self.forward.backlog():
             before = len(self.told)
+            self.now_s += 1.0  # as the pace wants it
             self.send(30)
             for key in self.sent:
                 self.forward.acknowledged(key, 0, self.now_s)

@@ -131,7 +131,7 @@ def test_only_one_gateway_of_a_recording():
     [
         ("Give either the broker", [], ""),
         ("Give either the broker", ["mqtt://127.0.0.1", "--from", "-"], ""),
-        ("--session and --seconds are of a broker", ["--from", "-", "--seconds", "1"], ""),
+        ("--session, --into, --seconds, --ca, --cert and --key are of a broker", ["--from", "-", "--seconds", "1"], ""),
         ("http://127.0.0.1: allowed is mqtt://host:port", ["http://127.0.0.1"], ""),
         ("<stdin> line 2: not a line that `tankgate listen --json` prints", ["--from", "-"], lines(BIRTH) + "{}\n"),
         ("<stdin> line 1: not a line", ["--from", "-"], lines(BIRTH).replace("1795401004900", "1" + "0" * 20)),
@@ -145,7 +145,7 @@ def test_wrong_use(said, arguments, given):
 
 
 def test_check_without_jsonschema_says_what_to_install(tmp_path):
-    (tmp_path / "jsonschema.py").write_text("raise ModuleNotFoundError(name='jsonschema')")
+    (tmp_path / "jsonschema_rs.py").write_text("raise ModuleNotFoundError(name='jsonschema_rs')")
     run = subprocess.run(
         [*COMMAND, "--from", "-", "--check"],
         cwd=ROOT,
@@ -156,7 +156,7 @@ def test_check_without_jsonschema_says_what_to_install(tmp_path):
         timeout=60,
     )
     assert run.returncode == 2
-    assert b"pip install jsonschema" in run.stderr and b"Traceback" not in run.stderr
+    assert b"pip install jsonschema-rs" in run.stderr and b"Traceback" not in run.stderr
 
 
 # --- from a broker ------------------------------------------------------------------------------------------

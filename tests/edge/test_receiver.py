@@ -14,6 +14,8 @@ from hil_tests.broker import CuttablePath
 from hil_tests.mosquitto import Mosquitto
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
+from protocols.model import Destination
+from tests.edge.certificates import authority, certificate
 from tests.edge.mosquitto import publish, until
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -34,12 +36,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver_module, "RETRY_S", 0.05)
 
 
+def at(url: str) -> Destination:
+    return Destination("listen", url, "json", None, None, None)
+
+
 class District:
     """A receiver and what it handed over."""
 
     def __init__(self, port: int, gateway: str = "+", session: str | None = None) -> None:
         self.came: list[Received] = []
-        self.receiver = Receiver(f"mqtt://127.0.0.1:{port}", gateway, self.came.append, session)
+        self.receiver = Receiver(at(f"mqtt://127.0.0.1:{port}"), gateway, self.came.append, session)
 
     def work_until(self, condition: Callable[[], object]) -> None:
         def works() -> object:
@@ -181,7 +187,31 @@ def test_a_refusal_is_said(broker):
     assert district.receiver.problem == "Not authorized"
 
 
+@pytest.mark.needs("openssl")
+def test_certificates_are_shown_and_checked(tmp_path):
+    for name in ("ca", "other-ca"):
+        authority(tmp_path, name)
+    for name in ("broker", "ingest"):
+        certificate(tmp_path, name, name)
+    broker = Mosquitto(
+        tmp_path,
+        f"cafile {tmp_path / 'ca.pem'}\ncertfile {tmp_path / 'broker.pem'}\nkeyfile {tmp_path / 'broker.key'}\n"
+        "require_certificate true\nuse_identity_as_username true",
+    )
+    url, ours = f"mqtts://127.0.0.1:{broker.port}", (str(tmp_path / "ingest.pem"), str(tmp_path / "ingest.key"))
+    trusting = Receiver(Destination("listen", url, "json", str(tmp_path / "ca.pem"), *ours), "+", print)
+    misled = Receiver(Destination("listen", url, "json", str(tmp_path / "other-ca.pem"), *ours), "+", print)
+
+    def works(receiver: Receiver) -> Receiver:
+        receiver.work(0.05)
+        return receiver
+
+    until(lambda: works(trusting).problem is None)
+    until(lambda: "CERTIFICATE_VERIFY_FAILED" in str(works(misled).problem))
+    broker.close()
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1883", "127.0.0.1:1883", "mqtt://", "mqtt://[::1", "mqtt://h:port"])
 def test_another_url_is_refused(url):
     with pytest.raises(ValueError, match=r"allowed is mqtt://host:port"):
-        Receiver(url, "+", print)
+        Receiver(at(url), "+", print)

@@ -43,6 +43,7 @@ max_bytes = "8 GB"
 [destinations.district]
 url  = "mqtt://{host}:{broker_port}"
 feed = "json"
+await_receipt = {receipts}
 """
 _PROFILE = """\
 version      = 1
@@ -80,6 +81,7 @@ class Tankgate:
         port: Path,
         load: Load,
         urgent: bool = False,
+        receipts: bool = False,
         prepare: Callable[[Path], None] = lambda _directory: None,
     ) -> None:
         """`prepare` may change the site's files and what lies in its store, before anything is started."""
@@ -88,7 +90,7 @@ class Tankgate:
         self._stopping = threading.Event()
         self._carrier = threading.Thread(target=self._carry, daemon=True)
         self._carrier.start()
-        _write(directory, broker_port, self._cable.plug, load, urgent)
+        _write(directory, broker_port, self._cable.plug, load, urgent, receipts)
         prepare(directory)
         flash = directory / "flash"
         flash.mkdir()
@@ -135,9 +137,10 @@ class Tankgate:
                 self._cable.carry_down()
 
 
-def _write(directory: Path, broker_port: int, link: Path, load: Load, urgent: bool) -> None:
+def _write(directory: Path, broker_port: int, link: Path, load: Load, urgent: bool, receipts: bool) -> None:
+    awaited = "true" if receipts else "false"
     (directory / "gateway.toml").write_text(
-        _GATEWAY.format(board_id=BOARD_ID, link=link, host=HOST, broker_port=broker_port)
+        _GATEWAY.format(board_id=BOARD_ID, link=link, host=HOST, broker_port=broker_port, receipts=awaited)
     )
     (directory / "profiles").mkdir()
     channels = (_CHANNEL.format(register=register) for register in range(load.registers))

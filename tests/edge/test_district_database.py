@@ -1,0 +1,399 @@
+"""The district's database: once and whole, with its own birth, its own time, and an account of what is missing."""
+
+import asyncio
+import json
+import re
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from edge.district.database import Counts, Database, NoPlace, prepare, scripts
+from edge.district.messages import read
+from edge.feed_schemas import Schemas
+from protocols.feeds import json_feed
+from protocols.feeds.json_feed import TimeQuality
+from protocols.feeds.sequence import Stream
+from tests.edge.postgres import Postgres, rows
+
+pytestmark = pytest.mark.needs("postgres")
+
+VIOLATIONS = Schemas().violations
+GOLDEN = Path(__file__).parents[2] / "protocols" / "feeds" / "golden" / "valid"
+GATEWAY = "jt-0042"
+EPOCH = "01KAR8M2"
+OLD = "e681bf57"
+T0 = 1795401004000
+BIRTH = json.loads((GOLDEN / "birth.json").read_text())
+Message = tuple[str, bytes]
+
+
+class District:
+    """A database and one connection that fills it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._loop = asyncio.new_event_loop()
+        self.database = Database(url, VIOLATIONS)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self._loop.run_until_complete(coroutine)
+
+    def take(self, *messages: Message) -> Counts:
+        return self.run(self.database.commit([read(topic, payload, VIOLATIONS) for topic, payload in messages]))
+
+    def sweep(self) -> Counts:
+        return self.run(self.database.sweep())
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self.run(rows(self.url, query))
+
+    def close(self) -> None:
+        self.run(self.database.close())
+        self._loop.close()
+
+
+@pytest.fixture
+def district(database: str) -> Iterator[District]:
+    district = District(database)
+    yield district
+    district.close()
+
+
+# --- messages -----------------------------------------------------------------------------------------------
+
+
+def birth(change: dict[str, Any] | None = None, topic: str = "birth") -> Message:
+    """The golden birth, or that with other points."""
+    own = ("schema", "gateway", "epoch", "stream", "seq", "birth")
+    content = {key: value for key, value in BIRTH.items() if key not in own} | (change or {})
+    payload = json_feed.birth(GATEWAY, EPOCH, 907, json_feed.birth_id(content), content)
+    return json_feed.topic(GATEWAY, topic), payload
+
+
+def data(seq: int, *readings: tuple[Any, ...], t0: int = T0, of: str = OLD, **other: Any) -> Message:
+    quality = other.get("quality", TimeQuality("synced", 7, None))
+    readings = readings or (("TK101.level", 118, 8.412, 0, 0),)
+    payload = json_feed.data(GATEWAY, other.get("epoch", EPOCH), seq, of, quality, t0, readings)
+    return json_feed.topic(GATEWAY, "data"), payload
+
+
+def event(kind: str, seq: int, **change: Any) -> Message:
+    """The golden event of this name, changed."""
+    message = json.loads((GOLDEN / f"{kind}.json").read_text()) | {"seq": seq} | change
+    return json_feed.topic(GATEWAY, f"event/{kind.split('-')[0]}"), json.dumps(message).encode()
+
+
+def state(next_data: int, pending: list[list[int]] = (), next_event: int = 916, **change: Any) -> Message:  # type: ignore[assignment]
+    message = json.loads((GOLDEN / "state.json").read_text()) | change
+    streams = {
+        name: {"next": next_, "receipted": None, "pending": list(spans), "oldest_kept": 1}
+        for name, next_, spans in (("data", next_data, pending), ("event", next_event, []))
+    }
+    message |= {"epochs": {message["epoch"]: streams}}
+    return json_feed.topic(GATEWAY, "state"), json.dumps(message).encode()
+
+
+# --- once ---------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_kept_once_however_often_it_comes(district):
+    counts = district.take(birth(), data(1), data(2), data(1))
+    assert (counts.messages, counts.readings, counts.again) == (2, 2, 1)
+    counts = district.take(data(2), data(3))
+    assert (counts.messages, counts.readings, counts.again) == (1, 1, 1)
+    assert district.rows("SELECT seq FROM reading ORDER BY seq") == [(1,), (2,), (3,)]
+
+
+def test_the_same_number_of_another_epoch_is_another_message(district):
+    district.take(birth(), data(1), data(1, epoch="01KAS2QX"))
+    assert district.rows("SELECT count(*) FROM history") == [(2,)]
+
+
+def test_history_as_an_engineer_asks(district):
+    district.take(birth(), data(1, ("TK101.level", 118, 8.412, 0, 0), ("GD07.gas", 455, None, 204, 12)))
+    assert district.rows(
+        "SELECT gateway, point, extract(epoch FROM t) * 1000, value, unit, status, detail, time_kind, err_ms"
+        " FROM history ORDER BY t"
+    ) == [
+        (GATEWAY, "TK101.level", T0 + 118, 8.412, "m", 0, 0, "synced", 7),
+        (GATEWAY, "GD07.gas", T0 + 455, None, "%LEL", 204, 12, "synced", 7),
+    ]
+
+
+def test_the_latest_value_is_that_with_the_latest_time(district):
+    district.take(birth(), data(2, ("TK101.level", 0, 2.0, 0, 0), t0=T0 + 1000))
+    district.take(data(1, ("TK101.level", 0, 1.0, 0, 0), ("TK101.temp", 5, 24.5, 0, 0)))  # from history
+    assert district.rows("SELECT point, value, unit FROM latest_value ORDER BY point") == [
+        ("TK101.level", 2.0, "m"), ("TK101.temp", 24.5, "℃"),
+    ]  # fmt: skip
+
+
+def test_what_the_database_refuses_does_not_hold_up_the_rest(district):
+    bad = event("action", 2, reason="\0")
+    too_big = (json_feed.topic(GATEWAY, "data"), data(3)[1].replace(b"8.412", b"1" + 400 * b"0"))
+    counts = district.take(birth(), data(1), bad, too_big, data(4))
+    assert (counts.messages, counts.readings, counts.set_aside) == (4, 2, 2)
+    ((topic, payload),) = district.rows("SELECT topic, payload FROM set_aside WHERE topic LIKE '%action'")
+    assert (topic, payload) == bad
+    # They have come: nobody needs to send them again.
+    assert district.rows("SELECT stream, came::text FROM stream ORDER BY stream") == [
+        ("data", "{[1,2),[3,5)}"), ("event", "{[2,3)}"),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_read_is_set_aside_with_the_reason(district):
+    topic = json_feed.topic(GATEWAY, "data")
+    counts = district.take((topic, b"\xff{"), (topic, data(1)[1].replace(b"8.412", b'"n/a"')), data(2), birth())
+    assert (counts.readings, counts.set_aside) == (1, 2)
+    assert district.rows("SELECT reason, seq FROM set_aside ORDER BY seq NULLS FIRST") == [
+        ("the payload is not a JSON object", None),
+        ("row ['TK101.level', 118, 'n/a']: a column has a wrong type or is out of range", 1),
+    ]
+
+
+# --- births -------------------------------------------------------------------------------------------------
+
+
+def test_old_data_are_read_with_their_own_birth(district):
+    points = [{**BIRTH["points"][0], "unit": "mm", "unit_text": "mm"}]
+    corrected = birth({"points": points})
+    new = json.loads(corrected[1])["birth"]
+    district.take(birth(), corrected, data(2, t0=T0 + 1000, of=new), data(1))
+    assert district.rows("SELECT birth, unit FROM history ORDER BY t") == [(OLD, "m"), (new, "mm")]
+
+
+@pytest.mark.parametrize("topic", ["birth", "event/birth"])
+def test_a_message_whose_birth_has_not_come_waits_for_it(district, topic):
+    counts = district.take(data(1), data(2))
+    assert (counts.messages, counts.readings, counts.waiting) == (2, 0, 2)
+    assert district.sweep().readings == 0
+    district.take(birth(topic=topic))
+    assert district.sweep().readings == 2
+    assert district.take(data(2)).again == 1
+    assert district.rows("SELECT value FROM history") == [(8.412,), (8.412,)]
+    assert district.rows("SELECT FROM waiting") == []
+
+
+def test_a_point_that_is_not_in_the_birth_is_no_reading(district):
+    counts = district.take(birth(), data(1, ("TK999.level", 0, 1.0, 0, 0)))
+    assert (counts.readings, counts.set_aside) == (0, 1)
+    assert district.rows("SELECT reason FROM set_aside") == [("point TK999.level is not in birth e681bf57",)]
+
+
+# --- clocks -------------------------------------------------------------------------------------------------
+
+BOOT = "cab1/9f3a60c2"
+UNSYNCED = TimeQuality("unsynced", None, BOOT)
+
+
+def clock(seq: int, from_uptime_ms: int, utc_ms: int) -> Message:
+    change = {"from_uptime_ms": from_uptime_ms, "utc_at_uptime_0_ms": utc_ms, "drift_ppm": 0, "epoch": EPOCH}
+    return event("clock", seq, **change)
+
+
+@pytest.mark.parametrize("first", ["data", "clock"])
+def test_readings_without_a_clock_get_their_time_from_the_clock_record(district, first):
+    unsynced = data(1, ("GD07.gas", 20, 0.4, 0, 0), t0=8120, quality=UNSYNCED)
+    record = clock(1, 9000, T0)
+    for message in (unsynced, record) if first == "data" else (record, unsynced):
+        district.take(birth(), message)
+    assert district.rows("SELECT FROM history") == []
+    assert district.sweep().readings == 1
+    seen = "SELECT extract(epoch FROM t) * 1000, time_kind, err_ms FROM history"
+    assert district.rows(seen) == [(T0 + 8140, "resolved", 15)]
+    # A better line comes: what has a time keeps it, what comes from now on gets the newest that had begun.
+    district.take(clock(2, 20_000, T0 + 500), data(2, t0=30_000, quality=UNSYNCED))
+    district.sweep()
+    assert [t_ms for t_ms, *_rest in district.rows(seen + " ORDER BY t")] == [T0 + 8140, T0 + 30_618]
+
+
+def test_the_clock_of_another_boot_says_nothing(district):
+    district.take(birth(), data(1, t0=8120, quality=TimeQuality("unsynced", None, "cab1/00000000")), clock(1, 8000, T0))
+    assert district.sweep().readings == 0
+    assert district.rows("SELECT boot, uptime_ms FROM waiting") == [("cab1/00000000", 8120)]
+
+
+def test_events_without_a_clock_get_their_time_too(district):
+    untimed = {"t_ms": None, "boot": BOOT, "t_uptime_ms": 700, "time": {"kind": "unsynced", "err_ms": None}}
+    district.take(event("gap-unsynced", 1, boot=BOOT), event("alarm", 2, **untimed), event("alarm-system-unsynced", 3))
+    assert district.rows("SELECT FROM alarm WHERE t IS NOT NULL") == []
+    district.take(clock(4, 0, T0))
+    district.sweep()
+    times = "SELECT extract(epoch FROM {}) * 1000 FROM {} ORDER BY seq"
+    assert district.rows(times.format("to_t", "gap")) == [(T0 + 7900,)]
+    assert district.rows(times.format("t", "alarm")) == [(T0 + 700,), (None,)]
+
+
+# --- alarms -------------------------------------------------------------------------------------------------
+
+
+def test_active_alarms_are_those_of_the_state_and_what_has_happened_since(district):
+    # Listed: GD07.gas:HH and GD07.gas:H unacknowledged, GD03.gas:FAULT acknowledged, TK105.level:H out of service.
+    district.take(birth(), event("alarm", 912, to="RTNUN"), state(10, next_event=916))
+    active = "SELECT alarm, state FROM active_alarm ORDER BY alarm"
+    assert district.rows(active) == [
+        ("GD03.gas:FAULT", "ACKED"), ("GD07.gas:H", "UNACK"), ("GD07.gas:HH", "UNACK"), ("TK105.level:H", "OOSRV"),
+    ]  # fmt: skip
+    district.take(
+        event("alarm", 916, alarm="GD07.gas:HH", to="ACKED"),
+        event("alarm", 918, alarm="GD07.gas:H", to="NORM"),
+        event("alarm", 917, alarm="GD07.gas:H", to="RTNUN"),
+        event("alarm", 919, alarm="GD07.gas:L", to="UNACK"),
+        event("alarm", 999, alarm="TK105.level:H", to="UNACK", epoch="01KAQZZ0"),  # late, from before the restart
+    )
+    assert district.rows(active) == [
+        ("GD03.gas:FAULT", "ACKED"), ("GD07.gas:HH", "ACKED"), ("GD07.gas:L", "UNACK"), ("TK105.level:H", "OOSRV"),
+    ]  # fmt: skip
+
+
+def test_an_older_state_does_not_replace_a_newer_one(district):
+    alarms = {"columns": ["alarm", "occurrence", "state", "since_ms", "seq"], "rows": []}
+    district.take(state(10, next_event=5), state(20, next_event=7, alarms=alarms), state(10, next_event=5))
+    assert district.rows("SELECT next_event FROM gateway") == [(7,)]
+    assert district.rows("SELECT FROM active_alarm") == []
+    # After a restart the numbers begin anew, and what still comes of before is old.
+    district.take(state(2, next_event=2, epoch="01KAS2QX"), state(30, next_event=9))
+    assert district.rows("SELECT epoch, next_event, former FROM gateway") == [("01KAS2QX", 2, [EPOCH])]
+
+
+def test_gaps_and_actions_are_rows(district):
+    district.take(event("gap", 1), event("gap-dropped", 2), event("action-unit", 3))
+    assert district.rows("SELECT cause, board, polls, polls_are, missing FROM gap ORDER BY seq") == [
+        ("ring_full", "cab1", 1971, "at_most", None),
+        ("disk_quota", None, None, "unknown", asyncpg.Range(4100, 4712)),
+    ]
+    assert district.rows("SELECT action, by, reason FROM action") == [("unit_accepted", "李工", "GD03 更换探头")]
+
+
+# --- what is missing ----------------------------------------------------------------------------------------
+
+
+def aged(district: District, minutes: int) -> None:
+    """Let time pass for the holes that are known."""
+    district.rows(f"UPDATE hole SET since = since - interval '{minutes} minutes'")
+
+
+def standings(district: District) -> dict[str, tuple[int, list[tuple[int, int, bool]]]]:
+    district.sweep()
+    return {each.stream.name: (each.last, each.holes) for each in district.run(district.database.standings())}
+
+
+def test_holes_are_found_age_and_fill(district):
+    district.take(birth(), data(2), data(5))
+    assert standings(district) == {"data": (5, [(1, 1, True), (3, 4, True)])}
+    aged(district, 1)
+    district.take(data(4), data(8))
+    # What is left of an old hole is old.
+    assert standings(district) == {"data": (8, [(1, 1, False), (3, 3, False), (6, 7, True)])}
+    district.take(data(1), data(3), data(6), data(7))
+    assert standings(district) == {"data": (8, [])}
+
+
+def test_the_end_of_a_stream_is_missing_too(district):
+    district.take(birth(), data(1), state(4, next_event=1))
+    assert standings(district)["data"] == (3, [(2, 3, True)])
+
+
+def test_what_a_gap_has_dropped_is_not_missing(district):
+    district.take(data(5), event("gap-dropped", 1, missing_epoch=EPOCH, missing_seq=[1, 3]))
+    assert standings(district)["data"] == (5, [(4, 4, True)])
+
+
+def test_pending_is_coming_and_the_rest_is_lost(district):
+    losses = district.database.losses
+    district.take(birth(), data(1), data(9))
+    district.sweep()
+    aged(district, 10)
+    assert district.run(losses()) == []  # no state has been heard: it may come
+    district.take(state(10, [[2, 4]], next_event=1))
+    assert district.run(losses()) == [(Stream(GATEWAY, EPOCH, "data"), 5, 8)]
+    district.take(*(data(seq) for seq in range(2, 9)))
+    district.sweep()
+    assert district.run(losses()) == []
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_upgraded_with_what_they_hold(district):
+    district.take(birth(), data(1))
+    more = [*scripts(), "ALTER TABLE reading ADD COLUMN mark text DEFAULT 'kept'"]
+
+    async def upgrade(known: list[str]) -> None:
+        connection = await asyncpg.connect(district.url)
+        try:
+            await prepare(connection, known)
+        finally:
+            await connection.close()
+
+    district.run(upgrade(more))
+    district.run(upgrade(more))
+    assert district.rows("SELECT value, mark FROM reading") == [(8.412, "kept")]
+    with pytest.raises(NoPlace, match="install a newer tankgate"):
+        district.run(upgrade(scripts()))
+
+
+def test_two_that_begin_at_once_make_the_tables_once(database):
+    async def both() -> None:
+        pair = [Database(database, VIOLATIONS) for _copy in range(2)]
+        await asyncio.gather(*(each.connect() for each in pair))
+        for each in pair:
+            await each.close()
+
+    asyncio.run(both())
+    assert asyncio.run(rows(database, "SELECT version FROM version")) == [(1,)]
+
+
+def test_one_sweeps_until_it_ends(database):
+    async def three() -> list[bool]:
+        first, second = Database(database, VIOLATIONS), Database(database, VIOLATIONS)
+        said = [await first.is_sweeper(), await second.is_sweeper(), await first.is_sweeper()]
+        await first.close()
+        said.append(await second.is_sweeper())
+        await second.close()
+        return said
+
+    assert asyncio.run(three()) == [True, False, True, True]
+
+
+def test_a_restarted_database_is_found_again():
+    server = Postgres()
+    try:
+        district = District(server.create("d"))
+        district.take(birth(), data(1))
+        server.stop()
+        with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+            district.take(data(2))
+        server.start()
+        assert district.take(data(2), data(1)).messages == 1
+        district.close()
+    finally:
+        server.close()
+
+
+# --- an engineer's questions --------------------------------------------------------------------------------
+
+
+def test_the_readmes_questions_are_answered(district):
+    district.take(birth(), data(1), data(3), event("alarm", 912), event("gap", 915), state(4, next_event=913))
+    district.sweep()
+    aged(district, 10)
+    district.take(state(5, next_event=914))
+    text = (Path(__file__).parents[2] / "edge" / "district" / "README.md").read_text("utf-8")
+    questions = [each for block in re.findall(r"```sql\n(.*?)```", text, re.S) for each in block.split(";")[:-1]]
+    assert len(questions) == 7
+    for question in questions:
+        assert district.rows(question), question
+
+
+def test_history_is_found_by_its_index(district):
+    district.take(birth(), *(data(seq, ("TK101.level", 0, 1.0, 0, 0), t0=T0 + seq) for seq in range(1, 500)))
+    district.rows("ANALYZE")
+    plan = district.rows(
+        "EXPLAIN SELECT t, value FROM history WHERE gateway = 'jt-0042' AND point = 'TK101.level'"
+        " AND t BETWEEN '2026-11-23 02:30:04+00' AND '2026-11-23 02:30:04.01+00'"
+    )
+    assert "reading_by_point" in str(plan)
