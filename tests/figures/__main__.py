@@ -32,9 +32,9 @@ from tests.figures import (
     memory,
     mistakes,
     on_32_bits,
+    receiver_rate,
     traces,
     wraps,
-    receiver_rate,
 )
 from tests.figures.figure import Figure, Measured
 
