@@ -17,6 +17,8 @@ Layout, little-endian (version 2):
 whatever makes the generation differ from every other one that the edge still keeps.
 """
 
+from protocols.octets import get_u16
+
 VERSION = 2
 MAX_BYTES = 3072
 MAX_REGISTERS = 90  # so that a sample fits one frame of the link
@@ -39,11 +41,6 @@ WRONG_SIZE = 1
 WRONG_VERSION = 2
 WRONG_REFERENCE = 3  # a unit names no bus, a read names no unit, or they are not grouped
 WRONG_READ = 4  # function code, count or period
-
-
-def u16(plan, at):
-    """The little-endian 16-bit number at `at`."""
-    return plan[at] | plan[at + 1] << 8
 
 
 def buses(plan):
@@ -78,7 +75,7 @@ def read_at(plan, index):
 
 def baud(plan, bus):
     """Line speed of a bus."""
-    return u16(plan, 11 + 5 * bus + 1) * 100
+    return get_u16(plan, 11 + 5 * bus + 1) * 100
 
 
 def bits_per_char(plan, bus):
@@ -89,7 +86,7 @@ def bits_per_char(plan, bus):
 
 def period_ms(plan, index):
     """Period of a read."""
-    return u16(plan, read_at(plan, index) + 6) * 100
+    return get_u16(plan, read_at(plan, index) + 6) * 100
 
 
 def check(plan, length):
@@ -111,7 +108,7 @@ def check(plan, length):
         most = 1440 if plan[at + 1] <= 2 else 90
         if plan[at] >= plan[9]:
             return WRONG_REFERENCE
-        if not 1 <= plan[at + 1] <= 4 or not 1 <= u16(plan, at + 4) <= most or u16(plan, at + 6) == 0:
+        if not 1 <= plan[at + 1] <= 4 or not 1 <= get_u16(plan, at + 4) <= most or get_u16(plan, at + 6) == 0:
             return WRONG_READ
         i += 1
     return GOOD

