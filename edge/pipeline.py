@@ -20,7 +20,7 @@ from edge.rebuilt import Rebuilt
 from edge.retention import Dropped
 from edge.statistics import Statistics
 from edge.timebase import Clock
-from protocols import link, modbus, modbus_edge, readplan
+from protocols import link, modbus, modbus_edge, octets, readplan
 from protocols.feeds import json_feed
 from protocols.model import NOT_POLLED, UNIT_REPLACED, Reading, Site
 from protocols.profile import Decoder, data_bytes
@@ -217,7 +217,7 @@ class Pipeline:
             self._taken[taken.board, taken.boot] = Mark(taken.board, taken.boot, taken.next_record, newest.utc_ms)
             return
         clock = taken.clock
-        times = [link.get_u28(body, 2) * 1000 + link.get_u16(body, 6) for _generation, _kind, body in samples]
+        times = [octets.get_u28(body, 2) * 1000 + octets.get_u16(body, 6) for _generation, _kind, body in samples]
         self._tell_missing(taken, times[0], now_s)
         unknown: list[int] = []
         for uptime_ms, (generation, _kind, body) in zip(times, samples, strict=True):
@@ -280,7 +280,7 @@ class Pipeline:
         late = {meaning.units[unit]: times for unit, times in pairs if unit in meaning.units}
         is_first_word = bus not in self.statistics.buses
         self.statistics.counts(bus, taken.boot, body, late, now_s)
-        uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
+        uptime_ms = octets.get_u28(body, 2) * 1000 + octets.get_u16(body, 6)
         place = taken.board, bus
         silence = self._silences.get(place)
         if silence is not None and silence.boot != taken.boot:

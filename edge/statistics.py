@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from protocols import link, modbus
+from protocols import link, modbus, octets
 from protocols.link_edge import reply_ms
 
 OUTCOMES = {
@@ -168,7 +168,7 @@ class Statistics:
         not its own is no overrun.
         """
         bus = self.buses.setdefault(name, Bus())
-        span_ms, busy_ms, overruns, foreign, stray_bytes = (link.get_u16(body, at) for at in range(8, 18, 2))
+        span_ms, busy_ms, overruns, foreign, stray_bytes = (octets.get_u16(body, at) for at in range(8, 18, 2))
         if (bus.state, bus.boot) == (link.POLLING, boot):
             bus.counts.count("overruns", now_s, overruns)
         bus.counts.count("foreign", now_s, foreign)

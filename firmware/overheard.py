@@ -10,6 +10,7 @@ nothing. Eight bytes of a reply to function 1 or 2 look like a request from addr
 
 from protocols import modbus
 from protocols.link import LISTENING, OTHER_MASTER, POLLING
+from protocols.octets import are_same, copy
 from protocols.ticks import add, diff
 
 LISTEN_MS = 5000
@@ -48,17 +49,14 @@ class Overheard:
         end = self._end
         if end == 256:
             end = 128
-            i = 0
-            while i < 128:
-                heard[i] = heard[i + 128]
-                i += 1
+            copy(heard, 0, heard, 128, 128)
         heard[end] = byte
         end += 1
         self._end = end
         self.stray_bytes = self.stray_bytes + 1 & 0x0FFFFFFF
         if end < 8 or not self._is_request(end - 8) or not modbus.crc_ok(heard, end - 8, end):
             return False
-        if own is not None and self._is(own, end - 8):
+        if own is not None and are_same(heard, end - 8, own, 0, 8):
             self._take(8)
             return False
         self._take(8)
@@ -82,14 +80,6 @@ class Overheard:
     def _take(self, count):
         self.stray_bytes = self.stray_bytes - count & 0x0FFFFFFF
         self._end = 0
-
-    def _is(self, frame, start):
-        i = 0
-        while i < 8:
-            if self._heard[start + i] != frame[i]:
-                return False
-            i += 1
-        return True
 
     def _is_request(self, start):
         """Whether the eight bytes can be a request, or the reply to a write: this board writes nothing."""

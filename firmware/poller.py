@@ -15,6 +15,7 @@ A unit is dead until it is first heard: nobody waits twice for a unit that was n
 from array import array
 
 from protocols import link, modbus, readplan
+from protocols.octets import get_u16
 from protocols.ticks import add, diff
 from tally import Tally
 
@@ -25,12 +26,15 @@ _BABBLE_US = 1000000  # a line that is never quiet is asked all the same: its fa
 _LOOK_MS = 1000  # nothing that is waited for is looked at more seldom
 _IDLE_MS = 100000  # longer than any unit is waited for: nobody who lives is due
 _OWED_LOOK_MS = 5
+_TIMER_US = 200  # a timer may be as late
 _LONG_AGO_MS = 0x07000000
 _U16_MAX = 65535
 
 
 class Poller:
-    """One bus. Call `received` with each piece of bytes, then `step`; True means: send `request[:request_bytes]`.
+    """One bus. Call `received` with each piece of bytes, and `step` as soon as `next_us` is over; both set it anew.
+
+    True from `step` means: send `request[:request_bytes]`, then say `sent`.
 
     `overheard` knows whether the bus is ours to talk on; it outlives a change of the plan.
     """
@@ -42,6 +46,8 @@ class Poller:
         self.transaction = modbus.Transaction(modbus.REQUEST_BYTES)
         self.request = self.transaction.request
         self.request_bytes = 0
+        self.next_us = now_us  # `step` wants to be called then
+        self.is_deaf = False  # bytes that come before `next_us` change nothing: they may lie in the port until then
         self.polls = 0
         self.overruns = 0  # periods in which a read could not be asked
         self._recorder = recorder
@@ -57,7 +63,6 @@ class Poller:
         self._waiting = False
         self._asked_us = now_us
         self._end_us = now_us  # of the request, on the wire
-        self._look_us = now_us  # what comes earlier is not the whole reply
         self._deadline_us = now_us
         self._reply_ms = 0
         self._is_full_wait = False  # of the probe that was chosen
@@ -84,6 +89,7 @@ class Poller:
         self._owing = 0  # how many of `_owed` are set
         self._tally = Tally(bus, bytearray(units), overheard, now_ms)
         self._unit_at = array("H", [readplan.unit_at(plan, unit) for unit in units])
+        self._spacing_ms = array("H", [get_u16(plan, readplan.unit_at(plan, unit) + 6) for unit in units])
         self._probe = bytearray([self._probe_of(unit) for unit in range(len(units))])
         self._fails = bytearray([DEAD_AFTER for _ in units])
         self._asked_ms = array("I", [add(now_ms, -_LONG_AGO_MS) for _ in units])
@@ -103,14 +109,17 @@ class Poller:
         if diff(self._quiet_us, now_us) <= 0:
             self._busy_since_us = now_us
         self._quiet_us = now_us + self._silence_us & 0x0FFFFFFF
+        self.next_us = now_us
         if not self._waiting or self._outcome != modbus.PENDING:
             self._hear(buf, 0, count, now_ms)
             return
         transaction = self.transaction
         outcome = transaction.feed(buf, count)
         if outcome == modbus.PENDING:
-            # The last two are waited for as they come: a timer would notice them later than the port does.
-            self._look_us = now_us + max(transaction.missing_bytes() - 2, 0) * self._char_us & 0x0FFFFFFF
+            # The last byte is waited for as it comes: a timer would notice it later than the port does.
+            wait_us = transaction.missing_bytes() * self._char_us - max(self._char_us, _TIMER_US)
+            self.is_deaf = 0 < wait_us < diff(self._deadline_us, now_us)
+            self.next_us = now_us + wait_us & 0x0FFFFFFF if self.is_deaf else self._deadline_us
             return
         self._outcome = outcome
         wire_us = (transaction.frame_end - transaction.frame_start) * self._char_us
@@ -132,6 +141,8 @@ class Poller:
             outcome = self._outcome
             if outcome == modbus.PENDING:
                 if diff(self._deadline_us, now_us) > 0:
+                    self.next_us = self._deadline_us
+                    self.is_deaf = False
                     return False
                 transaction = self.transaction
                 outcome = transaction.finish()
@@ -145,6 +156,7 @@ class Poller:
             if diff(now_ms, self._wake_ms) >= 0:
                 self._wake_ms = now_ms + 100 & 0x0FFFFFFF
                 self._skip_overdue(now_ms)
+            self._sleep(now_ms, now_us)
             return False
         quiet_us = diff(self._quiet_us, now_us)
         if not self._ready and diff(now_ms, self._wake_ms) >= 0:
@@ -153,37 +165,49 @@ class Poller:
                 self._prepare(place)
         if quiet_us <= 0:
             self._quiet_us = now_us  # stays within reach of a counter that wraps
-        elif diff(now_us, self._busy_since_us) < _BABBLE_US:
-            return False
         if not self._ready:
+            self._sleep(now_ms, now_us)
             return False
-        self._ask(now_ms, now_us)
+        babble_us = _BABBLE_US - diff(now_us, self._busy_since_us)
+        if quiet_us > 0 and babble_us > 0:
+            self.next_us = now_us + min(quiet_us, babble_us) & 0x0FFFFFFF
+            return False
+        self._asked_us = now_us
         return True
 
-    def sent(self, now_us):
-        """The request was handed to the port, which may have waited until it was on the wire."""
-        if diff(now_us, self._end_us) > 0:
-            late_us = diff(now_us, self._end_us)
-            self._end_us = now_us
-            self._look_us = self._look_us + late_us & 0x0FFFFFFF
-            self._deadline_us = self._deadline_us + late_us & 0x0FFFFFFF
+    def sent(self, now_ms, now_us):
+        """The request was handed to the port, which may have waited until it was on the wire.
 
-    def due_us(self, now_ms, now_us):
-        """Microseconds until `step` wants to be asked again, if nothing is received before: 0 to a second."""
-        if self._waiting:
-            if self._outcome != modbus.PENDING:
-                return 0
-            look_us = diff(self._look_us, now_us)
-            if look_us > 0:
-                return look_us
-            return min(max(diff(self._deadline_us, now_us), 0), 1000000)
-        wait_us = 0 if self._ready else min(max(diff(self._wake_ms, now_ms), 0), _LOOK_MS) * 1000
-        quiet_us = min(diff(self._quiet_us, now_us), _BABBLE_US - diff(now_us, self._busy_since_us))
-        return max(wait_us, quiet_us, 0)
+        What need not be known before is reckoned here: the line has its own time to take now.
+        """
+        place = self._current
+        unit = self._unit[place]
+        self._ready = False
+        self._waiting = True
+        self._outcome = modbus.PENDING
+        self._reply_ms = 0
+        self._requests = self.overheard.requests
+        if self._fails[unit] < DEAD_AFTER:
+            wait_ms = self._live_ms(unit, self._failed_once[place] != 0)
+        elif self._is_full_wait:
+            wait_ms = self._most_ms(unit)
+            self._full_ms[unit] = now_ms
+        else:
+            wait_ms = self._short_ms(unit)
+        if self._owing:
+            self._is_owed(place, now_ms)  # forgets what is over
+        self._asked_ms[unit] = now_ms
+        request_us = 8 * self._char_us
+        late_us = max(diff(now_us, self._asked_us) - request_us, 0)
+        self._end_us = self._asked_us + request_us + late_us & 0x0FFFFFFF
+        self.next_us = self._end_us + 5 * self._char_us & 0x0FFFFFFF  # a refusal can be whole then
+        self.is_deaf = True
+        self._deadline_us = self._asked_us + late_us + self._transaction_us(place, wait_ms) & 0x0FFFFFFF
+        self.polls = self.polls + 1 & 0x0FFFFFFF
 
-    def is_deaf(self, now_us):
-        """Whether bytes that come now change nothing before `due_us` is over: they may lie in the port until then."""
-        return self._waiting and self._outcome == modbus.PENDING and diff(self._look_us, now_us) > 0
+    def _sleep(self, now_ms, now_us):
+        """Nothing is to be asked before something is due."""
+        self.next_us = now_us + min(max(diff(self._wake_ms, now_ms), 0), _LOOK_MS) * 1000 & 0x0FFFFFFF
 
     def _hear(self, buf, start, end, now_ms):
         """Bytes that answer nothing: a request of somebody else, or a reply that is late."""
@@ -210,7 +234,7 @@ class Poller:
                     self._tally.late[unit] = min(self._tally.late[unit] + 1, 255)
                     wire_ms = (13 + self._data_bytes[place]) * self._char_us // 1000
                     reply_ms = diff(now_ms, self._asked_ms[unit]) - wire_ms
-                    self._learn(unit, min(max(reply_ms, 0), readplan.u16(plan, unit_at + 8)))
+                    self._learn(unit, min(max(reply_ms, 0), get_u16(plan, unit_at + 8)))
                     return
             place += 1
 
@@ -220,7 +244,12 @@ class Poller:
         A probe delays nobody but a read that waits for an owed reply, and one each 9 s on a bus that is never idle.
         """
         reads = len(self._reads)
-        due_ms = self._due_ms
+        due_ms = self._due_ms  # looked up once, since this is gone through for each read
+        units = self._unit
+        fails = self._fails
+        fresh = self._fresh
+        tenths = self._tenths
+        spacing_ms = self._spacing_ms
         best = -1
         best_left = 0x07FFFFFF  # until its deadline, which is the end of its period
         probe = -1
@@ -230,13 +259,14 @@ class Poller:
         place = 0
         while place < reads:
             due = (due_ms[place] - now_ms + 0x08000000 & 0x0FFFFFFF) - 0x08000000
-            unit = self._unit[place]
-            if self._fails[unit] < DEAD_AFTER:
-                left = place - 0x04000000 if self._fresh[place] else due + 100 * self._tenths[place]
+            unit = units[place]
+            if fails[unit] < DEAD_AFTER:
+                left = place - 0x04000000 if fresh[place] else due + 100 * tenths[place]
                 is_older = left == best_left and diff(self._sampled_ms[place], self._sampled_ms[best]) < 0
                 is_better = left < best_left or is_older  # on a bus that is asked for too much they take turns
                 if due <= 0 and is_better or 0 < due < next_live:
-                    due = max(due, self._spacing_left_ms(unit, now_ms))
+                    if spacing_ms[unit]:
+                        due = max(due, self._spacing_left_ms(unit, now_ms))
                     if due <= 0 and self._owing and self._must_wait(place, now_ms):
                         next_any = min(next_any, _OWED_LOOK_MS)  # the bus is idle meanwhile
                     elif due <= 0:
@@ -278,9 +308,7 @@ class Poller:
 
     def _spacing_left_ms(self, unit, now_ms):
         """Milliseconds that this unit's minimum spacing still asks for."""
-        spacing = readplan.u16(self.plan, self._unit_at[unit] + 6)
-        if not spacing:
-            return 0
+        spacing = self._spacing_ms[unit]
         passed = diff(now_ms, self._asked_ms[unit])
         return spacing - passed if 0 <= passed < spacing else 0
 
@@ -328,17 +356,17 @@ class Poller:
     def _most_ms(self, unit):
         """The longest that the unit's first byte is waited for; replies that come late can teach a longer time."""
         unit_at = self._unit_at[unit]
-        most = readplan.u16(self.plan, unit_at + 2)
-        return readplan.u16(self.plan, unit_at + 8) if self._slowest_ms[unit] > most else most
+        most = get_u16(self.plan, unit_at + 2)
+        return get_u16(self.plan, unit_at + 8) if self._slowest_ms[unit] > most else most
 
     def _short_ms(self, unit):
         """How long a dead unit is waited for: by its profile's floor, or by what it took when it lived."""
-        floor = readplan.u16(self.plan, self._unit_at[unit] + 4)
+        floor = get_u16(self.plan, self._unit_at[unit] + 4)
         return min(max(floor, 2 * self._slow_ms[unit]), self._most_ms(unit))
 
     def _live_ms(self, unit, is_retry):
         """How long a live unit is waited for: four times what it took lately at its slowest, a retry twice that."""
-        floor = readplan.u16(self.plan, self._unit_at[unit] + 4)
+        floor = get_u16(self.plan, self._unit_at[unit] + 4)
         wait = max(floor, 4 * self._slow_ms[unit] + 10)
         return min(2 * wait if is_retry else wait, self._most_ms(unit))
 
@@ -359,39 +387,16 @@ class Poller:
             self.request,
             plan[self._unit_at[self._unit[place]] + 1],
             plan[at + 1],
-            readplan.u16(plan, at + 2),
-            readplan.u16(plan, at + 4),
+            get_u16(plan, at + 2),
+            get_u16(plan, at + 4),
         )
         self.transaction.begin(self.request_bytes)
-
-    def _ask(self, now_ms, now_us):
-        place = self._current
-        unit = self._unit[place]
-        self._ready = False
-        self._waiting = True
-        self._outcome = modbus.PENDING
-        self._reply_ms = 0
-        self._requests = self.overheard.requests
-        if self._fails[unit] < DEAD_AFTER:
-            wait_ms = self._live_ms(unit, self._failed_once[place] != 0)
-        elif self._is_full_wait:
-            wait_ms = self._most_ms(unit)
-            self._full_ms[unit] = now_ms
-        else:
-            wait_ms = self._short_ms(unit)
-        if self._owing:
-            self._is_owed(place, now_ms)  # forgets what is over
-        self._asked_ms[unit] = now_ms
-        self._asked_us = now_us
-        self._end_us = now_us + 8 * self._char_us & 0x0FFFFFFF
-        self._look_us = self._end_us + 5 * self._char_us & 0x0FFFFFFF
-        self._deadline_us = now_us + self._transaction_us(place, wait_ms) & 0x0FFFFFFF
-        self.polls = self.polls + 1 & 0x0FFFFFFF
 
     def _end(self, outcome, now_ms, now_us, uptime):
         place = self._current
         unit = self._unit[place]
         self._waiting = False
+        self.is_deaf = False
         self._wake_ms = now_ms
         self._tally.busy_us += diff(now_us, self._asked_us) + self._silence_us
         if outcome == modbus.OK or outcome == modbus.EXCEPTION:
@@ -419,9 +424,9 @@ class Poller:
     def _late_ms(self, place):
         """How long after its request a reply may come: `late_ms` after the time-out, however short the wait was."""
         unit_at = self._unit_at[self._unit[place]]
-        late_ms = max(readplan.u16(self.plan, unit_at + 8), 2 * self._slowest_ms[self._unit[place]])
+        late_ms = max(get_u16(self.plan, unit_at + 8), 2 * self._slowest_ms[self._unit[place]])
         wire_ms = (13 + self._data_bytes[place]) * self._char_us // 1000 + 1
-        return wire_ms + readplan.u16(self.plan, unit_at + 2) + late_ms
+        return wire_ms + get_u16(self.plan, unit_at + 2) + late_ms
 
     def _learn(self, unit, reply_ms):
         slow = self._slow_ms[unit]
@@ -498,5 +503,5 @@ class Poller:
 
 def _data_bytes(plan, read_at):
     """Set-up. How many data bytes the reply to a read has."""
-    count = readplan.u16(plan, read_at + 4)
+    count = get_u16(plan, read_at + 4)
     return count + 7 >> 3 if plan[read_at + 1] <= 2 else 2 * count

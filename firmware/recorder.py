@@ -5,7 +5,8 @@ Owns the ring's bytes and three places in it: the oldest record held, the first 
 Must never look at a clock, and allocates nothing after its construction. Record numbers count modulo 2^28.
 """
 
-from protocols.link import COUNTS, PLAN, SAMPLE, SAMPLE_HEAD_BYTES, put_u16, put_u28
+from protocols.link import COUNTS, PLAN, SAMPLE, SAMPLE_HEAD_BYTES
+from protocols.octets import into_ring, out_of_ring, put_u16, put_u28
 from protocols.ticks import diff
 
 _RECORD_HEAD_BYTES = 2  # length of the body, kind
@@ -29,13 +30,13 @@ class Recorder:
         self.flight_bytes = 0  # sent and not yet expected past
         self.urgent = False  # what waits must not wait for company
         self._used = 0
-        self._head = 0  # where the next record begins
+        self._begin = 0  # where the next record begins
         self._tail = 0
         self._tail_generation = 0
         self._ack = 0
         self._ack_generation = 0
         self._send = 0
-        self._body = bytearray(SAMPLE_HEAD_BYTES)
+        self._head = bytearray(_RECORD_HEAD_BYTES + SAMPLE_HEAD_BYTES)  # of a record that is being written
 
     def used_percent(self):
         """How full the ring is."""
@@ -43,29 +44,25 @@ class Recorder:
 
     def sample(self, read, outcome, answered, uptime, buf, start, count, urgent, now_ms):
         """The outcome of one poll, with the `count` bytes of `buf` that belong to it."""
-        body = self._body
-        body[0] = read
-        body[1] = outcome
-        put_u16(body, put_u28(body, 2, uptime.s), uptime.ms)
-        body[8] = answered
-        self._begin(SAMPLE, SAMPLE_HEAD_BYTES + count, now_ms)
-        self._append(body, 0, SAMPLE_HEAD_BYTES)
-        self._append(buf, start, count)
+        head = self._head
+        head[2] = read
+        head[3] = outcome
+        put_u16(head, put_u28(head, 4, uptime.s), uptime.ms)
+        head[10] = answered
+        self._write(SAMPLE, SAMPLE_HEAD_BYTES, buf, start, count, now_ms)
         if urgent:
             self.urgent = True
 
     def counts(self, body, length, urgent, now_ms):
         """How a bus fared: body[:length] as link.COUNTS lays it down."""
-        self._begin(COUNTS, length, now_ms)
-        self._append(body, 0, length)
+        self._write(COUNTS, 0, body, 0, length, now_ms)
         if urgent:
             self.urgent = True
 
     def plan(self, generation, now_ms):
         """From the next record on, samples are taken under this generation."""
-        self._begin(PLAN, 2, now_ms)
-        put_u16(self._body, 0, generation)
-        self._append(self._body, 0, 2)
+        put_u16(self._head, 2, generation)
+        self._write(PLAN, 2, self._head, 0, 0, now_ms)
         self.generation = generation
         self.urgent = True
 
@@ -78,16 +75,8 @@ class Recorder:
                 break
             if self._at(place, 1) == PLAN:
                 self.send_generation = self._plan_at(place)
-            ring = self.ring
-            size = self.size
-            until = at + length
-            while at < until:
-                out[at] = ring[place]
-                at += 1
-                place += 1
-                if place == size:
-                    place = 0
-            self._send = place
+            self._send = out_of_ring(self.ring, self.size, place, out, at, length)
+            at += length
             self.send_number = self.send_number + 1 & 0x0FFFFFFF
             self.unsent_bytes -= length
             self.flight_bytes += length
@@ -123,7 +112,7 @@ class Recorder:
         self.send_number = self.ack_number
         self.send_generation = self._ack_generation
         self.flight_bytes = 0
-        self.unsent_bytes = self._distance(self._send, self._head, self.send_number == self.next)
+        self.unsent_bytes = self._distance(self._send, self._begin, self.send_number == self.next)
         self.urgent = self.unsent_bytes > 0
 
     def release(self, committed):
@@ -133,33 +122,22 @@ class Recorder:
         while diff(committed, self.oldest) > 0:
             self._free_oldest()
 
-    def _begin(self, kind, length, now_ms):
-        while self._used + length + _RECORD_HEAD_BYTES > self.size:
+    def _write(self, kind, head_bytes, buf, start, count, now_ms):
+        """One record: what of its body lies in `_head` behind length and kind, then buf[start : start + count]."""
+        length = _RECORD_HEAD_BYTES + head_bytes + count
+        while self._used + length > self.size:
             self.dropped = self.dropped + 1 & 0x0FFFFFFF
             self._free_oldest()
         if not self.unsent_bytes:
             self.unsent_since_ms = now_ms
-        self.unsent_bytes += length + _RECORD_HEAD_BYTES
-        self._used += length + _RECORD_HEAD_BYTES
+        self.unsent_bytes += length
+        self._used += length
         self.next = self.next + 1 & 0x0FFFFFFF
-        at = self._head
-        self.ring[at] = length
-        at = self._step(at, 1)
-        self.ring[at] = kind
-        self._head = self._step(at, 1)
-
-    def _append(self, buf, start, count):
-        ring = self.ring
-        size = self.size
-        at = self._head
-        end = start + count
-        while start < end:
-            ring[at] = buf[start]
-            start += 1
-            at += 1
-            if at == size:
-                at = 0
-        self._head = at
+        head = self._head
+        head[0] = head_bytes + count
+        head[1] = kind
+        at = into_ring(self.ring, self.size, self._begin, head, 0, _RECORD_HEAD_BYTES + head_bytes)
+        self._begin = into_ring(self.ring, self.size, at, buf, start, count)
 
     def _free_oldest(self):
         length = 2 + self._at(self._tail, 0)

@@ -4,7 +4,7 @@ Owns the counts that no sample carries: time in use, periods missed, another mas
 Must never look at a clock, and allocates nothing after its construction.
 """
 
-from protocols import link
+from protocols import link, octets
 from protocols.ticks import diff
 
 _EVERY_MS = 60000
@@ -37,13 +37,13 @@ class Tally:
         body = self._body
         body[0] = self._bus
         body[1] = overheard.state
-        at = link.put_u28(body, 2, uptime.s)
-        at = link.put_u16(body, at, uptime.ms)
-        at = link.put_u16(body, at, min(diff(now_ms, self._told_ms), _U16_MAX))
-        at = link.put_u16(body, at, min(self.busy_us // 1000, _U16_MAX))
-        at = link.put_u16(body, at, min(diff(overruns, self._overruns), _U16_MAX))
-        at = link.put_u16(body, at, min(diff(overheard.requests, self._requests), _U16_MAX))
-        at = link.put_u16(body, at, min(max(diff(overheard.stray_bytes, self._stray_bytes), 0), _U16_MAX))
+        at = octets.put_u28(body, 2, uptime.s)
+        at = octets.put_u16(body, at, uptime.ms)
+        at = octets.put_u16(body, at, min(diff(now_ms, self._told_ms), _U16_MAX))
+        at = octets.put_u16(body, at, min(self.busy_us // 1000, _U16_MAX))
+        at = octets.put_u16(body, at, min(diff(overruns, self._overruns), _U16_MAX))
+        at = octets.put_u16(body, at, min(diff(overheard.requests, self._requests), _U16_MAX))
+        at = octets.put_u16(body, at, min(max(diff(overheard.stray_bytes, self._stray_bytes), 0), _U16_MAX))
         unit = 0
         while unit < len(self._units) and at < link.COUNTS_MAX_BYTES:
             if self.late[unit]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.bench.board import Cable, VirtualBoard, interpreter_name
+from hil_tests.bench.board import Cable, VirtualBoard, compile_flash, fill_flash, interpreter_name
 from hil_tests.bench.pty_port import PtyPort
 
 pytestmark = pytest.mark.needs("simulation")
@@ -113,3 +113,18 @@ def test_a_port_that_nobody_reads_loses_and_counts() -> None:
 
 def test_the_interpreter_is_named() -> None:
     assert interpreter_name().startswith(("MicroPython 1.", "CPython 3."))
+
+
+@pytest.mark.needs("mpy-cross")
+def test_only_what_the_manifest_lists_is_machine_code_and_that_of_the_board_in_question(tmp_path: Path) -> None:
+    modules = {}
+    for architecture in ("host", "xtensawin", "rv32imc", None):
+        flash = tmp_path / str(architecture)
+        flash.mkdir()
+        fill_flash(flash)
+        compile_flash(flash, architecture)
+        modules[architecture] = {file.name: file.read_bytes() for file in flash.rglob("*.mpy")}
+    differ = {name for name in modules["host"] if len({of_one[name] for of_one in modules.values()}) == len(modules)}
+    alike = {name for name in modules["host"] if len({of_one[name] for of_one in modules.values()}) == 1}
+    assert differ == {"octets.mpy", "ticks.mpy"}
+    assert alike == set(modules["host"]) - differ and "poller.mpy" in alike

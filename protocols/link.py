@@ -22,14 +22,15 @@ four bytes; a boot is the 32 random bits that a board draws at each start.
                    that came. The outcome's low half is how the poll ended, its high half how the first try did where
                    there were two, else 0. `answered` is the time from the request's end to the reply's first byte:
                    milliseconds up to 100, from there on in steps of 20; 0 without a reply, NOT_ASKED where a dead
-                   unit's other read was asked in this one's stead
+                   unit's other read was asked in this one's stead. A refusal may have lain in the port for as long as
+                   a good reply would have taken on the wire: it is told that much sooner
            PLAN    generation u16: records after this one were taken under it
            COUNTS  bus, state, uptime_s u28, ms u16, span_ms u16, busy_ms u16, overruns u16, foreign requests u16,
                    stray bytes u16, then for each unit that was late: unit, late replies. Once a minute of each bus, and
                    at once when its state changes; counts are those of the span, 65535 is also more
 """
 
-from protocols.modbus import crc16
+from protocols.octets import are_same, cobs_decode, cobs_encode, copy, crc16, get_u16, get_u28, put_u16, put_u28
 from protocols.ticks import diff
 
 PROTOCOL = 2
@@ -70,6 +71,7 @@ WRONG_PLAN = 3
 NOT_STORED = 4  # the flash did not take it
 
 CHUNK_MAX_BYTES = 160
+IDENTITY_MAX_BYTES = 64
 SAMPLE_HEAD_BYTES = 9
 COUNTS_HEAD_BYTES = 18
 COUNTS_MAX_BYTES = 180
@@ -88,81 +90,24 @@ RESEND_MIN_MS = 100
 RESEND_MAX_MS = 2000
 
 
-def put_u16(buf, at, value):
-    """Two bytes, low first; the offset after them."""
-    buf[at] = value & 0xFF
-    buf[at + 1] = value >> 8 & 0xFF
-    return at + 2
-
-
 def answered(reply_ms):
     """A reply's time as a sample has it: one byte, at most 3,180 ms."""
     return reply_ms if reply_ms <= 100 else min(100 + (reply_ms - 100) // 20, 254)
 
 
-def put_u28(buf, at, value):
-    """Four bytes, low first; the offset after them."""
-    buf[at] = value & 0xFF
-    buf[at + 1] = value >> 8 & 0xFF
-    buf[at + 2] = value >> 16 & 0xFF
-    buf[at + 3] = value >> 24 & 0x0F
-    return at + 4
-
-
-def get_u16(buf, at):
-    """Two bytes, low first."""
-    return buf[at] | buf[at + 1] << 8
-
-
-def get_u28(buf, at):
-    """Four bytes, low first."""
-    return buf[at] | buf[at + 1] << 8 | buf[at + 2] << 16 | (buf[at + 3] & 0x0F) << 24
-
-
 def enframe(body, length, wire):
     """Lay body[:length] with its CRC as one frame into `wire`; its length. `body` must have two bytes to spare."""
-    crc = crc16(body, 0, length)
-    body[length] = crc & 0xFF
-    body[length + 1] = crc >> 8
-    length += 2
+    put_u16(body, length, crc16(body, 0, length))
     wire[0] = 0
-    code_at = 1
-    at = 2
-    i = 0
-    while i < length:
-        byte = body[i]
-        if byte:
-            wire[at] = byte
-        else:
-            wire[code_at] = at - code_at
-            code_at = at
-        at += 1
-        i += 1
-    wire[code_at] = at - code_at
+    at = cobs_encode(body, length + 2, wire, 1)
     wire[at] = 0
     return at + 1
 
 
 def deframe(buf, length):
     """Decode buf[:length], what stood between two zero bytes, in place: bytes of kind and body, or -1."""
-    at = 0
-    out = 0
-    while at < length:
-        code = buf[at]
-        end = at + code
-        if end > length or code == 0:
-            return -1
-        at += 1
-        while at < end:
-            buf[out] = buf[at]
-            out += 1
-            at += 1
-        if at < length:
-            buf[out] = 0
-            out += 1
-    if out < 3 or crc16(buf, 0, out - 2) != buf[out - 2] | buf[out - 1] << 8:
-        return -1
-    return out - 2
+    count = cobs_decode(buf, length)
+    return count - 2 if count >= 3 and crc16(buf, 0, count) == 0 else -1
 
 
 class BoardEnd:
@@ -173,6 +118,8 @@ class BoardEnd:
     """
 
     def __init__(self, identity, boot, firmware, reset_cause, recorder, now_ms):
+        if len(identity) > IDENTITY_MAX_BYTES or len(boot) != 4:  # they are copied without a look at bounds
+            raise ValueError("identity = {}: allowed are {} bytes; boot has 4".format(identity, IDENTITY_MAX_BYTES))
         self.recorder = recorder
         self.wire = bytearray(FRAME_MAX_BYTES + 2)
         self.command = bytearray(BODY_MAX_BYTES)
@@ -284,10 +231,7 @@ class BoardEnd:
         body = self._body
         boot = self._boot
         body[0] = kind
-        body[1] = boot[0]
-        body[2] = boot[1]
-        body[3] = boot[2]
-        body[4] = boot[3]
+        copy(body, 1, boot, 0, 4)
         return 5
 
     def _hello(self, now_ms, uptime):
@@ -310,12 +254,8 @@ class BoardEnd:
         body[at + 4] = recorder.used_percent()
         body[at + 5] = len(self._identity)
         at += 6
-        i = 0
-        while i < len(self._identity):
-            body[at] = self._identity[i]
-            at += 1
-            i += 1
-        return enframe(body, at, self.wire)
+        copy(body, at, self._identity, 0, len(self._identity))
+        return enframe(body, at + len(self._identity), self.wire)
 
     def _hold_ms(self, now_ms):
         recorder = self.recorder
@@ -364,9 +304,7 @@ class BoardEnd:
             self._resend_ms = max(self._resend_ms, 500) if not self._measured else self._timeout_ms()
 
     def _is_for_me(self):
-        body = self._in
-        boot = self._boot
-        return body[1] == boot[0] and body[2] == boot[1] and body[3] == boot[2] and body[4] == boot[3]
+        return are_same(self._in, 1, self._boot, 0, 4)
 
     def _commanded(self, length):
         number = get_u16(self._in, 5)
@@ -378,10 +316,7 @@ class BoardEnd:
             return  # one at a time; the edge repeats until it is answered
         self._number = number
         self._number_known = True
-        i = 7
-        while i < length:
-            self.command[i - 7] = self._in[i]
-            i += 1
+        copy(self.command, 0, self._in, 7, length - 7)
         self.command_bytes = length - 7
 
     def _acknowledged(self, expected, committed, now_ms):

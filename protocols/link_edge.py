@@ -24,13 +24,11 @@ from protocols.link import (
     WHO,
     deframe,
     enframe,
-    get_u16,
-    get_u28,
-    put_u16,
-    put_u28,
 )
-from protocols.ticks import MASK, diff
+from protocols.octets import get_u16, get_u28, put_u16, put_u28
+from protocols.ticks import diff
 
+MASK = 0x0FFFFFFF  # record numbers are counted modulo 2^28
 CONSOLE_MAX_BYTES = 1024
 REPEAT_COMMAND_MS = 500
 

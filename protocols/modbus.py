@@ -1,16 +1,16 @@
 """Modbus RTU on a serial line: frames of both roles, and one master transaction. Protocol.
 
-Owns the CRC-16, the frame lengths of function codes 1-6, 15, 16 and 43/14, and the rule by which bytes become the
+Owns the frame lengths of function codes 1-6, 15, 16 and 43/14, and the rule by which bytes become the
 reply to one request: same unit id, same function code, exactly the expected length, a right CRC. Silence never
 decides: frames end where their length says, whatever pauses the line put between their bytes.
 Must never open a port, look at a clock or raise for what a wire brings. Whole frames as bytes, which the edge and the
 bench make and a board does not, are in `modbus_edge.py`.
 Runs unchanged under CPython and MicroPython; allocates nothing after its set-up.
 
-Source: MODBUS over Serial Line V1.02 (framing, CRC), MODBUS Application Protocol V1.1b3 (functions, limits).
+Source: MODBUS over Serial Line V1.02 (framing), MODBUS Application Protocol V1.1b3 (functions, limits).
 """
 
-from array import array
+from protocols.octets import are_same, copy, crc16, find_head, put_u16
 
 READ_COILS = 1
 READ_DISCRETE_INPUTS = 2
@@ -39,42 +39,14 @@ MAX_BITS = 2000
 _CAPACITY = 320  # a longest reply, our own echo before it and some strays
 
 
-def _crc_table():
-    """Set-up. The CRC-16 of each byte, polynomial 0xA001."""
-    table = array("H", [0] * 256)
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
-        table[byte] = crc
-    return table
-
-
-_CRC_TABLE = _crc_table()
-
-
-def crc16(buf, start, end):
-    """CRC-16 of buf[start:end]; on the wire its low byte comes first."""
-    table = _CRC_TABLE
-    crc = 0xFFFF
-    i = start
-    while i < end:
-        crc = crc >> 8 ^ table[(crc ^ buf[i]) & 0xFF]
-        i += 1
-    return crc
-
-
 def crc_ok(buf, start, end):
     """Whether the last two of buf[start:end] are the CRC of the bytes before them."""
-    return end - start >= 4 and crc16(buf, start, end - 2) == buf[end - 2] | buf[end - 1] << 8
+    return end - start >= 4 and crc16(buf, start, end) == 0
 
 
 def seal(buf, length):
     """Append the CRC to the first `length` bytes of `buf`; the new length."""
-    crc = crc16(buf, 0, length)
-    buf[length] = crc & 0xFF
-    buf[length + 1] = crc >> 8
-    return length + 2
+    return put_u16(buf, length, crc16(buf, 0, length))
 
 
 def put_request(buf, unit_id, function_code, address, word):
@@ -149,7 +121,7 @@ class Transaction:
         self.data_bytes = 0
         self.frame_start = 0  # of the reply that was taken; what lies around it is strays
         self.frame_end = 0
-        self._expected = 0
+        self.expected_bytes = 0  # of a good reply; 0 where only the reply itself tells
         self._first = 0  # no reply begins before this offset
         self._damaged = False
 
@@ -166,13 +138,13 @@ class Transaction:
         self._damaged = False
         count = request[4] << 8 | request[5]
         if function_code <= 2:
-            self._expected = 5 + (count + 7 >> 3)
+            self.expected_bytes = 5 + (count + 7 >> 3)
         elif function_code <= 4:
-            self._expected = 5 + 2 * count
+            self.expected_bytes = 5 + 2 * count
         elif function_code == 43:
-            self._expected = 0  # told by the reply itself
+            self.expected_bytes = 0
         else:
-            self._expected = 8
+            self.expected_bytes = 8
 
     def feed(self, buf, count):
         """Take `count` received bytes; OK, EXCEPTION or PENDING."""
@@ -180,25 +152,23 @@ class Transaction:
         at = self.reply_bytes
         fits = count if at + count <= 320 else 320 - at
         self.overflow_bytes += count - fits
-        i = 0
-        while i < fits:
-            reply[at] = buf[i]
-            at += 1
-            i += 1
+        copy(reply, at, buf, 0, fits)
+        at += fits
         self.reply_bytes = at
-        if not self.echoed and at >= self.request_bytes and self._is_request_at(0):
+        if not self.echoed and at >= self.request_bytes and are_same(reply, 0, self.request, 0, self.request_bytes):
             self.echoed = True
             if self.expects_echo:
                 self._first = self.request_bytes
         return self._look()
 
     def missing_bytes(self):
-        """How many more must come at least until the reply can be whole: 1 or more. A refusal has five bytes."""
+        """How many more must come until the reply can be whole: 1 or more. A refusal, of five bytes, once it began."""
         first = self._first
         have = self.reply_bytes - first
-        if have < 5:
-            return 5 - have
-        return max(self._length_at(first) - have, 1)
+        if have >= 5:
+            return max(self._length_at(first) - have, 1)
+        is_refusal = have >= 2 and self.reply[first + 1] & 0x80
+        return max((5 if is_refusal else self.expected_bytes or 5) - have, 1)
 
     def strays_start(self):
         """Where what came begins that is not our own echo."""
@@ -233,31 +203,32 @@ class Transaction:
         end = self.reply_bytes
         at = self._first
         ruled_out = True  # every offset so far can never become the reply
-        while at + 5 <= end:
-            if reply[at] == unit_id and reply[at + 1] & 0x7F == function_code:
-                length = self._length_at(at)
-                if length > 0:
-                    if end - at < length:
-                        ruled_out = False
-                    elif crc_ok(reply, at, at + length):
-                        return self._take(at, length)
-                    else:
-                        self._damaged = True
-                elif length == 0:
-                    ruled_out = False
-            at += 1
+        while True:
+            at = find_head(reply, at, end - 4, unit_id, function_code)
             if ruled_out:
                 self._first = at
-        return PENDING
+            if at + 5 > end:
+                return PENDING
+            length = self._length_at(at)
+            if length > 0:
+                if end - at < length:
+                    ruled_out = False
+                elif crc_ok(reply, at, at + length):
+                    return self._take(at, length)
+                else:
+                    self._damaged = True
+            elif length == 0:
+                ruled_out = False
+            at += 1
 
     def _length_at(self, at):
         reply = self.reply
         if reply[at + 1] & 0x80:
             return 5
-        if self._expected == 0:
+        if self.expected_bytes == 0:
             return reply_length(reply, at, self.reply_bytes)
         if reply[at + 1] <= 4:
-            return self._expected if reply[at + 2] == self._expected - 5 else -1
+            return self.expected_bytes if reply[at + 2] == self.expected_bytes - 5 else -1
         i = 2  # a write is confirmed by its address and count or value
         while i < 6 and at + i < self.reply_bytes:
             if reply[at + i] != self.request[i]:
@@ -275,11 +246,3 @@ class Transaction:
         self.data_start = at + 3 if reply[at + 1] <= 4 else at + 2
         self.data_bytes = at + length - 2 - self.data_start
         return OK
-
-    def _is_request_at(self, at):
-        i = 0
-        while i < self.request_bytes:
-            if self.reply[at + i] != self.request[i]:
-                return False
-            i += 1
-        return True

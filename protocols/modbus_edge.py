@@ -15,8 +15,8 @@ from protocols.modbus import (
     WRITE_COILS,
     WRITE_REGISTER,
     WRITE_REGISTERS,
-    crc16,
 )
+from protocols.octets import crc16
 
 _MAX_WRITE_REGISTERS = 123
 _MAX_WRITE_BITS = 1968

@@ -17,6 +17,8 @@ Layout, little-endian (version 2):
 whatever makes the generation differ from every other one that the edge still keeps.
 """
 
+from protocols.octets import get_u16
+
 VERSION = 2
 MAX_BYTES = 3072
 MAX_REGISTERS = 90  # so that a sample fits one frame of the link
@@ -41,11 +43,6 @@ WRONG_REFERENCE = 3  # a unit names no bus, a read names no unit, or they are no
 WRONG_READ = 4  # function code, count or period
 WRONG_BUS = 5  # how many, UART, speed or format
 WRONG_UNIT = 6  # its times
-
-
-def u16(plan, at):
-    """The little-endian 16-bit number at `at`."""
-    return plan[at] | plan[at + 1] << 8
 
 
 def buses(plan):
@@ -80,7 +77,7 @@ def read_at(plan, index):
 
 def baud(plan, bus):
     """Line speed of a bus."""
-    return u16(plan, 11 + 5 * bus + 1) * 100
+    return get_u16(plan, 11 + 5 * bus + 1) * 100
 
 
 def bits_per_char(plan, bus):
@@ -91,7 +88,7 @@ def bits_per_char(plan, bus):
 
 def period_ms(plan, index):
     """Period of a read."""
-    return u16(plan, read_at(plan, index) + 6) * 100
+    return get_u16(plan, read_at(plan, index) + 6) * 100
 
 
 def check(plan, length):
@@ -108,7 +105,7 @@ def check(plan, length):
     while i < plan[8]:
         at = bus_at(plan, i)
         line = plan[at + 3]
-        if plan[at] > 3 or not 3 <= u16(plan, at + 1) <= 10000 or line & 3 < 2 or line >> 2 & 3 > 2 or line > 31:
+        if plan[at] > 3 or not 3 <= get_u16(plan, at + 1) <= 10000 or line & 3 < 2 or line >> 2 & 3 > 2 or line > 31:
             return WRONG_BUS
         i += 1
     i = 0
@@ -116,9 +113,9 @@ def check(plan, length):
         at = unit_at(plan, i)
         if plan[at] >= plan[8] or not 1 <= plan[at + 1] <= 247:
             return WRONG_REFERENCE
-        if not 1 <= u16(plan, at + 4) <= u16(plan, at + 2) <= 60000 or u16(plan, at + 6) > 60000:
+        if not 1 <= get_u16(plan, at + 4) <= get_u16(plan, at + 2) <= 60000 or get_u16(plan, at + 6) > 60000:
             return WRONG_UNIT
-        if not 1 <= u16(plan, at + 8) <= 60000:
+        if not 1 <= get_u16(plan, at + 8) <= 60000:
             return WRONG_UNIT
         i += 1
     i = 0
@@ -127,7 +124,7 @@ def check(plan, length):
         most = 1440 if plan[at + 1] <= 2 else 90
         if plan[at] >= plan[9]:
             return WRONG_REFERENCE
-        if not 1 <= plan[at + 1] <= 4 or not 1 <= u16(plan, at + 4) <= most or u16(plan, at + 6) == 0:
+        if not 1 <= plan[at + 1] <= 4 or not 1 <= get_u16(plan, at + 4) <= most or get_u16(plan, at + 6) == 0:
             return WRONG_READ
         i += 1
     return GOOD

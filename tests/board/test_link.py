@@ -3,8 +3,8 @@
 from protocols import link, readplan
 from protocols.link import BoardEnd, deframe, enframe
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
-from protocols.ticks import Uptime
 from recorder import Recorder
+from uptime import Uptime
 
 BOOT = b"\x9f\x3a\x60\xc2"
 BOOT_HEX = "9f3a60c2"
@@ -340,3 +340,13 @@ def test_the_longest_sample_fits_one_frame():
     pair.recorder.sample(7, 0, 0, pair.uptime, registers, 0, len(registers), 0, pair.now_ms)
     pair.run(2000)
     assert [len(body) for _, kind, body in pair.got if kind == link.SAMPLE] == [link.SAMPLE_HEAD_BYTES + 180]
+
+
+def test_an_identity_that_fits_no_frame_is_refused():
+    recorder = Recorder(bytearray(1000))
+    BoardEnd(bytes(64), b"boot", (0, 1, 0), link.RESET_POWER, recorder, 0)
+    try:
+        BoardEnd(bytes(65), b"boot", (0, 1, 0), link.RESET_POWER, recorder, 0)
+    except ValueError:
+        return
+    raise AssertionError("65 bytes were taken")

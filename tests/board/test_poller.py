@@ -2,9 +2,10 @@
 
 from overheard import LISTEN_MS, Overheard
 from poller import Poller
-from protocols import link, modbus, modbus_edge, readplan, readplan_edge
-from protocols.ticks import Uptime, add
+from protocols import link, modbus, modbus_edge, octets, readplan, readplan_edge
+from protocols.ticks import add, diff
 from recorder import Recorder
+from uptime import Uptime
 
 
 def plan_of(units, reads, baud=9600):
@@ -48,15 +49,19 @@ class Bus:
         while self.at_us < end_us:
             now_ms, now_us = self.now()
             self.uptime.advance(now_ms)
-            if not self.poller.is_deaf(now_us):
+            if not self.is_deaf(now_us):
                 self.deliver(now_ms, now_us)
-            if self.poller.step(now_ms, now_us, self.uptime):
+            if diff(self.poller.next_us, now_us) <= 0 and self.poller.step(now_ms, now_us, self.uptime):
                 self.asked(bytes(self.poller.request[: self.poller.request_bytes]))
-            wait_us = max(self.poller.due_us(now_ms, now_us), 1)
+                self.poller.sent(now_ms, now_us)
+            wait_us = max(diff(self.poller.next_us, now_us), 1)
             until = min(self.at_us + wait_us, end_us)
-            if self.coming and not self.poller.is_deaf(now_us):
+            if self.coming and not self.is_deaf(now_us):
                 until = min(until, max(self.coming[0][0], self.at_us + 1))
             self.at_us = until
+
+    def is_deaf(self, now_us):
+        return self.poller.is_deaf and diff(self.poller.next_us, now_us) > 0
 
     def deliver(self, now_ms, now_us):
         """What has come by now, as one read of a port gives it."""
@@ -105,7 +110,7 @@ class Bus:
                 if record_kind != link.SAMPLE:
                     self.counts.append(body)
                     continue
-                uptime_ms = link.get_u28(body, 2) * 1000 + link.get_u16(body, 6)
+                uptime_ms = octets.get_u28(body, 2) * 1000 + octets.get_u16(body, 6)
                 out.append((body[0], body[1] & 15, uptime_ms, body[9:]))
         return out
 
@@ -483,7 +488,7 @@ def test_the_bus_is_counted_each_minute():
     bus.samples()
     first, second = bus.counts
     assert first[1] == link.POLLING
-    span_ms, busy_ms, overruns, requests, strays = [link.get_u16(second, at) for at in range(8, 18, 2)]
+    span_ms, busy_ms, overruns, requests, strays = [octets.get_u16(second, at) for at in range(8, 18, 2)]
     assert 59000 <= span_ms <= 61100 and (overruns, requests, strays) == (0, 0, 120)
     assert 110 * 41 <= busy_ms <= 122 * 45  # 33 characters, 2 ms, and silence
 

@@ -7,9 +7,11 @@ from array import array
 
 from overheard import Overheard
 from poller import Poller
-from protocols import link, modbus, readplan_edge
-from protocols.ticks import MASK, Uptime, add, diff
+from protocols import link, modbus, octets, readplan_edge
+from protocols.link_edge import MASK
+from protocols.ticks import add, diff
 from recorder import Recorder
+from uptime import Uptime
 
 BOOT = b"boot"
 STEP_MS = 5
@@ -47,7 +49,7 @@ def _acknowledgement(number):
     body = bytearray(32)
     body[0] = link.ACK
     body[1:5] = BOOT
-    length = link.put_u28(body, link.put_u28(body, 5, number), number)
+    length = octets.put_u28(body, octets.put_u28(body, 5, number), number)
     wire = bytearray(64)
     return wire[: link.enframe(body, length, wire)]
 
@@ -92,7 +94,8 @@ def story(start_ms, start_us, first_number):
         while replies and replies[0][0] <= elapsed:
             reply = replies.pop(0)[1]
             poller.received(reply, len(reply), now_ms, now_us)
-        if poller.step(now_ms, now_us, uptime):
+        if diff(poller.next_us, now_us) <= 0 and poller.step(now_ms, now_us, uptime):
+            poller.sent(now_ms, now_us)
             request = bytes(poller.request[: poller.request_bytes])
             story.append((elapsed, "asks", 0, 0, request))
             if _reply(request):
@@ -105,12 +108,12 @@ def story(start_ms, start_us, first_number):
         body = board.wire[1 : length - 1]
         length = link.deframe(body, length - 2)
         if body[0] == link.HELLO:
-            oldest = diff(link.get_u28(body, 10), first_number)
-            newest = diff(link.get_u28(body, 14), first_number)
+            oldest = diff(octets.get_u28(body, 10), first_number)
+            newest = diff(octets.get_u28(body, 14), first_number)
             story.append((elapsed, "hello", oldest, newest, bytes(body[18:length])))
             expected = first_number
         else:
-            first = link.get_u28(body, 5)
+            first = octets.get_u28(body, 5)
             expected = add(first, _records(body, length))
             story.append((elapsed, "data", diff(first, first_number), 0, bytes(body[9:length])))
         answers += 1

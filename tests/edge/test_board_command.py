@@ -184,7 +184,7 @@ def test_two_boards_at_once_and_what_they_say_afterwards(desk: Desk) -> None:
     assert code == 0 and len(lines) == 2, said
     for line, board, identity, link_port in zip(lines, (first, second), IDS, desk.links, strict=True):
         assert line.startswith(f"{board.plug}: esp32-{identity}, firmware ")
-        assert line.endswith(f": 12 files copied and read back; HELLO at {link_port}")
+        assert line.endswith(f": 14 files copied and read back; HELLO at {link_port}")
     code, said = tankgate("list", first.plug, desk.links[0], desk.directory / "nowhere")
     assert code == 0 and "esp32-" + IDS[0] in said and IDS[1] not in said
     crashing = "import board\ntry:\n 1 / 0\nexcept ZeroDivisionError as fault:\n board.crashed(fault)"

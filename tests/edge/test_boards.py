@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.planning import BoardPlan
-from protocols import link, readplan, readplan_edge
+from protocols import link, octets, readplan, readplan_edge
 from protocols.link import BoardEnd
 from protocols.model import Board, Site, StoreSettings
-from protocols.ticks import Uptime
 from recorder import Recorder
+from uptime import Uptime
 
 SITE = Site(
     gateway="jt-0042",
@@ -62,10 +62,10 @@ class FakeBoard:
             self.end.answer(link.NOT_STORED)
             return
         if command[0] == link.PLAN_BEGIN:
-            self.plan = bytearray(link.get_u16(command, 1))
+            self.plan = bytearray(octets.get_u16(command, 1))
             self.digest = bytes(command[3:35])
         elif command[0] == link.PLAN_CHUNK:
-            offset = link.get_u16(command, 1)
+            offset = octets.get_u16(command, 1)
             self.plan[offset : offset + length - 3] = command[3:length]
         elif hashlib.sha256(self.plan).digest() == self.digest:
             self.recorder.plan(readplan.generation(self.digest), now_ms)

@@ -19,8 +19,9 @@ from poller import Poller
 from protocols import link
 from protocols.model import Line, Site
 from protocols.profile import Read
-from protocols.ticks import Uptime
+from protocols.ticks import diff
 from recorder import Recorder
+from uptime import Uptime
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "hil_tests" / "site"
@@ -297,17 +298,18 @@ class VirtualBus:
             now_ms, now_us = at_us // 1000, at_us & 0x0FFFFFFF
             self.uptime.advance(now_ms)
             due_s = self.line.due_s()
-            is_deaf = self.poller.is_deaf(now_us)
-            if due_s is not None and due_s * 1e6 <= at_us and not is_deaf:
+            is_due = diff(self.poller.next_us, now_us) <= 0
+            if due_s is not None and due_s * 1e6 <= at_us and (is_due or not self.poller.is_deaf):
                 data = self.line.deliver(at_us / 1e6)
                 self.poller.received(data, len(data), now_ms, now_us)
-            if self.poller.step(now_ms, now_us, self.uptime):
+            if diff(self.poller.next_us, now_us) <= 0 and self.poller.step(now_ms, now_us, self.uptime):
                 request = bytes(self.poller.request[: self.poller.request_bytes])
                 self.asked_s[request[0], request[2] << 8 | request[3]].append(at_us / 1e6)
                 self.line.heard(request, at_us / 1e6)
-            at_us += max(self.poller.due_us(now_ms, now_us), 1)
+                self.poller.sent(now_ms, now_us)
+            at_us += max(diff(self.poller.next_us, now_us), 1)
             due_s = self.line.due_s()
-            if due_s is not None and not self.poller.is_deaf(now_us):
+            if due_s is not None and not self.poller.is_deaf:
                 at_us = min(at_us, int(due_s * 1e6) + 1)
         silence_ms = self.line.silence_s * 1000
         for exchange in self.line.exchanges:

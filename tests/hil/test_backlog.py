@@ -13,8 +13,9 @@ import pytest
 from overheard import LISTEN_MS, Overheard
 from poller import Poller
 from protocols import modbus, modbus_edge, readplan_edge
-from protocols.ticks import MASK, Uptime
+from protocols.link_edge import MASK
 from recorder import Recorder
+from uptime import Uptime
 
 CHAR_US = 521  # 19200 8N1
 HEARD_US = 1500  # what one byte costs this board
@@ -44,6 +45,8 @@ class Clock:
 
 class Line:
     """The bus's port: its unit answers each read with the read's own address, and babbles once instead."""
+
+    lost = False
 
     def __init__(self, clock, babble_us):
         self.clock = clock
@@ -81,6 +84,8 @@ class Line:
 
 class Link:
     """The link's port, with nobody there; it ends the loop when the time is over."""
+
+    lost = True  # always looked at
 
     def __init__(self, clock):
         self.wants_reopening = lambda _now_ms: clock.us >= LASTS_US

@@ -1,6 +1,7 @@
 """The board's tests (tests/board) on the interpreters that boards have: MicroPython on 64 bits and on 32.
 
-Under CPython pytest runs them by itself. A 32-bit build has 31-bit small integers, as an ESP32 has.
+Under CPython pytest runs them by itself. A 32-bit build has 31-bit small integers, as an ESP32 has. On 64 bits the
+modules are compiled as for a board, machine code among them; the 32-bit build runs none, and takes the source.
 """
 
 import ast
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.bench.board import fill_flash
+from hil_tests.bench.board import compile_flash, fill_flash
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -22,19 +23,20 @@ INTERPRETERS = {
 }
 
 
-def fill(folder: Path) -> None:
-    """Make a folder as a board's flash, with the tests beside it, and the other end of what they test."""
+@pytest.fixture(scope="session")
+def flashes(tmp_path_factory):
+    """By interpreter: a folder as a board's flash, with the tests beside it, and the other end of what they test."""
+    return {interpreter: filled(tmp_path_factory.mktemp("flash"), interpreter) for interpreter in INTERPRETERS}
+
+
+def filled(folder: Path, interpreter: str) -> Path:
     fill_flash(folder)
     for source in (ROOT / "protocols").glob("*_edge.py"):
         shutil.copy(source, folder / "protocols")
     for source in [*MODULES.values(), HERE / "run.py"]:
         shutil.copy(source, folder)
-
-
-@pytest.fixture(scope="session")
-def board(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flash")
-    fill(folder)
+    if interpreter == "micropython" and shutil.which("mpy-cross"):
+        compile_flash(folder)
     return folder
 
 
@@ -63,16 +65,16 @@ def names_of(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     "interpreter",
     [
-        pytest.param("micropython", marks=pytest.mark.needs("micropython")),
+        pytest.param("micropython", marks=pytest.mark.needs("micropython", "mpy-cross")),
         pytest.param("micropython-wasm", marks=pytest.mark.needs("node", "micropython-wasm")),
     ],
 )
 @pytest.mark.parametrize(
     "test", [f"{name}::{test}" for name, path in MODULES.items() for test in names_of(path)]
 )
-def test_passes_on(interpreter, test, board):
+def test_passes_on(interpreter, test, flashes):
     module, name = test.split("::")
-    verdicts, everything = outcomes(interpreter, module, board)
+    verdicts, everything = outcomes(interpreter, module, flashes[interpreter])
     if f"ok {name}" not in verdicts:
         pytest.fail(
             verdicts.get(f"FAILED {name}", f"{module} did not run to its end:\n{everything}"), pytrace=False

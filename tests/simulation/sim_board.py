@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from protocols import link, readplan
-from protocols.ticks import MASK, Uptime
+from protocols.link_edge import MASK
 from tests.simulation.parts import Cable, Line, Time, Wake
+from uptime import Uptime
 
 RING_BYTES = 8192
 

@@ -21,6 +21,8 @@ class Done(Exception):
 class Watched:
     """The link's port, which also says to leave the loop when enough was polled; and what was counted so far."""
 
+    lost = True  # so that the loop asks at each turn
+
     def __init__(self):
         self.port = None
         self.pollers = ()

@@ -43,6 +43,8 @@ clock = Clock()
 class Port:
     """Bytes in memory, both ways: `answer` gives what comes back for what was written, at the latest in `every_ms`."""
 
+    lost = True  # so that the loop asks at each turn
+
     def __init__(self, answer, every_ms):
         self.in_bytes = 0
         self.out_bytes = 0

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from protocols import link
 from protocols.link import BoardEnd
-from protocols.ticks import Uptime, diff
+from protocols.ticks import diff
 from recorder import Recorder
 from tests.fuzz.script import script, steps
 from tests.fuzz.targets.link_edge import BOOT, framed
+from uptime import Uptime
 
 RAW, FRAMED, PASS, SAMPLE, PLAN, ANSWER = range(6)
 _RING_BYTES = 512

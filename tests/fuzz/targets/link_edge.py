@@ -7,8 +7,7 @@ bytes as they are, and bodies that become a right frame.
 from collections.abc import Iterator
 
 from protocols import link, modbus
-from protocols.link_edge import CONSOLE_MAX_BYTES, Answer, Console, EdgeEnd, Records
-from protocols.ticks import MASK
+from protocols.link_edge import CONSOLE_MAX_BYTES, MASK, Answer, Console, EdgeEnd, Records
 from tests.fuzz.script import script, steps
 
 RAW, FRAMED = range(2)
