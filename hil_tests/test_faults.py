@@ -92,11 +92,9 @@ POINTS = "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,
 class Farm:
     """The site, and what was seen of it: the gateway's status before, during and after the faults."""
 
-    def __init__(
-        self, rig: Rig, directory: Path, broker: Mosquitto, to_stop: ExitStack, prefix: Sequence[str]
-    ) -> None:
+    def __init__(self, rig: Rig, directory: Path, broker: Mosquitto, to_stop: ExitStack) -> None:
         self._rig = rig
-        self.patience = SLOW_PATIENCE if prefix else 1
+        self.patience = SLOW_PATIENCE if rig.patience > 1 else 1
         self.is_struck = False
         self.struck: Counter[Row] = Counter()
         self.requests_s: defaultdict[str, list[float]] = defaultdict(list)
@@ -278,7 +276,7 @@ def farm(rig: Rig, request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     directory = tmp_path_factory.mktemp("farm")
     with ExitStack() as to_stop:
         broker = to_stop.enter_context(closing(Mosquitto(directory, "allow_anonymous true")))
-        farm = Farm(SimulatedRig(request.param) if request.param else rig, directory, broker, to_stop, request.param)
+        farm = Farm(SimulatedRig(request.param) if request.param else rig, directory, broker, to_stop)
         farm.run()
         yield farm
 

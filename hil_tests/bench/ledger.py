@@ -14,7 +14,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 _SLACK_MS = 60  # beside the message's err_ms: how far the bench's own times may be off on a busy machine
@@ -272,7 +272,11 @@ class Ledger:
         self.findings.append(f"{reading.point} {reading.utc_ms}: status {reading.status}, but the wire says otherwise")
         at = bisect_right(track.times, reading.utc_ms + _SLACK_MS) - 1
         if at >= 0 and track.entries[at].reading_ms is None:
-            track.entries[at].refused = True
+            entry = track.entries[at]
+            entry.refused = True
+            self._walk(track, at)
+            entry.reading_ms = reading.utc_ms  # and is what the next reading is compared to
+            entry.poll = replace(entry.poll, value=None, status=reading.status, detail=reading.detail)
             self._walk(track, at)
 
     def _note_wrong(self, reading: Poll, why: str) -> None:

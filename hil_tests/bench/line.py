@@ -218,7 +218,7 @@ class Line:
         pieces = self._faults.answer(asked, strikes, ended_s)
         data = b"".join(piece.data for piece in pieces)
         given_up_s = ended_s + len(answer.data) * self.char_s + timeout_s
-        if strikes:  # what still comes of it may spoil its neighbours' replies too
+        if strikes or data != answer.data:  # what still comes of it may spoil its neighbours' replies too
             ends_s = ended_s + (pieces[-1].at_s if pieces else 0.0)
             self._doubt_until_s = max(self._doubt_until_s, ends_s + timeout_s + _AFTERMATH_S)
         is_certain = now_s >= self._doubt_until_s
