@@ -90,7 +90,7 @@ class ConsolePort:
     Who knocks (silence, Ctrl-C, silence: no frame looks so) wants the REPL: the program is ended.
     """
 
-    lost = False
+    lost = True  # a knock is looked for each turn
     deaf = False
 
     def __init__(self):

@@ -113,7 +113,7 @@ def list_ports(ports: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({"ports": rows}, ensure_ascii=False))
     elif rows:
         headings = [_("port"), _("held by"), _("board"), _("firmware")]
-        Console(highlight=False, soft_wrap=True).print(table("", headings, (row.values() for row in rows)))
+        Console(highlight=False).print(table("", headings, (row.values() for row in rows)))
     else:
         click.echo(_("no serial port here"), err=True)
     sys.exit(0 if rows else UNREACHABLE)

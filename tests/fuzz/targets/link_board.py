@@ -69,7 +69,7 @@ def _is_whole(recorder: Recorder) -> None:
     for _record in range(diff(recorder.next, recorder.oldest)):
         sizes.append(2 + recorder._at(at, 0))
         at = recorder._step(at, sizes[-1])
-    assert at == recorder._head and sum(sizes) == recorder._used <= _RING_BYTES
+    assert at == recorder._begin and sum(sizes) == recorder._used <= _RING_BYTES
     acked, sent = diff(recorder.ack_number, recorder.oldest), diff(recorder.send_number, recorder.oldest)
     assert recorder.flight_bytes == sum(sizes[acked:sent]), (recorder.flight_bytes, sizes, acked, sent)
     assert recorder.unsent_bytes == sum(sizes[sent:]), (recorder.unsent_bytes, sizes, sent)
