@@ -18,8 +18,9 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from gettext import gettext as _
 from pathlib import Path
@@ -33,7 +34,7 @@ from edge.retention import Drop, Dropped, Usage
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 3
+SCHEMA = 4
 FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
@@ -43,6 +44,7 @@ EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 STREAMS = ("data", "event")
 _SHRINK_PAGES = 512  # at most so many are given back at once, where the file is larger than it may be
 _DROP_LOT = 2000  # batches or events
+_MARKS_EVERY = 60  # commits, until the marks are written into their table
 
 CREATE = f"""
 -- machine: what it was opened on.
@@ -53,17 +55,20 @@ CREATE TABLE birth (birth TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID
 CREATE TABLE plan (
     board TEXT, generation INTEGER, plan BLOB NOT NULL, meaning TEXT NOT NULL,
     PRIMARY KEY (board, generation)) WITHOUT ROWID;
--- A board's ring dies with its boot: only its newest boot matters.
+-- A board's ring dies with its boot: only its newest boot matters. Marks ride in the batches, which saves a page a
+-- commit; from time to time they are written here, as they stood after batch `batch`.
 CREATE TABLE taken (
-    board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL, newest_ms INTEGER) WITHOUT ROWID;
+    board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL, newest_uptime_ms INTEGER NOT NULL,
+    newest_ms INTEGER, batch INTEGER NOT NULL) WITHOUT ROWID;
 -- Registers that tell which device a unit is. known: its accepted serial number; null where the profile says it.
 CREATE TABLE held (
     bus TEXT, unit_id INTEGER, profile TEXT, function_code INTEGER, address INTEGER, registers INTEGER,
     known BLOB, seen BLOB NOT NULL,
     PRIMARY KEY (bus, unit_id, profile, function_code, address, registers)) WITHOUT ROWID;
 -- from_ms, to_ms: UTC of the first and last reading, null where no clock was known. polls: how many gave them.
+-- taken: marks as JSON, null but in the last batch of a commit.
 CREATE TABLE batch (
-    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL, taken TEXT,
     readings BLOB NOT NULL);
 -- An event's body is its payload; a data message's is the bitmap of the batch's rows that it reports.
 -- made_ms: when an event was committed, null for data and where the gateway's clock was not to be trusted.
@@ -158,6 +163,8 @@ class Store:
         self._births: dict[str, dict[str, Any]] = {}
         self._plans: dict[tuple[str, int], tuple[bytes, str]] = {}  # of this process
         self._next_batch = 1
+        self._taken: dict[str, Mark] = {}
+        self._marks_due = 0  # commits until they are written into their table
         self._tried: tuple[int, tuple[str, int] | None] | None = None  # of a commit that failed: batch, message
 
     # --- opening and closing --------------------------------------------------------------------------------
@@ -227,6 +234,8 @@ class Store:
         for birth, content in writer.execute("SELECT birth, content FROM birth"):
             self._births.setdefault(birth, json.loads(content))
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
+        self._taken = _read_marks(writer)
+        self._marks_due = 0
         reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
         reader.set_busy_timeout(READ_WAIT_MS)
         with self._reading:
@@ -304,7 +313,7 @@ class Store:
         self,
         batches: Sequence[Filed],
         positions: Mapping[str, Positions],
-        dropped: Iterable[Dropped] = (),
+        dropped: Sequence[Dropped] = (),
         now_utc_ms: int | None = None,
     ) -> None:
         """One transaction for all: what goes, batches, their messages, the records taken, positions by destination."""
@@ -312,25 +321,36 @@ class Store:
         with faults(self._path):
             messages = [(each.stream, each.seq) for batch in batches for each in batch.messages]
             self._tried = (self._next_batch, messages[0] if messages else None)
+            next_batch = self._next_batch
+            taken = {mark.board: mark for batch in batches for mark in batch.taken}
+            with_readings = [batch for batch in batches if batch.readings is not None]
+            carrier = with_readings[-1] if with_readings and self._marks_due and not dropped else None
             try:
                 with writer:
                     for each in dropped:
                         self._delete(writer, each)
-                    next_batch = self._next_batch
                     for batch in batches:
-                        next_batch = self._insert(writer, batch, next_batch, now_utc_ms)
+                        self._insert(writer, batch, next_batch, taken if batch is carrier else {}, now_utc_ms)
+                        next_batch += batch.readings is not None
+                    if carrier is None and (taken or dropped):
+                        _write_marks(writer, self._taken | taken, next_batch - 1)
                     for destination, ranges in positions.items():
                         _replace_positions(writer, destination, ranges)
             except (apsw.CorruptError, apsw.NotADBError):
                 _damage_mark(self._path).touch()
                 raise
         self._next_batch, self._tried = next_batch, None
+        self._taken |= taken
+        if taken:
+            self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
 
-    def _insert(self, writer: apsw.Connection, batch: Filed, batch_id: int, now_utc_ms: int | None) -> int:
-        """The next batch's id."""
+    def _insert(
+        self, writer: apsw.Connection, batch: Filed, batch_id: int, carries: Mapping[str, Mark], now_utc_ms: int | None
+    ) -> None:
         if batch.readings is not None:
-            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, batch.readings)
-            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", row)
+            marks = json.dumps([astuple(mark) for mark in carries.values()]) if carries else None
+            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, marks, batch.readings)
+            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         epoch_id, _gateway = self._epochs[self.epoch]
         for message in batch.messages:
             is_data = message.stream == "data"
@@ -340,12 +360,7 @@ class Store:
                 "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (epoch_id, message.stream, message.seq, message.kind, of_batch, made_ms, body),
             )
-        writer.executemany(
-            "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?)",
-            ((mark.board, mark.boot, mark.next_record, mark.newest_ms) for mark in batch.taken),
-        )
         writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
-        return batch_id + (batch.readings is not None)
 
     def _delete(self, writer: apsw.Connection, dropped: Dropped) -> None:
         if dropped.stream == "data":
@@ -504,10 +519,7 @@ class Store:
 
     def taken(self) -> list[Mark]:
         """How far each board's newest boot is on disk."""
-        if self._reader is None:
-            return []
-        with self._read() as reader:
-            return [Mark(*row) for row in reader.execute("SELECT board, boot, next_record, newest_ms FROM taken")]
+        return list(self._taken.values())
 
     def held(self) -> list[Held]:
         """What the checked registers of each unit are known to hold."""
@@ -597,6 +609,22 @@ def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
     if drop.before_ms is None:
         return bytes < drop.bytes
     return at_ms is None or at_ms < drop.before_ms
+
+
+def _read_marks(writer: apsw.Connection) -> dict[str, Mark]:
+    marks = {}
+    for row in writer.execute("SELECT board, boot, next_record, newest_uptime_ms, newest_ms FROM taken"):
+        marks[row[0]] = Mark(*row)
+    sql = "SELECT taken FROM batch WHERE id > (SELECT coalesce(max(batch), 0) FROM taken) AND taken IS NOT NULL"
+    for (text,) in writer.execute(f"{sql} ORDER BY id"):
+        marks |= {row[0]: Mark(*row) for row in json.loads(text)}
+    return marks
+
+
+def _write_marks(writer: apsw.Connection, marks: Mapping[str, Mark], batch: int) -> None:
+    writer.executemany(
+        "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?, ?)", ((*astuple(mark), batch) for mark in marks.values())
+    )
 
 
 def _replace_positions(writer: apsw.Connection, destination: str, positions: Positions) -> None:
@@ -702,6 +730,7 @@ def _check(connection: apsw.Connection) -> None:
             raise _Unusable(_("is damaged ({cause})").format(cause=faults[0]))
     for (content,) in connection.execute("SELECT content FROM birth"):
         json.loads(content)
+    _read_marks(connection)
     for (readings,) in connection.execute("SELECT readings FROM batch ORDER BY id DESC LIMIT 1"):
         unpack(readings)
     connection.execute("SELECT * FROM message ORDER BY epoch DESC, stream DESC, seq DESC LIMIT 1").fetchall()

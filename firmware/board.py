@@ -21,6 +21,9 @@ LINK_BAUD = 460800
 RX_BYTES = 1024
 TX_BYTES = 600  # half of it must hold a whole frame, or a write waits
 WATCHDOG_MS = 8000
+INTERRUPTED_MS = 120000
+KNOCK_SILENCE_MS = 200
+_KNOCK = b"\r\x03\r\x01"  # what mpremote sends to whatever runs; or the first half of it
 # tx, rx, direction: on the ESP32 and the ESP32-S3 alike neither flash nor strapping pins.
 PINS = {1: (17, 18, 21), 2: (16, 13, 14)}
 
@@ -43,9 +46,9 @@ class UartPort:
     """One UART; with a direction pin, an RS-485 line. It cannot vanish."""
 
     lost = False
-    deaf = False
 
     def __init__(self, uart, baud, line, direction):
+        self.deaf = False  # here, not in the class: its first change in the loop would need the heap
         tx, rx, de = PINS[uart]
         parity = (None, 0, 1)[line >> 2 & 3]
         self._uart = machine.UART(
@@ -82,13 +85,18 @@ class UartPort:
 
 
 class ConsolePort:
-    """The console as the link, where both UARTs are buses."""
+    """The console as the link, where both UARTs are buses.
+
+    Who knocks (silence, Ctrl-C, silence: no frame looks so) wants the REPL: the program is ended.
+    """
 
     lost = False
     deaf = False
 
     def __init__(self):
         micropython.kbd_intr(-1)  # byte 3 is data
+        self._knocked = 0  # bytes of _KNOCK that came since the line was silent; -1 when others did
+        self._heard_ms = 0
         self._in = sys.stdin.buffer
         self._out = sys.stdout.buffer
         self._readable = poll()
@@ -97,8 +105,13 @@ class ConsolePort:
         self.any()
 
     def wants_reopening(self, now):
-        """Never."""
-        return False
+        """Whether somebody knocked."""
+        return self._knocked >= 2 and (now - self._heard_ms & 0x0FFFFFFF) >= KNOCK_SILENCE_MS
+
+    def reopen(self):
+        """Give the console back to the REPL."""
+        micropython.kbd_intr(3)
+        raise KeyboardInterrupt
 
     def any(self):
         """Whether bytes wait."""
@@ -112,8 +125,19 @@ class ConsolePort:
         while count < len(buf) and self.any():
             self._in.readinto(self._one)
             buf[count] = self._one[0]
+            self._listen(self._one[0])
             count += 1
         return count
+
+    def _listen(self, byte):
+        now = now_ms()
+        if (now - self._heard_ms & 0x0FFFFFFF) >= KNOCK_SILENCE_MS:
+            self._knocked = 0
+        self._heard_ms = now
+        if 0 <= self._knocked < len(_KNOCK) and byte == _KNOCK[self._knocked]:
+            self._knocked += 1
+        else:
+            self._knocked = -1
 
     def write(self, buf, count):
         """Write the first `count` bytes of `buf`."""
@@ -137,7 +161,7 @@ def wait(timeout_us):
 
 def identity():
     """The hardware id, as bytes: the chip and its MAC."""
-    chip = "esp32s3" if "S3" in os.uname().machine else "esp32"
+    chip = "esp32s3" if "S3" in sys.implementation._machine else "esp32"
     return (chip + "-" + "".join("{:02x}".format(byte) for byte in machine.unique_id())).encode()
 
 
@@ -172,6 +196,11 @@ def feed_watchdog():
     if _watchdog is None:
         _watchdog = machine.WDT(timeout=WATCHDOG_MS)
     _watchdog.feed()
+
+
+def interrupted():
+    """Somebody at the console has the board, and nothing feeds its watchdog: in two minutes it goes back to work."""
+    machine.WDT(timeout=INTERRUPTED_MS)
 
 
 def crashed(fault):

@@ -199,6 +199,10 @@ def feed_watchdog():
     """A host has none."""
 
 
+def interrupted():
+    """A host has no watchdog that would bite."""
+
+
 def crashed(fault):
     """The end of a main that raised: tell it on the console and stop. The power cord starts it again."""
     if MICROPYTHON:

@@ -179,8 +179,10 @@ def main():
         board.feed_watchdog()  # its first call makes it, and needs the heap
         gc.collect()
         board.heap_lock()
-        reason = loop(pollers, ports, board_end, link_port, uptime, rx)
-        board.heap_unlock()
+        try:
+            reason = loop(pollers, ports, board_end, link_port, uptime, rx)
+        finally:
+            board.heap_unlock()  # whatever ended it, the REPL or the traceback needs the heap
         if reason == COMMANDED:
             board_end.answer(plan.obey(board_end.command, board_end.command_bytes))
         else:
@@ -194,5 +196,8 @@ def main():
 if __name__ == "__main__":
     try:
         main()
+    except KeyboardInterrupt:
+        board.interrupted()
+        raise
     except Exception as fault:
         board.crashed(fault)

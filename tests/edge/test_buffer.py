@@ -37,11 +37,10 @@ CONTENT = {
         {"point": "GD01.gas", "type": "f32", "unit": "%{LEL}"},
     ]
 }
-SYNCED = Section("cab1", "4be01d77", Clock("synced", 7, NOW_MS, 0))
 NO_CLOCK = Section("cab2", "c2905a3e", Clock("unsynced", None, None, 0))
 
 
-def second(seq: int, section: Section = SYNCED) -> Batch:
+def second(seq: int, section: Section) -> Batch:
     rows = (Row(0, 1000 * seq, 0, 8.412, 0, 0), Row(0, 1000 * seq + 5, 1, None, 200, 0))
     return Batch(BIRTH, (section,), rows, (), (Message("data", seq, "data", BIRTH, None, bitmap([0, 1], 2)),))
 
@@ -52,26 +51,40 @@ def event(store: Store, seq: int, kind: str, **fields: Any) -> Batch:
     return Batch(BIRTH, (), (), (), (Message("event", seq, kind, BIRTH, payload, None),))
 
 
-@pytest.fixture
-def history(gateway_toml: Path) -> Store:
-    """10 seconds, two of them before the clock of cab2 was known, and a gap in between."""
-    folder = gateway_toml.parent / "store"
+def make_history(folder: Path, base_ms: int) -> Store:
+    """10 seconds from then on, two of them before the clock of cab2 was known, and a gap in between."""
     folder.mkdir()
-    store = Store(folder / FILE, GATEWAY, NOW_MS, secrets.token_bytes)
+    store = Store(folder / FILE, GATEWAY, base_ms, secrets.token_bytes)
     store.save_birth(BIRTH, CONTENT)
-    store.open(NOW_MS)
+    store.open(base_ms)
+    synced = Section("cab1", "4be01d77", Clock("synced", 7, base_ms, 0))
     gap = event(
-        store, 1, "gap", cause="ring_full", quality=json_feed.TimeQuality("synced", 7, None), from_ms=NOW_MS + 4500,
-        to_ms=NOW_MS + 7500, polls=6, polls_are="at_most", board="cab1",
+        store, 1, "gap", cause="ring_full", quality=json_feed.TimeQuality("synced", 7, None),
+        begin=json_feed.Moment(base_ms + 4500), end=json_feed.Moment(base_ms + 7500), polls=6, polls_are="at_most",
+        board="cab1",
     )  # fmt: skip
     clock = event(
-        store, 2, "clock", boot="cab2/c2905a3e", from_uptime_ms=0, utc_at_uptime_0_ms=NOW_MS + 100_000, drift_ppm=0,
+        store, 2, "clock", boot="cab2/c2905a3e", from_uptime_ms=0, utc_at_uptime_0_ms=base_ms + 100_000, drift_ppm=0,
         err_ms=15,
     )  # fmt: skip
-    seconds = [*map(second, (1, 2, 3, 4)), gap, *map(second, (8, 9)), second(10, NO_CLOCK), second(11, NO_CLOCK), clock]
-    store.commit([filed(batch) for batch in seconds], {}, now_utc_ms=NOW_MS)
+    before, after = ([second(seq, synced) for seq in seqs] for seqs in ((1, 2, 3, 4), (8, 9)))
+    seconds = [*before, gap, *after, second(10, NO_CLOCK), second(11, NO_CLOCK), clock]
+    store.commit([filed(batch) for batch in seconds], {}, now_utc_ms=base_ms)
     store.close()
     return store
+
+
+@pytest.fixture
+def history(gateway_toml: Path) -> Store:
+    """Of a moment that is written in the tests."""
+    return make_history(gateway_toml.parent / "store", NOW_MS)
+
+
+@pytest.fixture
+def recent(gateway_toml: Path) -> tuple[Store, int]:
+    """Of an hour ago, and when that was: what a running daemon keeps."""
+    base_ms = int(time.time() * 1000) - 3_600_000
+    return make_history(gateway_toml.parent / "store", base_ms), base_ms
 
 
 # --- export -------------------------------------------------------------------------------------------------
@@ -137,7 +150,7 @@ def test_an_export_neither_waits_for_a_commit_nor_holds_up_the_log(history: Stor
     with reading(gateway_toml.parent / "store" / FILE) as connection:
         found = records(connection, None, None, lambda _point: True)
         next(found)
-        history.commit([filed(second(12))], {})
+        history.commit([filed(second(12, NO_CLOCK))], {})
         assert history._the_writer.pragma("wal_checkpoint", "TRUNCATE")[0] == 0  # not busy
         assert sum(1 for _record in found) == 18
     history.close()
@@ -188,7 +201,7 @@ class District:
 
 @pytest.fixture
 def chain(
-    gateway_toml: Path, history: Store, broker: Callable[..., Mosquitto]
+    gateway_toml: Path, recent: tuple[Store, int], broker: Callable[..., Mosquitto]
 ) -> Iterator[tuple[Mosquitto, District]]:
     """A running daemon with that history, whose destination is to give receipts; its broker, and who listens there."""
     running_broker = broker()
@@ -210,10 +223,11 @@ def receipt(epochs: dict[str, Any], at_ms: int) -> tuple[str, bytes, bool]:
 
 @pytest.mark.needs("mosquitto")
 def test_only_receipts_empty_the_buffer_and_what_they_miss_is_sent_again_the_same(
-    gateway_toml: Path, history: Store, chain: tuple[Mosquitto, District]
+    gateway_toml: Path, recent: tuple[Store, int], chain: tuple[Mosquitto, District]
 ) -> None:
     broker, district = chain
-    epoch = history.epoch
+    store, base_ms = recent
+    epoch = store.epoch
 
     def of_history() -> dict[str, Any]:
         (destination,) = buffer_status(gateway_toml)["destinations"]
@@ -223,7 +237,7 @@ def test_only_receipts_empty_the_buffer_and_what_they_miss_is_sent_again_the_sam
     until(lambda: of_history().get("to_send") == 0)
     before = of_history()
     assert (before["made"], before["to_be_receipted"], before["pending"]) == (11, 8, [[1, 4], [8, 11]])
-    assert before["oldest_ms"] == NOW_MS + 1000
+    assert before["oldest_ms"] == base_ms + 1000
     ended = tankgate("buffer", "drain", gateway_toml, "--timeout", "0", "--json")
     assert ended.returncode == FOUND_A_FAULT and json.loads(ended.stdout)["left"]["district"] >= 8
 
@@ -247,11 +261,11 @@ def test_only_receipts_empty_the_buffer_and_what_they_miss_is_sent_again_the_sam
 
 @pytest.mark.needs("mosquitto")
 def test_a_store_that_was_set_back_is_told_from_the_receipts(
-    gateway_toml: Path, history: Store, chain: tuple[Mosquitto, District]
+    gateway_toml: Path, recent: tuple[Store, int], chain: tuple[Mosquitto, District]
 ) -> None:
     """The district has more of an epoch than this store ever made."""
     broker, _district = chain
-    publish(broker, receipt({history.epoch: {"data": {"committed": 99, "missing": []}}}, 1000))
+    publish(broker, receipt({recent[0].epoch: {"data": {"committed": 99, "missing": []}}}, 1000))
     store = f"file:{gateway_toml.parent}/store/{FILE}?mode=ro"
 
     def actions() -> list[Any]:
@@ -261,3 +275,21 @@ def test_a_store_that_was_set_back_is_told_from_the_receipts(
     ((body,),) = until(actions)
     assert json.loads(body)["action"] == "store_set_back"
     assert list(Schemas().violations("action", json.loads(body))) == []
+
+
+def test_history_that_grows_too_old_before_anybody_has_it_leaves_a_gap_in_the_same_commit(gateway_toml: Path) -> None:
+    """It is older than the site keeps readings, and no broker was ever there."""
+    base_ms = int(time.time() * 1000) - 40 * 86_400_000
+    history = make_history(gateway_toml.parent / "store", base_ms)
+    file = gateway_toml.parent / "store" / FILE
+    with running(gateway_toml), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as looking:
+        sql = "SELECT body, (SELECT count(*) FROM batch) FROM message WHERE kind = 'gap' AND cast(body AS TEXT) LIKE ?"
+        ((body, batches_left),) = until(lambda: looking.execute(sql, ("%retention%",)).fetchall())
+        gap = json.loads(body)
+        assert (gap["of"], gap["cause"], gap["missing_epoch"], gap["missing_seq"]) == (
+            "data", "retention", history.epoch, [1, 11],
+        )  # fmt: skip
+        assert (gap["from_ms"], gap["polls"]) == (base_ms + 1000, 16) and batches_left == 0
+        assert list(Schemas().violations("gap", gap)) == []
+        (destination,) = buffer_status(gateway_toml)["destinations"]
+        assert [each for each in destination["streams"] if each["stream"] == "data"] == []

@@ -49,9 +49,11 @@ def running(gateway_toml: Path) -> Iterator[subprocess.Popen[bytes]]:
         while not (gateway_toml.parent / "store" / "control.sock").exists():
             assert process.poll() is None and time.monotonic() < deadline, "the daemon opened no door"
             time.sleep(0.05)
-        yield process
-        process.terminate()
-        process.wait(timeout=20)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
 @pytest.fixture
@@ -255,6 +257,35 @@ def test_a_replaced_unit_waits_for_a_person_and_stays_accepted(gateway_toml: Pat
         ((body,),) = store.execute("SELECT body FROM message WHERE kind = 'action'").fetchall()
     action = json.loads(body)
     assert (action["by"], action["reason"], action["unit"]) == ("Li", "new cell", {"bus": "gas-a", "unit_id": 3})
+
+
+def test_a_gateway_starts_without_its_store_and_takes_it_when_it_can(gateway_toml: Path) -> None:
+    """What lies in the place of the file cannot be opened, as a file on a broken disk."""
+    folder = gateway_toml.parent / "store"
+    with running(gateway_toml):
+        assert json.loads(tankgate("status", "--json", gateway_toml).stdout)["store"]["state"] == "ok"
+    with closing(sqlite3.connect(folder / "tankgate.db")) as store:
+        ((before,),) = store.execute("SELECT epoch FROM epoch").fetchall()
+    (folder / "tankgate.db").rename(folder / "away")
+    (folder / "tankgate.db").mkdir()
+    with running(gateway_toml):
+        status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+        assert status["store"]["state"] == "fault" and "Is a directory" in status["store"]["fault"]
+        assert [alarm["alarm"] for alarm in status["alarms"]] == ["system.store:FAULT"]
+        assert tankgate("buffer", "status", gateway_toml).returncode == FOUND_A_FAULT
+        refused = tankgate("config", "apply", gateway_toml)
+        assert refused.returncode != 0 and "must be on disk" in refused.stderr + refused.stdout
+        (folder / "tankgate.db").rmdir()
+        (folder / "away").rename(folder / "tankgate.db")
+        deadline = time.monotonic() + 20
+        while status["store"]["state"] != "ok":
+            assert time.monotonic() < deadline, status["store"]
+            status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+        destinations = json.loads(tankgate("buffer", "status", "--json", gateway_toml).stdout)["destinations"]
+        assert {stream["epoch"] for stream in destinations[0]["streams"]} == {before, status["epoch"]}
+    with closing(sqlite3.connect(folder / "tankgate.db")) as store:
+        kinds = "SELECT kind FROM message WHERE epoch = (SELECT max(id) FROM epoch) ORDER BY seq"
+        assert [kind for (kind,) in store.execute(kinds)][:2] == ["birth", "alarm"]
 
 
 @pytest.mark.parametrize("command", ["run", "status"])

@@ -23,3 +23,9 @@ def resident_kib(pid: int) -> dict[str, int]:
     """A process's resident memory: VmRSS, its peak VmHWM, and its parts RssAnon and RssFile."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {words[0][:-1]: int(words[1]) for words in lines if words[0] in ("VmRSS:", "VmHWM:", "RssAnon:", "RssFile:")}
+
+
+def written_bytes(pid: int) -> int:
+    """What a process has handed to disks; a file that was written in memory alone does not count."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))

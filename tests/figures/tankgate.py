@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,23 @@ def readings(payload: Any) -> Iterator[tuple[str, int]]:
 class Tankgate:
     """One running gateway with its virtual board, on the sensors at `port`."""
 
-    def __init__(self, directory: Path, broker_port: int, port: Path, load: Load, urgent: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        broker_port: int,
+        port: Path,
+        load: Load,
+        urgent: bool = False,
+        prepare: Callable[[Path], None] = lambda _directory: None,
+    ) -> None:
+        """`prepare` may change the site's files and what lies in its store, before anything is started."""
         directory.mkdir()
         self._cable = Cable(directory / "cab1")
         self._stopping = threading.Event()
         self._carrier = threading.Thread(target=self._carry, daemon=True)
         self._carrier.start()
         _write(directory, broker_port, self._cable.plug, load, urgent)
+        prepare(directory)
         flash = directory / "flash"
         flash.mkdir()
         fill_flash(flash)

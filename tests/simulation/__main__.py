@@ -1,7 +1,7 @@
 """`make simulate SEEDS=200 HOURS=6`: so many lives of the whole chain, each judged. Shell.
 
-Two processes. Prints each seed that failed, with what chance did to it and how it lives again alone, and the sum of all;
-the exit code is 1 where one failed.
+Two processes. Prints each seed that failed, with what chance did to it and how it lives again alone, and the sum of
+all; the exit code is 1 where one failed.
 """
 
 import multiprocessing
@@ -25,10 +25,13 @@ def live(seed: int, hours: float) -> tuple[Verdict, list[str]]:
     with tempfile.TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as folder:
         world = World(seed, Path(folder))
         try:
-            world.run(hours)
+            with world.gateway.in_place():
+                world.run(hours)
+                return judge(world), world.done
         except AssertionError as fault:
             return Verdict(faults=[str(fault)]), world.done
-        return judge(world), world.done
+        finally:
+            world.gateway.cut()
 
 
 def _live(arguments: tuple[int, float]) -> tuple[int, Verdict, list[str]]:
@@ -53,6 +56,7 @@ def main(seeds: str, hours: float) -> None:
         total.answers += verdict.answers
         total.readings += verdict.readings
         total.missing += verdict.missing
+        total.unsynced += verdict.unsynced
         total.doubles += verdict.doubles
         total.gaps += verdict.gaps
         if verdict.faults:
@@ -62,7 +66,7 @@ def main(seeds: str, hours: float) -> None:
     minutes = (time.monotonic() - begun_s) / 60
     click.echo(
         f"{len(chosen)} seeds of {hours:g} hours, {failed} failed; {total.answers} answers of units: {total.readings} "
-        f"readings received, {total.missing} answers told as missing by {sum(total.gaps.values())} gaps "
+        f"readings received, {total.unsynced} of them without a time; {total.missing} answers told as missing by {sum(total.gaps.values())} gaps "
         f"({', '.join(f'{cause} {count}' for cause, count in sorted(total.gaps.items()))}); {total.doubles} messages "
         f"came twice; {len(chosen) * hours / minutes:.0f} simulated hours a minute"
     )

@@ -1,7 +1,7 @@
 """A board on the fake clock: the real loop of firmware/main.py over made ports, a flash in memory, a cord. Policy.
 
 The loop's `board.wait` ends the turn by an exception, and the next turn calls the loop again: it keeps nothing of its
-own between two turns. Counters start anywhere, so that they wrap during a run.
+own between two turns. Counters start anywhere, so that they wrap during a run, and run as fast as its crystal says.
 """
 
 import sys
@@ -15,6 +15,8 @@ from protocols.ticks import MASK, Uptime
 from tests.simulation.parts import Cable, Line, Time, Wake
 
 RING_BYTES = 8192
+PPM_MAX = 50
+LINK_TURN_US = 3000  # until the loop comes to look at its link
 
 
 class _Turned(Exception):
@@ -32,10 +34,10 @@ class _Machine(ModuleType):
         return self.turn.now_ms()
 
     def now_us(self) -> int:
-        return self.turn.time.now_us + self.turn.us_offset & MASK
+        return self.turn.counted_us() + self.turn.us_offset & MASK
 
     def wait(self, wait_us: int) -> None:
-        self.turn.wake.at(self.turn.time.now_us + wait_us)
+        self.turn.wake.at(self.turn.time.now_us + wait_us)  # by the fake clock: an hour's ppm are microseconds here
         raise _Turned
 
     def feed_watchdog(self) -> None:
@@ -114,14 +116,23 @@ class SimBoard:
         self.wake = Wake(time, self._turn)
         self.us_offset = 0
         self._ms_offset = 0
+        self._ppm = chance.randint(-PPM_MAX, PPM_MAX)
         self._chance = chance
         self._lines = lines
         self._up = up
         self._down = down
 
+    def counted_us(self) -> int:
+        """What its crystal has counted."""
+        return self.time.now_us + self.time.now_us * self._ppm // 1_000_000
+
     def now_ms(self) -> int:
         """Its counter of milliseconds."""
-        return self.time.now_us // 1000 + self._ms_offset & MASK
+        return self.counted_us() // 1000 + self._ms_offset & MASK
+
+    def true_ms(self, boot: str, uptime_ms: int) -> float:
+        """When that was, in milliseconds of the run."""
+        return self.started_us[boot] / 1000 + uptime_ms / (1 + self._ppm / 1e6)
 
     def start(self) -> None:
         """Power."""
@@ -158,7 +169,8 @@ class SimBoard:
 
     def _hear(self, data: bytes) -> None:
         self._link_port.heard.append(data)
-        self._soon()
+        if self.is_on:
+            self.wake.at(self.time.now_us + LINK_TURN_US)
 
     def _soon(self) -> None:
         if self.is_on:
@@ -172,7 +184,7 @@ class SimBoard:
             self._polled = self._plan.digest
             for bus in range(readplan.buses(plan)):
                 heard = self._overheard[plan[readplan.bus_at(plan, bus)] - 1]
-                now_us = self.time.now_us + self.us_offset & MASK
+                now_us = self.counted_us() + self.us_offset & MASK
                 self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, self.now_ms(), now_us))
             self._recorder.plan(self._plan.generation(), self.now_ms())
             self._end.say_hello()

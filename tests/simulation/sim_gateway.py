@@ -1,45 +1,223 @@
-"""A Pi on the fake clock: the daemon's policies and its store, in the order of edge/daemon.py, with a cord. Policy.
+"""A Pi on the fake clock: the real daemon, whose ports, clocks, disk and MQTT client are the world's. Policy.
 
-But for the store's file, which is real. A commit is on disk when its time is over; what is taken and not yet there is
-gone when the power is cut.
+Nothing that a daemon does is written again here. Of its two threads the deciding one has its turn whenever something
+happens or is due, and the writing one a while after it was given something: what it commits is in a real SQLite file.
+What was not yet committed is gone when the power is cut.
 """
 
-from collections import deque
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
-from edge.batch import Batch
-from edge.boards import Boards, ClockChanged, Taken
-from edge.forward import Forward
-from edge.pipeline import Pipeline
-from edge.planning import from_json, plan_board, to_json
-from edge.store import Store
-from protocols.feeds import json_feed
-from protocols.model import Site
+import apsw
+
+from edge.apart import Checked
+from edge.daemon import REOPEN_S, Daemon
+from edge.store import Store, StoreFault
+from edge.writer import POSITIONS_S, RETRY_S, Group, Writer
+from protocols.model import Destination, Site
 from tests.simulation.parts import SECOND_US, Cable, Time, Wake
-from tests.simulation.sim_broker import Broker
+from tests.simulation.sim_broker import Broker, Client
 
-POSITIONS_S = 10.0
-RECONNECT_S = 2.0
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a wall clock said from a moment on: so much UTC at that moment, and so many ppm too fast since."""
+
+    since_us: int
+    utc_ms: float
+    ppm: float
+
+    def ms(self, now_us: float) -> float:
+        """UTC at a moment, true or not."""
+        return self.utc_ms + (now_us - self.since_us) / 1000 * (1 + self.ppm / 1e6)
 
 
 class WallClock:
-    """What the Pi's clock says, and whether the kernel trusts it. `offsets_ms`: all that it ever was off by."""
+    """What the Pi's clock says, and whether the kernel trusts it. `lines`: all that it ever said.
 
-    def __init__(self, time: Time, utc_ms: int) -> None:
-        self._time = time
-        self._offset_ms = utc_ms
+    While nobody corrects it, its crystal is `ppm` off.
+    """
+
+    def __init__(self, time: Time, utc_ms: float, ppm: float) -> None:
         self.is_trusted = False
-        self.offsets_ms = [utc_ms]
+        self._time = time
+        self._ppm = ppm
+        self.lines = [Line(time.now_us, utc_ms, ppm)]
 
-    def ms(self) -> int:
+    def ms(self) -> float:
         """UTC, as far as it knows."""
-        return self._time.now_us // 1000 + self._offset_ms
+        return self.lines[-1].ms(self._time.now_us)
 
-    def set(self, offset_ms: int) -> None:
-        """Somebody sets it."""
-        self._offset_ms = offset_ms
-        self.offsets_ms.append(offset_ms)
+    def set(self, utc_ms: float, is_trusted: bool) -> None:
+        """Somebody sets it, and is trusted or not."""
+        self.is_trusted = is_trusted
+        self.lines.append(Line(self._time.now_us, utc_ms, 0.0 if is_trusted else self._ppm))
+
+
+class _Port:
+    """As edge/serial_port.py's: the Pi's end of a cable, which may be pulled out of its socket."""
+
+    def __init__(self, gateway: "SimGateway", path: str) -> None:
+        self.path = path
+        self.fault = ""
+        self.fileno: int | None = None
+        self.heard: list[bytes] = []
+        self.is_pulled = False
+        self._gateway = gateway
+        self._up, self._down = gateway.cables[path]
+        gateway.ports[path] = self
+
+    def open(self) -> bool:
+        if self.path in self._gateway.pulled:
+            self.fault = "no such device"
+            return False
+        self.fault = ""
+        self.fileno = 1000 + sorted(self._gateway.cables).index(self.path)
+        self._up.to(self._hear)
+        return True
+
+    def pull(self) -> None:
+        if self.fileno is not None:
+            self.is_pulled = True
+            self._hear(b"")
+
+    def read(self) -> bytes:
+        data, self.heard = b"".join(self.heard), []
+        if self.is_pulled:
+            self.close()
+            self.fault = "input/output error"
+            return b""
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._down.send(data)
+
+    def close(self) -> None:
+        self.is_pulled = False
+        self.fileno = None
+        self.heard = []
+        self._up.to(None)
+
+    def _hear(self, data: bytes) -> None:
+        self.heard.append(data)
+        self._gateway.soon()
+
+
+class _Disk(Store):
+    """The store on a disk that may be full, or say that it failed after all was written."""
+
+    def __init__(self, gateway: "SimGateway", *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._pi = gateway
+
+    def open(self, now_utc_ms: int) -> bool:
+        self._fail("full")
+        return super().open(now_utc_ms)
+
+    def commit(self, *arguments: Any, **more: Any) -> None:
+        self._fail("full")
+        self._tried_then = None
+        super().commit(*arguments, **more)
+        if self._pi.disk == "lies" and self._tried_then is not None:
+            self._pi.disk = "well"
+            self._tried = self._tried_then
+            raise StoreFault("disk I/O error") from apsw.IOError("disk I/O error")
+
+    def _insert(self, *arguments: Any) -> None:
+        self._tried_then = self._tried
+        super()._insert(*arguments)
+
+    def _fail(self, how: str) -> None:
+        if self._pi.disk == how:
+            raise StoreFault("database or disk is full") from apsw.FullError("database or disk is full")
+
+
+class _Writer(Writer):
+    """The writing thread without a thread: the gateway lets it work."""
+
+    gateway: "SimGateway"
+
+    def start(self) -> None:
+        self.gateway.writer = self
+        self.gateway.write_after(RETRY_S if self.gone else POSITIONS_S)
+
+    def put(self, group: Group, now_s: float) -> Any:
+        given_up = super().put(group, now_s)
+        self.gateway.write_soon()
+        return given_up
+
+    def hang(self, now_s: float) -> None:
+        """The disk does not answer any more."""
+        self._busy_since_s = now_s
+        self._in_hand = len(self._queue)
+
+
+class _Door:
+    def __init__(self, _path: Path) -> None:
+        pass
+
+    def filenos(self) -> list[int]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class SimDaemon(Daemon):
+    """The daemon of a gateway."""
+
+    def __init__(self, gateway: "SimGateway", site: Site) -> None:
+        self._gateway = gateway
+        super().__init__(gateway.folder / "gateway.toml", Checked(site, b"", (), ()), False)
+
+    def wall_ms(self) -> float:
+        return self._gateway.clock.ms()
+
+    def _is_clock_trusted(self) -> bool:
+        return self._gateway.clock.is_trusted
+
+    def _client(self, _destination: Destination) -> Any:
+        return self._gateway.client()
+
+    def _wait(self, _timeout_s: float) -> set[int]:
+        return {port.fileno for port in self._gateway.ports.values() if port.heard and port.fileno is not None}
+
+    def _keep_captures(self) -> None:
+        self._pipeline.rebuilt.went_bad.clear()
+
+    def _due_s(self) -> float:
+        return 0.0  # of a wait that there is not
+
+    def _keep_ports_open(self, now_s: float) -> None:
+        """Looked at again only while one is closed."""
+        if any(port.fileno is None for port in self._ports.values()):
+            self._scan_s = min(self._scan_s, now_s + REOPEN_S)
+        super()._keep_ports_open(now_s)
+        if all(port.fileno is not None for port in self._ports.values()):
+            self._scan_s = float("inf")
+
+    def due_s(self, now_s: float) -> float:
+        """When it wants its turn although nothing happens: each second only while there is trouble."""
+        is_well = self.keeping.is_well and not self._writer.waiting()
+        return min(super()._due_s(), now_s + (5.0 if is_well else 1.0))
+
+    def is_at_rest(self) -> bool:
+        """Nothing waits for the disk or the district."""
+        return not self._writer.waiting() and not any(uplink.forward.backlog() for uplink in self._uplinks)
+
+    def close(self) -> None:
+        """Without any order."""
+        self._store._let_go()
+        for end in (self._wake_read, self._wake_write):
+            os.close(end)
 
 
 class SimGateway:
@@ -50,170 +228,132 @@ class SimGateway:
         time: Time,
         chance: Random,
         site: Site,
-        path: Path,
+        folder: Path,
         clock: WallClock,
         cables: dict[str, tuple[Cable, Cable]],
         broker: Broker,
     ) -> None:
         self.is_on = False
-        self.boots = 0
-        self.gone = 0  # messages that were to be sent and are not kept
+        self.folder = folder
+        self.clock = clock
+        self.cables = cables
+        self.pulled: set[str] = set()  # ports whose plug is out
+        self.ports: dict[str, _Port] = {}
+        self.disk = "well"  # "full"; "lies": the next commit is on disk, and seems to have failed
+        self.writer: _Writer
+        self._daemon: SimDaemon | None = None
+        self._client: Client | None = None
+        self._is_hanging = False
         self._time = time
         self._chance = chance
         self._site = site
-        self._path = path
-        self._clock = clock
-        self._cables = cables
         self._broker = broker
         self._wake = Wake(time, self._turn)
+        self._disk_wake = Wake(time, self._write)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """While this lasts daemons are made of the world's parts."""
+        fake_time = SimpleNamespace(monotonic=lambda: self.now_s, time=lambda: self.clock.ms() / 1000)
+        writer = type("_ThisWriter", (_Writer,), {"gateway": self})
+        with ExitStack() as stack:
+            stack.enter_context(
+                patch.multiple(
+                    "edge.daemon",
+                    time=fake_time,
+                    secrets=SimpleNamespace(token_bytes=self._chance.randbytes),
+                    signal=SimpleNamespace(signal=lambda *_: None, SIGTERM=0, SIGINT=0, SIGHUP=0),
+                    Door=_Door,
+                    SerialPort=lambda path: _Port(self, path),
+                    Store=lambda *arguments, **more: _Disk(self, *arguments, **more),
+                    Writer=writer,
+                )
+            )
+            stack.enter_context(patch("edge.writer.time", fake_time))
+            stack.enter_context(patch.object(logging.getLogger("tankgate"), "disabled", True))
+            yield
 
     @property
-    def _now_s(self) -> float:
+    def now_s(self) -> float:
+        """Its monotonic clock."""
         return self._time.now_us / SECOND_US
 
+    def client(self) -> Client:
+        """The daemon's way upwards."""
+        self._client = Client(self._broker, self._time, self._chance, self._soon_enough)
+        return self._client
+
     def start(self) -> None:
-        """Power: as Daemon begins."""
+        """Power."""
         self.is_on = True
-        self.boots += 1
-        now_s, site = self._now_s, self._site
-        self._store = store = Store.open(self._path, site.gateway, self._clock.ms(), self._chance.randbytes)
-        content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
-        birth = json_feed.birth_id(content)
-        store.save_birth(birth, content)
-        marks = store.taken()
-        self.pipeline = Pipeline(site, store.epoch, "simulated", birth, store.births(), marks, False, store.held())
-        plans = {}
-        for board in site.boards:
-            known = [from_json(text) for _generation, text in store.plans(board.name)]
-            for plan in known:
-                self.pipeline.add_plan(plan)
-            plans[board.name] = plan = plan_board(site, board.name, birth, known, ())
-            store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
-            self.pipeline.add_plan(plan)
-        self.boards = Boards(site, plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
-        self._last_seq = store.epochs()
-        self.forward = Forward(store.positions("district"), self._last_seq)
-        self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}
-        self._queue: deque[list[Batch]] = deque()
-        self._committing: list[list[Batch]] = []
-        self._positions_s = 0.0
-        self._connection = 0
-        self.pipeline.begin(content, now_s)
-        for port, (up, _down) in self._cables.items():
-            up.to(lambda data, port=port: self._heard(port, data))  # type: ignore[misc]
-            self.boards.opened(port, now_s)
-        self._time.after(RECONNECT_S * SECOND_US, self._connect)
-        self._wake.at(self._time.now_us)
+        self.ports = {}
+        self._is_hanging = False
+        self._daemon = SimDaemon(self, self._site)
+        self._daemon.begin()
+        self.soon()
 
     def cut(self) -> None:
         """No power: what is not on disk is gone."""
         self.is_on = False
         self._wake.off()
-        self._broker.closed(self._connection)
-        self._connection = 0
-        for up, _down in self._cables.values():
-            up.to(None)
-        self._store.close()
+        self._disk_wake.off()
+        if self._client is not None:
+            self._client.cut()
+        for port in self.ports.values():
+            port.close()
+        if self._daemon is not None:
+            self._daemon.close()
+        self._daemon = None
+
+    def pull(self, path: str) -> None:
+        """Somebody pulls a plug, which is put in again when it leaves `pulled`."""
+        self.pulled.add(path)
+        if path in self.ports:
+            self.ports[path].pull()
+
+    def hang(self, for_us: float) -> None:
+        """The disk answers nothing for so long."""
+        if self.is_on and not self._is_hanging:
+            self._is_hanging = True
+            self._disk_wake.off()
+            self.writer.hang(self.now_s)
+            self._disk_wake.at(int(self._time.now_us + for_us))
+
+    def soon(self) -> None:
+        """Something happened that the deciding thread waits for."""
+        if self.is_on:
+            self._wake.at(self._time.now_us)
+
+    def _soon_enough(self) -> None:
+        """What comes from the broker may wait for the next turn for a while: fewer turns, more simulated hours."""
+        if self.is_on:
+            self._wake.at(self._time.now_us + 100_000)
+
+    def write_soon(self) -> None:
+        """Something waits for the writing thread."""
+        if not self._is_hanging and not self.writer.gone:
+            self.write_after(self._chance.uniform(0.002, 0.04))
+
+    def write_after(self, after_s: float) -> None:
+        """The writing thread looks by itself."""
+        self._disk_wake.at(int(self._time.now_us + after_s * SECOND_US))
 
     def is_at_rest(self) -> bool:
         """Nothing waits for the disk or the district."""
-        return self.is_on and not self._queue and not self._committing and not self.forward.backlog()
+        return self._daemon is not None and self._daemon.is_at_rest()
 
-    def last_seq(self) -> dict[str, dict[str, int]]:
-        """What was made: epoch -> stream -> number."""
-        return self._last_seq
-
-    # --- the deciding thread ----------------------------------------------------------------------------------------
-
-    def _heard(self, port: str, data: bytes) -> None:
-        self.boards.received(port, data, self._now_s, self._clock.ms(), self._clock.is_trusted)
-        self._turn()
+    def kept(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """What is in the store: epoch -> stream -> first and last number."""
+        assert self._daemon is not None
+        return self._daemon._store.epochs()
 
     def _turn(self) -> None:
-        now_s = self._now_s
-        self.boards.tick(now_s)
-        events, self.boards.events = self.boards.events, []
-        for event in events:
-            if isinstance(event, Taken):
-                self.pipeline.take(event, now_s)
-            elif isinstance(event, ClockChanged):
-                self.pipeline.clock_changed(event.board, event.boot, event.uptime_ms, event.clock, now_s)
-        if now_s >= self.pipeline.due_s():
-            batches = self.pipeline.close(now_s)
-            if batches:
-                self._queue.append(batches)
-                self._write()
-        out, self.boards.out = self.boards.out, []
-        for port, data in out:
-            self._cables[port][1].send(data)
-        self._send()
-        due_s = min(self.boards.due_s(), self.pipeline.due_s(), self.forward.due_s(), now_s + 60)
-        self._wake.at(int(due_s * SECOND_US) + 1)
-
-    # --- the writing thread -----------------------------------------------------------------------------------------
+        assert self._daemon is not None
+        self._daemon.turn()
+        self._wake.at(int(self._daemon.due_s(self.now_s) * SECOND_US) + 1)
 
     def _write(self) -> None:
-        """What waits goes to the disk together, where it is after a while."""
-        if self._committing or not self._queue:
-            return
-        self._committing, self._queue = list(self._queue), deque()
-        boot = self.boots
-        self._time.after(self._chance.uniform(2000, 40_000), lambda: self._written(boot))
-
-    def _written(self, boot: int) -> None:
-        if not self.is_on or boot != self.boots:
-            return
-        positions = {}
-        if self._now_s >= self._positions_s and self.forward.dirty:
-            self._positions_s = self._now_s + POSITIONS_S
-            positions = {"district": self.forward.positions()}
-        groups, self._committing = self._committing, []
-        self._store.commit([batch for group in groups for batch in group], positions)
-        for batch in (batch for group in groups for batch in group):
-            for mark in batch.taken:
-                self.boards.committed(mark.board, mark.boot, mark.next_record)
-            for message in batch.messages:
-                self._last_seq[self._store.epoch][message.stream] = message.seq
-                if message.payload is not None and len(self._live) < 100:
-                    self._live[self._store.epoch, message.stream, message.seq] = (message.kind, message.payload)
-                self.forward.committed(self._store.epoch, message.stream, message.seq, message.seq)
-        self._write()
-        self._turn()
-
-    # --- upwards ----------------------------------------------------------------------------------------------------
-
-    def _connect(self) -> None:
-        if not self.is_on or self._connection:
-            return
-        boot = self.boots
-        self._connection = self._broker.connect(
-            lambda key, code: self._acknowledged(boot, key, code), lambda: self._disconnected(boot)
-        )
-        if self._connection:
-            self.forward.connected(self._now_s, 20)
-            self._turn()
-        else:
-            self._time.after(RECONNECT_S * SECOND_US, self._connect)
-
-    def _disconnected(self, boot: int) -> None:
-        if self.is_on and boot == self.boots:
-            self._connection = 0
-            self.forward.disconnected(self._now_s)
-            self._time.after(RECONNECT_S * SECOND_US, self._connect)
-
-    def _send(self) -> None:
-        if not self._connection:
-            return
-        while (chosen := self.forward.next(self._now_s)) is not None:
-            epoch, stream, seq, _late = chosen
-            found = self._live.pop((epoch, stream, seq), None) or self._store.payload(epoch, stream, seq)
-            if found is None:
-                self.gone += 1
-                self.forward.gone((epoch, stream, seq))
-            else:
-                self._broker.publish(self._connection, (epoch, stream, seq), found[1])
-
-    def _acknowledged(self, boot: int, key: tuple[str, str, int], code: int) -> None:
-        if self.is_on and boot == self.boots:
-            self.forward.acknowledged(key, code, self._now_s)
-            self._send()
+        self._is_hanging = False
+        self.writer.work()
+        self.write_after(RETRY_S if self.writer.gone else POSITIONS_S)
+        self._wake.at(self._time.now_us + self._chance.randrange(5000))
