@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge.alarms.words import AUXILIARY
+from edge.cli.alarms import standing_table
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import table
 from edge.statistics import RETRIED
@@ -145,21 +147,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Table
         ],
     )
     if status["alarms"]:
-        yield table(
-            _("alarms of the gateway itself"),
-            [_("alarm"), _("state"), _("priority"), _("times"), _("since"), _("what to do")],
-            [
-                [
-                    a["alarm"],
-                    Text(a["state"], style="red" if a["active"] else "yellow"),
-                    a["priority"],
-                    a["occurrence"],
-                    _age(a["since_ms"], now_ms),
-                    a["action"],
-                ]
-                for a in status["alarms"]
-            ],
-        )
+        yield standing_table(status["alarms"], site)
     points = {point.point: point for point in site.points}
     rows = []
     for reading in status["values"]:
@@ -189,3 +177,4 @@ def command(gateway_toml: Path, as_json: bool) -> None:
     for each in _tables(site, status, time.time() * 1000):
         console.print(each)
         console.print()
+    console.print(AUXILIARY, style="dim")
