@@ -95,6 +95,9 @@ class Forward:
                 if (epoch, stream) in self._known:
                     continue
                 which = (epoch, stream)
+                if not last:  # nothing of it is kept any more: only the marks tell how much there was
+                    last = max((end for mark in self._marks for _, end in marks.get((*which, mark), ())), default=0)
+                    first = last + 1
                 for mark, of_streams in self._marks.items():
                     of_streams[which] = Ranges([(1, first - 1), *marks.get((*which, mark), ())])
                 acknowledged, receipted = self._marks[BROKER][which], self._marks[RECEIPT][which]

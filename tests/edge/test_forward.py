@@ -441,6 +441,17 @@ def test_after_a_restart_nothing_below_what_is_kept_is_waited_for() -> None:
     assert forward.pending("A", "data") == [(6, 9)] and forward.oldest_kept("A", "data") == 6
 
 
+def test_a_stream_of_which_nothing_is_kept_has_no_backlog_and_was_not_set_back() -> None:
+    """An epoch whose last message went by age, after a restart."""
+    marks = {("A", "data", "broker"): [(1, 9)], ("A", "data", "receipt"): [(1, 7)]}
+    forward = Forward(marks, {"A": {"data": (1, 0)}}, awaits_receipts=True)
+    forward.connected(0.0, 65535)
+    assert (forward.pending("A", "data"), forward.receipted("A", "data")) == ([], 9)
+    assert receipt(forward, 9, [], 1000, 0.0) == ([], False)
+    assert receipt(forward, 9, [(8, 9)], 2000, 1.0) == ([("A", "data", 8, 9)], False)
+    assert all_now(forward) == []
+
+
 def test_while_history_cannot_be_read_only_what_lies_in_memory_is_sent() -> None:
     forward = connected(data=3, event=1)
     forward.committed("B", "event", 1, 2)
