@@ -14,7 +14,7 @@ from gettext import gettext as _
 
 from protocols.cutter import Cutter
 from protocols.model import Line
-from protocols.trace import ERRORS, RECEIVED, SENT, Frame
+from protocols.trace import ERRORS, RECEIVED, SENT, TIME_END_US, Frame
 
 _DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,6 +121,12 @@ def _made(moment: str, direction: str, digits: str) -> Piece | None:
 
 
 def _moment_us(text: str) -> int | None:
+    """None where it is none, or none that a capture can hold."""
+    at_us = _any_moment_us(text)
+    return at_us if at_us is not None and 0 <= at_us < TIME_END_US else None
+
+
+def _any_moment_us(text: str) -> int | None:
     if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
         seconds, _point, fraction = text.partition(".")
         return int(seconds) * 1_000_000 + int(fraction.ljust(6, "0")[:6])

@@ -36,7 +36,7 @@ _FLAGS = 2  # of a packet
 _MICROSECONDS = 6
 _INBOUND, _OUTBOUND = 1, 2
 _TEXT_MAX_BYTES = 65535
-_TIME_END_US = 2**32 * 1_000_000
+TIME_END_US = 2**32 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,9 @@ def head(ports: Sequence[Port]) -> bytes:
 
 def packets(frame: Frame) -> bytes:
     """One frame or error, to be appended. ValueError where its times are none."""
-    if not 0 <= frame.first_us <= frame.last_us < _TIME_END_US:
+    if not 0 <= frame.first_us <= frame.last_us < TIME_END_US:
         text = "first_us, last_us = {}, {}: allowed are rising ones from 0 to {}"
-        raise ValueError(text.format(frame.first_us, frame.last_us, _TIME_END_US - 1))
+        raise ValueError(text.format(frame.first_us, frame.last_us, TIME_END_US - 1))
     written = _packet(frame, frame.event, frame.first_us, frame.data, frame.comment)
     if frame.event in _ENDS:
         written += _packet(frame, _ENDS[frame.event], frame.last_us, b"", "")
@@ -226,9 +226,9 @@ class _Reader:
             raise _unexpected(block, text, _("12 to {n}").format(n=len(block.body) - 20))
         event, data = block.body[28], block.body[32 : 20 + captured]
         at_us = _microseconds(block.u32(4) << 32 | block.u32(8), self._resolutions[port])
-        if at_us >= _TIME_END_US:
+        if at_us >= TIME_END_US:
             text = _("the time {at_us} µs").format(at_us=at_us)
-            raise _unexpected(block, text, _("at most {n}").format(n=_TIME_END_US - 1))
+            raise _unexpected(block, text, _("at most {n}").format(n=TIME_END_US - 1))
         if event in _ENDS or event in ERRORS:
             options = _options(block, 20 + captured + -captured % 4)
             comments = [_text(value) for code, value in options if code == _COMMENT]

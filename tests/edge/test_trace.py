@@ -354,7 +354,11 @@ def test_pyserials_own_log_is_read(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("line", ["hello", "12 ? 01", "25:00:00 < 01", "12:00:00 < 0", "12:00:00 < 01 xx"])
+@pytest.mark.parametrize(
+    "line",
+    ["hello", "12 ? 01", "25:00:00 < 01", "12:00:00 < 0", "12:00:00 < 01 xx"]
+    + ["4294967296.0 < 01", "1969-12-31 23:59:59 < 01"],  # no capture can hold these times
+)
 def test_a_line_that_is_none_is_named_with_its_number(line: str) -> None:
     with pytest.raises(ValueError, match=r'line 2: ".*": expected is a time, a direction'):
         list(hex_log.pieces(f"1.0 > 01\n{line}"))

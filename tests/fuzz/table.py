@@ -20,6 +20,7 @@ class Target(NamedTuple):
 _ODD = ("0", "-1", "007", "1e999", "1e-320", "9" * 30, "9" * 60, "nan", "null", "true", '""', "１２", "²")
 _JSON = (*_ODD, "[]", "{}", "[" * 60, "]" * 60, '{"a":' * 12, r'"\ud800"', r'"\u0007"')
 _TOML = (*_ODD, "[]", "{}", "[" * 60, "]" * 60, "{a=" * 20, "1979-05-27", "'''", "\n[[boards]]", "＝", "inf")
+_LOG = (*_ODD[:6], "999999999999.9", "23:59:60", "9999-12-31 23:59:59", "+00:00", "TX", "RX:", "# ", "length=")
 _CONFIGURATION = ("edge.config", "edge.gateway_toml", "edge.points", "edge.problem", "edge.workbook")
 TARGETS = {
     "modbus": Target(("protocols.modbus", "protocols.modbus_edge", "overheard"), 400),
@@ -31,5 +32,6 @@ TARGETS = {
     "sheet": Target(_CONFIGURATION, 450, _ODD),
     "workbook": Target(("edge.workbook",), 4000, _ODD, test_runs=2000),
     "feed": Target(("protocols.feeds", "edge.feed_screen", "edge.cli.listen"), 1500, _JSON),
+    "trace": Target(("protocols.trace", "edge.hex_log", "protocols.cutter"), 600, _LOG),
     "control": Target(("edge.control", "protocols.feeds.json_feed"), 3000, _JSON),
 }
