@@ -38,6 +38,7 @@ SCHEMA = 3
 FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
+_PAGES_OF_A_COMMIT = 100  # at most, with what the log keeps about each page
 RESERVE_BYTES = 16 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -713,6 +714,8 @@ def _prepare(connection: apsw.Connection) -> None:
         raise apsw.CantOpenError("this file system cannot keep a write-ahead log")
     connection.execute("PRAGMA synchronous = FULL")
     connection.pragma("journal_size_limit", WAL_MAX_BYTES)
+    # Pages that change each second are copied into the file once for each filling of the log: as rarely as that may be.
+    connection.pragma("wal_autocheckpoint", WAL_MAX_BYTES // PAGE_BYTES - _PAGES_OF_A_COMMIT)
     if is_new:
         with connection:
             connection.execute(CREATE).fetchall()
