@@ -33,8 +33,9 @@ _SWEEPING = 0x746B6775  # ... and one that sweeps and writes receipts
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _READING = ("t", "value", "seq", "stream", "point", "status", "detail")
 
-# The machine's doing, which passes: the same is tried again.
-UNAVAILABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The machine's doing, which passes: the same is tried again. A connection that breaks while it is being broken off
+# can leave asyncpg's own state in disorder.
+UNAVAILABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # The message's doing: it would be refused each time.
 _REFUSED = (
     asyncpg.DataError,
@@ -94,9 +95,15 @@ class Database:
                 await connection.execute("CREATE TEMPORARY TABLE newest (LIKE latest) ON COMMIT DELETE ROWS")
                 await connection.set_type_codec("jsonb", encoder=_json, decoder=json.loads, schema="pg_catalog")
             except (*UNAVAILABLE, NoPlace):
-                await connection.close()
+                self.abandon()
                 raise
         return self._live
+
+    def abandon(self) -> None:
+        """After a fault: whatever state the connection is in, what comes next gets another one."""
+        if self._live is not None:
+            self._live.terminate()
+            self._live = None
 
     async def close(self) -> None:
         """Let go."""

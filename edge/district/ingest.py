@@ -128,6 +128,7 @@ class Ingest:
                 counts = await database.commit([message for _token, message in taken])
                 break
             except UNAVAILABLE as fault:
+                database.abandon()
                 self._tell("database", str(fault))
                 if self._stop.is_set():
                     return
@@ -152,6 +153,7 @@ class Ingest:
                     self._tell_losses(await database.losses())
                 self._tell("account", None)
             except UNAVAILABLE as fault:
+                database.abandon()
                 self._tell("account", str(fault))
             await asyncio.sleep(PERIOD_S)
 
