@@ -53,7 +53,7 @@ def per_poll() -> Measured:
         long_said = terminals.close()
         outcomes = [*terminals.edge.outcomes, terminals.edge.lost]
 
-        flash = _flash(directory / "memory", architecture=None)
+        flash = _flash(directory / "memory", is_compiled=False)  # WebAssembly runs no machine code
         shutil.copy(flash / "memory_board.py", flash / "board.py")
         shutil.copy(ROOT / "tests" / "interpreters" / "run.py", flash)
         run = subprocess.run(
@@ -120,13 +120,14 @@ def _runs_in(heap_kib: int, ring_bytes: int) -> int:
         return int(ring[1]) if has_run and ring and int(ring[1]) >= ring_bytes else 0
 
 
-def _flash(flash: Path, architecture: str | None = "host") -> Path:
+def _flash(flash: Path, is_compiled: bool = True) -> Path:
     """A board's flash with what measures it."""
     flash.mkdir()
     fill_flash(flash)
     for source in (ROOT / "protocols").glob("*_edge.py"):
         shutil.copy(source, flash / "protocols")
-    compile_flash(flash, architecture)
+    if is_compiled:
+        compile_flash(flash)
     for source in ON_BOARD.glob("*.py"):
         shutil.copy(source, flash)
     return flash
