@@ -50,8 +50,7 @@ def _compare(load: Load) -> Measured:
     ratio = statistics.median(our.gateway_us / their.gateway_us for our, their in rounds)
     with_board = statistics.median(our.all_us / their.gateway_us for our, their in rounds)
     beside = (
-        f"with the virtual board {with_board:.4f}; us a reading, ours: {_each(rounds, 0)}; "
-        f"theirs: {_each(rounds, 1)}"
+        f"with the virtual board {with_board:.4f}; us a reading, ours: {_each(rounds, 0)}; theirs: {_each(rounds, 1)}"
     )
     return Measured(round(ratio, 4), beside)
 

@@ -170,9 +170,7 @@ def _write(directory: Path, boards: int, units: int) -> None:
     tables = "".join(_BOARD.format(n=n) for n in range(1, boards + 1))
     (directory / "gateway.toml").write_text(_GATEWAY.format(boards=tables))
     (directory / "profiles").mkdir()
-    channels = [
-        _CHANNEL.format(name=f"i{i}", address=i, type="u16", decimals=0, more="") for i in range(INTEGERS)
-    ]
+    channels = [_CHANNEL.format(name=f"i{i}", address=i, type="u16", decimals=0, more="") for i in range(INTEGERS)]
     floats = range(FLOATS)
     channels += [
         _CHANNEL.format(name=f"f{i}", address=INTEGERS + 2 * i, type="f32", decimals=3, more=_ORDER) for i in floats

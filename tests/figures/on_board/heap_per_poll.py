@@ -18,6 +18,9 @@ class Done(Exception):
     """Enough was polled."""
 
 
+DONE = Done()  # the heap is locked when it is raised, and main unlocks it
+
+
 class Watched:
     """The link's port, which also says to leave the loop when enough was polled; and what was counted so far."""
 
@@ -61,8 +64,7 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
     reason = _loop(pollers, ports, board_end, watched, uptime, rx)
     watched.allocated_bytes += gc.mem_alloc() - before
     if watched.polls() >= surroundings.POLLS:
-        board.heap_unlock()
-        raise Done
+        raise DONE
     return reason
 
 
