@@ -171,6 +171,8 @@ class Keeping:
             kept = self._store.epochs()
             if is_set_aside:
                 self._tell_what_was_set_aside(kept, now_s)
+                if self._pipeline.judge is not None:
+                    self._pipeline.judge.store_all()
             if self._is_unread:
                 self.learn_numbers(kept)
                 for uplink in self._uplinks:

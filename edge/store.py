@@ -28,13 +28,14 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from edge.batch import Filed, Held, Mark, Message, data_payload, indices, unpack
+from edge.alarms import journal
+from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, unpack
 from edge.retention import Drop, Dropped, Usage
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 3
+SCHEMA = 4
 FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
@@ -42,6 +43,7 @@ RESERVE_BYTES = 16 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 STREAMS = ("data", "event")
+_JOURNAL = ("alarm", "action")  # kinds of events that tell what happened to alarms, and who did what
 _SHRINK_PAGES = 512  # at most so many are given back at once, where the file is larger than it may be
 _DROP_LOT = 2000  # batches or events
 _MARKS_EVERY = 60  # commits, until the marks are written into their table
@@ -79,12 +81,22 @@ CREATE TABLE message (
 CREATE TABLE position (
     destination TEXT, epoch TEXT, stream TEXT, mark TEXT, first INTEGER, last INTEGER NOT NULL,
     PRIMARY KEY (destination, epoch, stream, mark, first)) WITHOUT ROWID;
+-- facts: JSON of edge/alarms/lifecycle.py's. since_ms: UTC of the newest transition, null where no clock was known.
+CREATE TABLE alarm (
+    alarm TEXT PRIMARY KEY, setpoint REAL, facts TEXT NOT NULL, since_ms INTEGER,
+    is_late INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE bypass (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, what TEXT NOT NULL, permit TEXT NOT NULL, owner TEXT NOT NULL,
+    reason TEXT NOT NULL, from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL);
+-- The chain over the events that are the journal: an entry is the body of that message. Where entries are gone, the
+-- last of them is left without a message: its hash is the root of those that follow.
+CREATE TABLE journal (number INTEGER PRIMARY KEY, epoch INTEGER, seq INTEGER, hash BLOB NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA};
 """
 # These stay small and are checked whole at each opening. To check batch and message, gigabytes on a card,
 # would take longer than the boards can buffer: of them only the newest rows are read.
-CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position")
+CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position", "alarm", "bypass", "journal")
 
 # (epoch, stream, "broker" | "receipt") -> the ranges that this one has
 Positions = Mapping[tuple[str, str, str], Sequence[tuple[int, int]]]
@@ -149,6 +161,7 @@ class Store:
                 )
             )
         self.epoch = _new_epoch(now_utc_ms, random)
+        self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
         self.notes: list[Note] = []
         self._path = path
         self._gateway = gateway
@@ -233,6 +246,7 @@ class Store:
         }
         for birth, content in writer.execute("SELECT birth, content FROM birth"):
             self._births.setdefault(birth, json.loads(content))
+        self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
         self._taken = _read_marks(writer)
         self._marks_due = 0
@@ -329,9 +343,11 @@ class Store:
                 with writer:
                     for each in dropped:
                         self._delete(writer, each)
+                    head = self.journal_head
                     for batch in batches:
                         self._insert(writer, batch, next_batch, taken if batch is carrier else {}, now_utc_ms)
                         next_batch += batch.readings is not None
+                        head = self._chain(writer, batch, head)
                     if carrier is None and (taken or dropped):
                         _write_marks(writer, self._taken | taken, next_batch - 1)
                     for destination, ranges in positions.items():
@@ -339,7 +355,7 @@ class Store:
             except (apsw.CorruptError, apsw.NotADBError):
                 _damage_mark(self._path).touch()
                 raise
-        self._next_batch, self._tried = next_batch, None
+        self._next_batch, self.journal_head, self._tried = next_batch, head, None
         self._taken |= taken
         if taken:
             self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
@@ -361,6 +377,22 @@ class Store:
                 (epoch_id, message.stream, message.seq, message.kind, of_batch, made_ms, body),
             )
         writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
+        writer.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?)", batch.alarms)
+        if batch.bypasses is not None:
+            writer.execute("DELETE FROM bypass")
+            writer.executemany("INSERT INTO bypass VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.bypasses)
+
+    def _chain(
+        self, writer: apsw.Connection, batch: Filed, head: tuple[int, bytes] | None
+    ) -> tuple[int, bytes] | None:
+        """Its events of the journal, each bound to all that came before; the new head."""
+        epoch_id, _gateway = self._epochs[self.epoch]
+        for message in batch.messages:
+            if message.kind in _JOURNAL and message.payload is not None:
+                number, hash_ = head or (0, journal.ROOT)
+                head = number + 1, journal.link(hash_, message.payload)
+                writer.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (head[0], epoch_id, message.seq, head[1]))
+        return head
 
     def _delete(self, writer: apsw.Connection, dropped: Dropped) -> None:
         if dropped.stream == "data":
@@ -371,6 +403,14 @@ class Store:
                     "DELETE FROM message WHERE epoch = ? AND stream = ? AND seq BETWEEN ? AND ?",
                     (self._epochs[epoch][0], dropped.stream, first, last),
                 )
+                if dropped.stream == "event":
+                    writer.execute(
+                        "UPDATE journal SET seq = NULL WHERE epoch = ? AND seq BETWEEN ? AND ?",
+                        (self._epochs[epoch][0], first, last),
+                    )
+        writer.execute(
+            "DELETE FROM journal WHERE seq IS NULL AND number < (SELECT max(number) FROM journal WHERE seq IS NULL)"
+        )
         over = writer.execute(
             "DELETE FROM epoch WHERE epoch <> ? AND NOT EXISTS (SELECT 1 FROM message WHERE message.epoch = epoch.id)"
             " RETURNING epoch",
@@ -527,6 +567,23 @@ class Store:
             return []
         with self._read() as reader:
             return [Held(*row) for row in reader.execute("SELECT * FROM held")]
+
+    def alarms(self) -> list[Kept]:
+        """Alarms as they were left."""
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            return [
+                Kept(alarm, setpoint, facts, since_ms, bool(is_late))
+                for alarm, setpoint, facts, since_ms, is_late in reader.execute("SELECT * FROM alarm")
+            ]
+
+    def bypasses(self) -> list[Bypass]:
+        """Bypasses and drills that were in force."""
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            return [Bypass(*row) for row in reader.execute("SELECT * FROM bypass")]
 
     def plans(self, board: str) -> list[tuple[int, str]]:
         """(generation, meaning as JSON) of every plan that this board may hold samples of."""

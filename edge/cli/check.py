@@ -75,7 +75,7 @@ def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
 
 def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
-    yield _("Worst: one poll fails. On-delays come on top; the horn is a relay on the same bus.")
+    yield _("Worst: one poll fails; on-delays are in it. The horn is a relay on the same bus.")
     roomy = [bus.bus for bus in told.buses if bus.has_room_for_a_probe]
     if roomy:
         text = _("A unit that does not answer is probed in idle time, the others keep their periods: {buses}.")

@@ -1,0 +1,250 @@
+"""What happens to an alarm between a detector and the district, told as stories on one small site, in one order.
+
+The programs are the real ones, each a process as in the field: sensors on two lines, a board, the gateway, a broker and
+the district's receiver. A gas alarm that is raised in the first story is reset in the last one, so that its off-delay
+passes meanwhile.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil_tests.bench.rig import N_, Rig
+from hil_tests.bench.units import SILENT
+from hil_tests.chain import Chain
+from hil_tests.mosquitto import Mosquitto
+
+pytestmark = pytest.mark.needs("mosquitto")
+
+WITHIN_S = 60.0
+GATEWAY_TOML = """\
+schema = 1
+[site]
+gateway = "stories"
+name = "stories"
+group = "tests"
+timezone = "Asia/Shanghai"
+points = "points.csv"
+[boards.cab1]
+id = "esp32s3-7cdfa1e40c11"
+[buses.gas]
+board = "cab1"
+uart = 1
+line = "19200 8N1"
+[buses.level]
+board = "cab1"
+uart = 2
+line = "19200 8N1"
+[voting.yard]
+points = ["GD01.gas", "GD02.gas"]
+rule = "2oo2"
+[store]
+path = "store"
+max_bytes = "50 MB"
+[destinations.district]
+url = "mqtt://127.0.0.1:1883"
+feed = "json"
+"""
+POINTS_CSV = """\
+point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,deadband,heartbeat_s,preset,H,HH,\
+on_delay_s,action
+TK101.level,甲醇罐液位,罐区A,level,1,vegapuls-modbus,level,m,0,12.5,0.5,0.5,60,tank-level,10.8,11.4,1,停止进料
+TK102.level,甲苯罐液位,罐区A,level,2,vegapuls-modbus,level,m,0,12.5,0.5,0.5,60,tank-level,10.8,11.4,1,停止进料
+GD01.gas,东侧可燃气,罐区A,gas,1,sensepoint-xcd,gas,%LEL,0,100,0.5,1,60,combustible,25,50,,撤离
+GD02.gas,南侧可燃气,罐区A,gas,2,sensepoint-xcd,gas,%LEL,0,100,0.5,1,60,combustible,25,50,,撤离
+"""
+
+
+class Story:
+    """The site, its plant (a point -> what is really there), and what the district has heard."""
+
+    def __init__(self, rig: Rig, directory: Path) -> None:
+        self.plant = {"TK101.level": 5.0, "TK102.level": 5.0, "GD01.gas": 0.0, "GD02.gas": 0.0}
+        site = directory / "files"
+        site.mkdir()
+        (site / "gateway.toml").write_text(GATEWAY_TOML, encoding="utf-8")
+        (site / "points.csv").write_text(POINTS_CSV, encoding="utf-8")
+        self.chain = Chain(
+            directory, session="district", rig=rig, site=site, measure=lambda point, _now_s: self.plant[point]
+        )
+
+    def start(self) -> None:
+        self.chain.start_broker(Mosquitto)
+        self.chain.start_district()
+        self.chain.start_boards()
+        self.chain.start_gateway()
+        self.until(lambda: len(self.chain.latest) == len(self.plant))
+
+    def until(self, true: Callable[[], object]) -> None:
+        end_s = time.monotonic() + WITHIN_S
+        while not true():
+            told = [(each["alarm"], each["transition"], each["to"]) for each in self.chain.alarms]
+            log = self.chain.log("gateway").read_text(encoding="utf-8")
+            assert time.monotonic() < end_s, f"{told}\n{log[-3000:]}"
+            assert self.chain.ended() is None, log
+            self.chain.step(0.01)
+
+    def hears(self, alarm: str, transition: str, to: str, beyond: int = 0) -> dict[str, Any]:
+        """The first such event after so many, as soon as the district has it."""
+        found: list[dict[str, Any]] = []
+
+        def is_heard() -> bool:
+            found[:] = [
+                each
+                for each in self.chain.alarms[beyond:]
+                if (each["alarm"], each["transition"], each["to"]) == (alarm, transition, to)
+            ]
+            return bool(found)
+
+        self.until(is_heard)
+        return found[0]
+
+    def told_so_far(self) -> int:
+        return len(self.chain.alarms)
+
+    def says(self, *words: str, code: int = 0) -> str:
+        """What `tankgate` says to a command; all else works on meanwhile."""
+        site = str(self.chain.directory / "site" / "gateway.toml")
+        command = [sys.executable, "-m", "edge", *(word.format(site=site) for word in words), "--lang", "en"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as asked:
+            self.until(lambda: asked.poll() is not None)
+            said = asked.stdout.read() if asked.stdout else ""
+        assert asked.returncode == code, said
+        return said
+
+    def stands(self) -> dict[str, str]:
+        """Alarms and their states by `tankgate alarms list`."""
+        site = self.chain.directory / "site" / "gateway.toml"
+        command = [sys.executable, "-m", "edge", "alarms", "list", "--json", str(site)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
+            self.until(lambda: asked.poll() is not None)
+            said = json.loads(asked.stdout.read() if asked.stdout else "")
+        return {each["alarm"]: each["state"] for each in said["alarms"]}
+
+
+@pytest.fixture(scope="module")
+def story(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    story = Story(rig, tmp_path_factory.mktemp("stories"))
+    try:
+        story.start()
+        yield story
+    finally:
+        story.chain.close()
+
+
+@pytest.mark.shows(N_("A gas alarm is raised, told with its reading, and acknowledged by occurrence; it latches."))
+def test_gas_is_found_and_somebody_acknowledges_it(story: Story) -> None:
+    story.plant["GD01.gas"] = 60.0
+    high = story.hears("GD01.gas:H", "raise", "UNACK")
+    highest = story.hears("GD01.gas:HH", "raise", "UNACK")
+    assert high["first_out"] and not highest["first_out"]
+    assert (highest["value"], highest["setpoint"], highest["priority"]) == (60.0, 50, 1)
+    assert highest["reading"] == high["reading"] is not None and not highest["judged_late"]
+    assert highest["decided_ms"] - highest["t_ms"] < 2000
+
+    refused = story.says("alarms", "ack", "{site}", "GD01.gas:HH", "--occurrence", "2", "--by", "R7", code=1)
+    assert "raised again since" in refused
+    refused = story.says(
+        "alarms", "shelve", "{site}", "GD01.gas:HH", "--for", "30m", "--by", "R7", "--reason", "noise", code=1
+    )
+    assert "can never be shelved" in refused
+    story.says("alarms", "ack", "{site}", "GD01.gas:HH", "--occurrence", "1", "--by", "R7", "--reason", "on the way")
+    acknowledged = story.hears("GD01.gas:HH", "ack", "ACKED")
+    assert (acknowledged["by"], acknowledged["reason"], acknowledged["occurrence"]) == ("R7", "on the way", 1)
+    assert "cause is still there" in story.says("alarms", "reset", "{site}", "GD01.gas:HH", "--by", "R7", code=1)
+    assert "GB/T 50493" in story.says("alarms", "list", "{site}", code=1)
+    story.plant["GD01.gas"] = 0.0
+
+
+@pytest.mark.shows(N_("A tank that is filled too far: high, then high-high, after their delays, by urgency."))
+def test_a_tank_is_overfilled(story: Story) -> None:
+    story.plant["TK101.level"] = 11.0
+    high = story.hears("TK101.level:H", "raise", "UNACK")
+    assert high["reading"] is None  # it was the end of the delay, a second after the reading
+    story.plant["TK101.level"] = 11.6
+    story.hears("TK101.level:HH", "raise", "UNACK")
+    standing = [alarm for alarm in story.stands() if alarm.startswith("TK101")]
+    assert standing == ["TK101.level:HH", "TK101.level:H"]
+    story.until(lambda: "TK101.level:HH" in {row[0] for row in story.chain.state["alarms"]["rows"]})
+
+
+@pytest.mark.shows(N_("A detector that dies in alarm stays in alarm; that it does not answer is an alarm of its own."))
+def test_a_detector_dies_in_alarm(story: Story) -> None:
+    detector = story.chain.bench.unit("GD02.gas")
+    story.plant["GD02.gas"] = 60.0
+    story.hears("GD02.gas:HH", "raise", "UNACK")
+    detector.break_down(SILENT)
+    before = story.told_so_far()
+    stale = story.hears("GD02.gas:STALE", "raise", "UNACK", before)
+    assert stale["value"] is None and stale["status"] == 200
+    assert story.stands()["GD02.gas:HH"] == "UNACK"
+    detector.heal()
+    story.hears("GD02.gas:STALE", "clear", "RTNUN", before)
+    assert not [e for e in story.chain.alarms[before:] if e["alarm"] == "GD02.gas:HH"]
+
+
+@pytest.mark.shows(N_("A line that is cut while a tank is in alarm: the alarm stays, and the cut is told."))
+def test_a_bus_is_cut_in_alarm(story: Story) -> None:
+    before = story.told_so_far()
+    line = story.chain.bench.buses["level"].line
+    line.connected = False
+    story.hears("TK101.level:STALE", "raise", "UNACK", before)
+    assert story.stands()["TK101.level:HH"] == "UNACK"
+    line.connected = True
+    story.hears("TK101.level:STALE", "clear", "RTNUN", before)
+    assert not [e for e in story.chain.alarms[before:] if e["alarm"] == "TK101.level:HH"]
+
+
+@pytest.mark.shows(N_("The gateway killed before an alarm was acknowledged: it stands as before, and is told once."))
+def test_the_gateway_is_killed_before_anybody_has_acknowledged(story: Story) -> None:
+    before = story.told_so_far()
+    story.chain.kill_gateway()
+    story.chain.start_gateway()
+    again = story.hears("TK101.level:HH", "note", "UNACK", before)
+    assert again["occurrence"] == 1 and again["by"] is None
+    story.until(lambda: story.chain.status)
+    story.says("alarms", "ack", "{site}", "TK101.level:HH", "--occurrence", "1", "--by", "R7")
+    story.hears("TK101.level:HH", "ack", "ACKED", before)
+    told = [each["transition"] for each in story.chain.alarms[before:] if each["alarm"] == "TK101.level:HH"]
+    assert told == ["note", "ack"]
+
+
+@pytest.mark.shows(N_("An excursion while the gateway was off is found in what the board kept, and marked late."))
+def test_a_tank_is_too_full_while_the_gateway_is_off(story: Story) -> None:
+    before = story.told_so_far()
+    assert story.chain.stop_gateway() == 0
+    story.plant["TK102.level"] = 11.0
+    run(story, 3)
+    story.plant["TK102.level"] = 5.0
+    run(story, 23)  # its off-delay, and what makes it late
+    story.chain.start_gateway()
+    raised = story.hears("TK102.level:H", "raise", "UNACK", before)
+    cleared = story.hears("TK102.level:H", "clear", "RTNUN", before)
+    assert raised["judged_late"] and cleared["judged_late"]
+    assert 10_000 <= cleared["t_ms"] - raised["t_ms"] <= 20_000 and raised["decided_ms"] - raised["t_ms"] > 10_000
+    assert story.stands()["TK102.level:H"] == "RTNUN"
+
+
+@pytest.mark.shows(N_("The gas is gone: the alarm stands until it is reset, and the journal is as it was written."))
+def test_the_gas_is_gone_and_the_alarm_is_reset(story: Story) -> None:
+    story.hears("GD01.gas:HH", "clear", "ACKED")
+    story.says("alarms", "reset", "{site}", "GD01.gas:HH", "--by", "R7")
+    assert story.hears("GD01.gas:HH", "reset", "NORM")["by"] == "R7"
+    said = story.says("alarms", "history", "{site}", "--alarm", "GD01.gas:HH", "--json")
+    told = [json.loads(line)["transition"] for line in said.splitlines()]
+    assert [each for each in told if each != "note"] == ["raise", "ack", "clear", "reset"]
+    verified = json.loads(story.says("journal", "verify", "{site}", "--json"))
+    assert verified["broken"] is None and verified["entries"] > 20
+    heads = story.chain.state["store"]["journal_head"]
+    assert heads == verified["head"] or heads.startswith("sha256:")
+
+
+def run(story: Story, for_s: float) -> None:
+    end_s = time.monotonic() + for_s
+    story.until(lambda: time.monotonic() >= end_s)
