@@ -20,6 +20,8 @@ from protocols.model import GOOD, has_value, mode_text, quality, status_text
 _DECIMALS_MAX = 9
 _STATUS_MAX = 255
 TIME_MAX_MS = 253_402_300_799_999  # the year 9999
+_PRIORITY_MAX = 9  # the least urgent
+_SEQ_MAX = 2**53
 _RED = ("UNACK", "ACKED")
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
@@ -72,7 +74,8 @@ class _Gateway:
                     for row in payload["points"]
                 }
                 self.settings |= {
-                    _text(row["alarm"]): (int(row["priority"]), _text(row["action"])) for row in payload["alarms"]
+                    _text(row["alarm"]): (_whole(row["priority"], _PRIORITY_MAX), _text(row["action"]))
+                    for row in payload["alarms"]
                 }
             case "link":
                 self.is_online = payload["online"] is True
@@ -85,11 +88,11 @@ class _Gateway:
                 listed = {_text(row[0]) for row in payload["alarms"]["rows"]}
                 self.alarms = {alarm: each for alarm, each in self.alarms.items() if alarm in listed}
                 for alarm, _occurrence, state, since_ms, seq in payload["alarms"]["rows"]:
-                    self._alarm(_text(alarm), _text(state), since_ms, (epoch, int(seq)))
+                    self._alarm(_text(alarm), _text(state), since_ms, (epoch, _whole(seq, _SEQ_MAX)))
             case "event/alarm":
-                alarm, told = _text(payload["alarm"]), (_text(payload["epoch"]), int(payload["seq"]))
+                alarm, told = _text(payload["alarm"]), (_text(payload["epoch"]), _whole(payload["seq"], _SEQ_MAX))
                 if "action" in payload:
-                    self.settings[alarm] = int(payload["priority"]), _text(payload["action"])
+                    self.settings[alarm] = _whole(payload["priority"], _PRIORITY_MAX), _text(payload["action"])
                 self._alarm(alarm, _text(payload["to"]), payload["t_ms"], told)
             case "data":
                 t0_ms = payload["t0_ms"]
@@ -99,9 +102,9 @@ class _Gateway:
 
     def _alarm(self, alarm: str, state: str, since_ms: int | None, told: tuple[str, int]) -> None:
         """What is older than what is known says nothing: epochs are in order, as their numbers are."""
-        known = self.alarms.get(alarm)
+        known, at_ms = self.alarms.get(alarm), None if since_ms is None else _whole(since_ms, TIME_MAX_MS)
         if known is None or told >= known.told:
-            self.alarms[alarm] = _Alarm(state, since_ms, told, *self.settings.get(alarm, (9, "")))
+            self.alarms[alarm] = _Alarm(state, at_ms, told, *self.settings.get(alarm, (_PRIORITY_MAX, "")))
 
     def _reading(self, point: str, t_ms: int | None, value: float | None, rest: list[int]) -> None:
         """History must not cover what is newer."""

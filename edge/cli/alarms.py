@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from edge.alarms import lifecycle
@@ -30,7 +29,7 @@ from edge.alarms.words import AUXILIARY, refusal, state_text, state_word, transi
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
 from edge.cli.site import ask_or_exit, load_running_or_exit
-from edge.cli.table import table
+from edge.cli.table import Rows, table
 from edge.store import FILE, StoreFault, reading
 from protocols.model import Site
 
@@ -51,7 +50,7 @@ def command() -> None:
 # --- what stands --------------------------------------------------------------------------------------------
 
 
-def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Table:
+def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Rows:
     """Alarms that are not NORM, the most urgent first."""
     names = {point.point: point.name for point in site.points}
     zone = ZoneInfo(site.timezone)
@@ -326,7 +325,7 @@ def end(gateway_toml: Path, number: int, by: str, reason: str | None, as_json: b
         click.echo(_("number {number}: ended").format(number=number))
 
 
-def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Table:
+def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Rows:
     zone = ZoneInfo(site.timezone)
     return table(
         _("bypasses and drills in force"),
