@@ -118,7 +118,13 @@ class Daemon:
         marks = self._store.taken()
         is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
         self._judge = Judge(
-            site, self._store.alarms(), self._store.bypasses(), self._started_s, int(self.wall_ms())
+            site,
+            self._store.alarms(),
+            self._store.bypasses(),
+            self._started_s,
+            int(self.wall_ms()),
+            self._store.last_bypass(),
+            is_unread=store_fault is not None,
         )
         self._pipeline = Pipeline(
             site,
@@ -164,6 +170,7 @@ class Daemon:
         self._check: Check | None = None
         self._is_saving = False  # what was checked
         self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
+        self._applied_by: str | None = None  # the person behind it
         self._problems = checked.problems  # of the files, where the site is that of the last good ones
 
     def _birth_content(self, site: Site) -> dict[str, Any]:
@@ -193,6 +200,11 @@ class Daemon:
         for name in self._known:
             self._load_plans(name)
         self._put_in_force(self._plans)
+
+    def learn_alarms(self, now_s: float) -> None:
+        """The same of alarms."""
+        kept, bypasses, last_number = self._store.alarms(), self._store.bypasses(), self._store.last_bypass()
+        self._tell_judged(self._judge.learn(kept, bypasses, last_number, now_s, int(self.wall_ms())), now_s)
 
     def _load_plans(self, board: str) -> None:
         """Let samples of a board's earlier plans be understood."""
@@ -527,8 +539,8 @@ class Daemon:
             self._is_told_to_apply = False
             self._begin_check(None, now_s)
 
-    def _begin_check(self, asker: socket | None, now_s: float) -> None:
-        self._asker = asker
+    def _begin_check(self, asker: socket | None, now_s: float, by: str | None = None) -> None:
+        self._asker, self._applied_by = asker, by
         try:
             self._check = Check(self._gateway_toml, "apply")
         except OSError as fault:
@@ -585,8 +597,13 @@ class Daemon:
         self._site, self._content, self._plans = coming.site, coming.content, coming.plans
         self._writer.keep = coming.site.store
         if is_new:
+            wall_ms = int(self.wall_ms())
+            self._tell_judged(self._judge.leave(coming.site, wall_ms, self._applied_by), now_s)
             self._pipeline.reborn(coming.birth, coming.content, now_s)
-            self._tell_judged(self._judge.configure(coming.site, now_s, int(self.wall_ms())), now_s)
+            self._pipeline.action(
+                "configuration_applied", self.own_quality(), wall_ms, self._applied_by, coming.birth, now_s
+            )
+            self._tell_judged(self._judge.configure(coming.site, now_s, wall_ms, self._applied_by), now_s)
             self._put_in_force(coming.plans)
         self._boards.configure(coming.site, coming.plans, now_s)
         self._close_unwanted_ports()
@@ -663,7 +680,8 @@ class Daemon:
                 return {"problems": [text.format(file=self._gateway_toml)]}
             if self._check is not None or self._is_saving:
                 return {"busy": True}
-            self._begin_check(client, now_s)
+            by = request.get("by")
+            self._begin_check(client, now_s, by if isinstance(by, str) and by else None)
             return None
         if do == "status":
             return self._status(now_s)

@@ -178,6 +178,7 @@ class Keeping:
                 for uplink in self._uplinks:
                     uplink.forward.learn(self._store.positions(uplink.destination.name), kept)
                 self._daemon.load_plans()
+                self._daemon.learn_alarms(now_s)
                 self._is_unread = False
         except StoreFault as fault:  # gone again, as the writing thread finds out as well
             log.error("%s", fault)

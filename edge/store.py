@@ -85,9 +85,10 @@ CREATE TABLE position (
 CREATE TABLE alarm (
     alarm TEXT PRIMARY KEY, setpoint REAL, facts TEXT NOT NULL, since_ms INTEGER,
     is_late INTEGER NOT NULL) WITHOUT ROWID;
+-- A number is never given twice: sqlite_sequence knows the last one.
 CREATE TABLE bypass (
-    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, what TEXT NOT NULL, permit TEXT NOT NULL, owner TEXT NOT NULL,
-    reason TEXT NOT NULL, from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL);
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, what TEXT NOT NULL, permit TEXT NOT NULL,
+    owner TEXT NOT NULL, reason TEXT NOT NULL, from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL);
 -- The chain over the events that are the journal: an entry is the body of that message. Where entries are gone, the
 -- last of them is left without a message: its hash is the root of those that follow.
 CREATE TABLE journal (number INTEGER PRIMARY KEY, epoch INTEGER, seq INTEGER, hash BLOB NOT NULL);
@@ -584,6 +585,13 @@ class Store:
             return []
         with self._read() as reader:
             return [Bypass(*row) for row in reader.execute("SELECT * FROM bypass")]
+
+    def last_bypass(self) -> int:
+        """The number of the newest bypass that there ever was; 0 where there was none."""
+        if self._reader is None:
+            return 0
+        with self._read() as reader:
+            return reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bypass'").get or 0
 
     def plans(self, board: str) -> list[tuple[int, str]]:
         """(generation, meaning as JSON) of every plan that this board may hold samples of."""

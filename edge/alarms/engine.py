@@ -260,7 +260,12 @@ class Engine:
                 point.value, point.status = known.value, known.status
         for alarm in self._alarms:
             old = before._by_id.get(alarm.setting.alarm)
-            if old is not None and old.setting == alarm.setting and old.point.board == alarm.point.board:
+            if (
+                old is not None
+                and old.setting == alarm.setting
+                and old.facts == alarm.facts
+                and old.point.board == alarm.point.board
+            ):
                 alarm.delayed, alarm.re_alarm_due_ms = old.delayed, old.re_alarm_due_ms
                 self._queue(alarm)
             else:

@@ -71,27 +71,36 @@ class _Board:
 
 
 class Judge:
-    """`kept` and `bypasses` are what an earlier process has stored; `begin` comes before anything else."""
+    """`kept` and `bypasses` are what an earlier process has stored; `begin` comes before anything else.
+
+    `last_number`: of the bypasses that there ever were. `is_unread`: what was stored cannot be read yet. Then nothing
+    is to be stored over it until `learn`.
+    """
 
     def __init__(
-        self, site: Site, kept: Iterable[Kept], bypasses: Iterable[Bypass], now_s: float, wall_ms: int
+        self,
+        site: Site,
+        kept: Iterable[Kept],
+        bypasses: Iterable[Bypass],
+        now_s: float,
+        wall_ms: int,
+        last_number: int = 0,
+        is_unread: bool = False,
     ) -> None:
         self.changes = 0  # of what the state document tells
         self.bypassed: frozenset[str] = frozenset()  # points that are worked on
         self._known = {each.alarm: each for each in kept}
-        self._bypasses = {each.number: each for each in bypasses}
-        self._ends_s = {each.number: now_s + (each.until_ms - wall_ms) / 1000 for each in self._bypasses.values()}
-        self._last_number = max(self._bypasses, default=0)
+        self._bypasses: dict[int, Bypass] = {}
+        self._ends_s: dict[int, float] = {}
+        self._last_number = last_number
+        self._goes_on(bypasses, now_s, wall_ms)
+        self.is_unread = is_unread
         self._boards: dict[str, _Board] = {}
         self._to_store: set[str] = set()
         self._bypasses_to_store = False
         self._look_s = now_s
         self._engine = self._set_up(site, now_s)
-        self._unshelve_s = {
-            alarm: now_s + (each.facts.shelved_until_ms - wall_ms) / 1000
-            for alarm, each in self._standing.items()
-            if each.facts.shelved_until_ms is not None
-        }
+        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms)
         for board in self._boards:
             self._engine.begin(board, 0)
 
@@ -110,6 +119,20 @@ class Judge:
         facts = {alarm: each.facts for alarm, each in self._standing.items()}
         return Engine(self._settings.values(), self._points, facts)
 
+    def _goes_on(self, bypasses: Iterable[Bypass], now_s: float, wall_ms: int) -> None:
+        """Bypasses of an earlier process: none lasts longer than it was meant to, wherever the clock stands now."""
+        for each in bypasses:
+            self._bypasses[each.number] = each
+            self._ends_s[each.number] = now_s + min(each.until_ms - wall_ms, each.until_ms - each.from_ms) / 1000
+        self._last_number = max(self._last_number, *self._bypasses, 0)
+
+    def _ends_of_shelves(self, now_s: float, wall_ms: int) -> dict[str, float]:
+        return {
+            alarm: now_s + min(each.facts.shelved_until_ms - wall_ms, SHELVE_MAX_MS) / 1000
+            for alarm, each in self._standing.items()
+            if each.facts.shelved_until_ms is not None
+        }
+
     def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool]:
         kept = self._known.get(alarm)
         return (Facts(), None, 0, False) if kept is None else (facts_of(kept), kept.since_ms, 0, kept.is_late)
@@ -119,14 +142,49 @@ class Judge:
     def begin(self, wall_ms: int) -> Iterator[Told]:
         """What stands from before, once, and limits that were changed while nobody ran."""
         yield from self._limits_changed(wall_ms)
+        yield from self._announce(self._standing, wall_ms)
+        yield from self._serve(wall_ms, None, _("the site was changed"))
+
+    def _announce(self, alarms: Iterable[str], wall_ms: int) -> Iterator[Told]:
         reason = _("stood when the gateway started")
-        for alarm, standing in self._standing.items():
+        for alarm in alarms:
+            standing = self._standing[alarm]
             if standing.state != "NORM":
                 yield self._said(alarm, lifecycle.NOTE, standing.facts, wall_ms, None, reason)
 
-    def configure(self, site: Site, now_s: float, wall_ms: int) -> Iterator[Told]:
+    def learn(
+        self, kept: Iterable[Kept], bypasses: Iterable[Bypass], last_number: int, now_s: float, wall_ms: int
+    ) -> Iterator[Told]:
+        """What an earlier process has stored can be read only now. What has happened meanwhile counts more."""
+        happened = {alarm: self._kept(alarm) for alarm, each in self._standing.items() if each.facts != Facts()}
+        self._known = {each.alarm: each for each in kept} | happened
+        self._last_number = last_number
+        self._goes_on(bypasses, now_s, wall_ms)
+        self.is_unread = False
+        self._renew(self._site, now_s)
+        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms) | self._unshelve_s
+        yield from self._limits_changed(wall_ms)
+        yield from self._announce([alarm for alarm in self._standing if alarm not in happened], wall_ms)
+        yield from self._serve(wall_ms, None, None)
+
+    def configure(self, site: Site, now_s: float, wall_ms: int, by: str | None = None) -> Iterator[Told]:
         """Another site: alarms go on by their ids, delays that are set as before as well."""
-        self._remember()
+        self._known |= {alarm: self._kept(alarm) for alarm in self._standing}
+        self._renew(site, now_s)
+        yield from self._limits_changed(wall_ms, by)
+        yield from self._serve(wall_ms, by, _("the site was changed"))
+
+    def leave(self, site: Site, wall_ms: int, by: str | None) -> Iterator[Told]:
+        """Before another site: what stands and is not judged any more goes out of service, and is so if it returns."""
+        staying = {setting.alarm for setting in alarms_of(site)}
+        for alarm, standing in self._standing.items():
+            if standing.state != "NORM" and alarm not in staying and not standing.facts.out_of_service:
+                told = self._happens(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
+                if isinstance(told, Told):
+                    yield told
+
+    def _renew(self, site: Site, now_s: float) -> None:
+        """Another engine for it, which goes on where this one is."""
         numbers = {alarm: each.seq for alarm, each in self._standing.items()}
         before = self._engine
         self._engine = self._set_up(site, now_s)
@@ -134,20 +192,15 @@ class Judge:
         for alarm, standing in self._standing.items():
             standing.seq = numbers.get(alarm, 0)
         self.changes += 1
-        yield from self._limits_changed(wall_ms)
-        yield from self._serve(wall_ms, None, _("the site was changed"))
 
-    def _limits_changed(self, wall_ms: int) -> Iterator[Told]:
+    def _limits_changed(self, wall_ms: int, by: str | None = None) -> Iterator[Told]:
         for alarm, setting in self._settings.items():
             kept = self._known.get(alarm)
             if kept is None or kept.setpoint != setting.setpoint:
                 self._to_store.add(alarm)
             if kept is not None and kept.setpoint != setting.setpoint:
                 reason = f"{kept.setpoint:g} → {setting.setpoint:g}"
-                yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, None, reason)
-
-    def _remember(self) -> None:
-        self._known |= {alarm: self._kept(alarm) for alarm in self._standing}
+                yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, by, reason)
 
     def _kept(self, alarm: str) -> Kept:
         standing = self._standing[alarm]
@@ -160,8 +213,12 @@ class Judge:
         self._bypasses_to_store = True
 
     def to_store(self) -> tuple[tuple[Kept, ...], tuple[Bypass, ...] | None]:
-        """What has changed since this was asked last."""
-        kept = tuple(self._kept(alarm) for alarm in self._settings if alarm in self._to_store)
+        """What has changed since this was asked last; nothing while what lies there is not known."""
+        if self.is_unread:
+            return (), None
+        kept = tuple(
+            self._kept(alarm) if alarm in self._standing else self._known[alarm] for alarm in sorted(self._to_store)
+        )
         bypasses = tuple(self._bypasses.values()) if self._bypasses_to_store else None
         self._to_store.clear()
         self._bypasses_to_store = False
@@ -294,7 +351,7 @@ class Judge:
     def bypass(
         self, kind: str, what: str, permit: str, owner: str, reason: str, until_ms: int, now_s: float, wall_ms: int
     ) -> Iterator[Told | Bypassed]:
-        """From now on, until then at the latest."""
+        """From now on, until then at the latest. Not while `is_unread`: nobody knows which are in force."""
         self._last_number += 1
         bypass = Bypass(self._last_number, kind, what, permit, owner, reason, wall_ms, until_ms)
         self._bypasses[bypass.number] = bypass

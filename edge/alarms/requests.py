@@ -23,6 +23,9 @@ IN_THE_PAST = "in_the_past"
 UNKNOWN_PLACE = "unknown_place"
 NOT_IN_FORCE = "not_in_force"
 ALREADY_A_DRILL = "already_a_drill"
+NO_STORE = "no_store"
+
+_WHO_MAX, _WORDS_MAX = 64, 500  # characters: an event is no place for a book
 
 _Asked = tuple[dict[str, Any], list[Told | Bypassed | Change]]
 
@@ -68,18 +71,20 @@ class Requests:
             case {"do": "alarms"}:
                 bypasses = [each._asdict() for each in self._judge.bypasses()]
                 return {"alarms": self.rows(), "bypasses": bypasses, "is_drill": self._judge.is_drill}, []
-            case {"do": "alarm", "alarm": str(alarm), "event": event, "by": str(by)} if event in _COMMANDS and by:
+            case {"do": "alarm", "alarm": str(alarm), "event": event, "by": str(by)} if (
+                _is_who(by) and event in _COMMANDS
+            ):
                 return self._command(request, alarm, event, by, now_s, wall_ms, known_ms)
             case {
                 "do": "bypass", "kind": str(kind), "what": str(what), "permit": str(permit), "owner": str(owner),
                 "reason": str(reason), "until_ms": int(until_ms),
-            } if permit and owner:  # fmt: skip
+            } if _is_who(permit) and _is_who(owner) and len(reason) <= _WORDS_MAX:  # fmt: skip
                 refused = self._why_no_bypass(kind, what, until_ms, wall_ms)
                 if refused:
                     return {"refused": refused}, []
                 told = self._judge.bypass(kind, what, permit, owner, reason, until_ms, now_s, wall_ms)
                 return self._done(told)
-            case {"do": "end_bypass", "number": int(number), "by": str(by)} if by:
+            case {"do": "end_bypass", "number": int(number), "by": str(by)} if _is_who(by):
                 if all(each.number != number for each in self._judge.bypasses()):
                     return {"refused": NOT_IN_FORCE}, []
                 return self._done(self._judge.end_bypass(number, wall_ms, by, _text(request.get("reason"))))
@@ -145,6 +150,8 @@ class Requests:
         }
         if what not in known.get(kind, ()):
             return UNKNOWN_PLACE
+        if self._judge.is_unread:
+            return NO_STORE
         if kind == DRILL and self._judge.is_drill:
             return ALREADY_A_DRILL
         return _why_not_until(until_ms, wall_ms, BYPASS_MAX_MS)
@@ -156,5 +163,9 @@ def _why_not_until(until_ms: int, wall_ms: int, most_ms: int) -> str:
     return TOO_LONG if until_ms - wall_ms > most_ms else ""
 
 
+def _is_who(words: str) -> bool:
+    return bool(words.strip()) and len(words) <= _WHO_MAX
+
+
 def _text(words: object) -> str | None:
-    return words if isinstance(words, str) and words else None
+    return words[:_WORDS_MAX] if isinstance(words, str) and words else None

@@ -76,6 +76,7 @@ def refusal(code: str) -> str:
         requests.IN_THE_PAST: _("its end lies in the past."),
         requests.UNKNOWN_PLACE: _("the sheet has nothing of this name."),
         requests.NOT_IN_FORCE: _("it is not in force. `tankgate alarms bypasses` shows those that are."),
+        requests.NO_STORE: _("the store cannot be read yet, and nobody knows what is in force. Mend the disk first."),
         requests.ALREADY_A_DRILL: _("there is a drill already. End it first."),
     }
     return texts.get(code, code)

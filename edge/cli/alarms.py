@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from fnmatch import fnmatchcase
 from gettext import gettext as _
@@ -24,7 +23,8 @@ from rich.text import Text
 
 from edge.alarms import lifecycle
 from edge.alarms.judge import DRILL
-from edge.alarms.statistics import STANDING_MS, Day, Statistics
+from edge.alarms.lifecycle import RAISE, RE_ALARM, Facts
+from edge.alarms.statistics import Day, Statistics
 from edge.alarms.words import AUXILIARY, refusal, state_text, state_word, transition_word
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
@@ -421,21 +421,19 @@ def report(gateway_toml: Path, days: int, as_json: bool) -> None:
     def day_of(t_ms: int) -> int:
         return datetime.fromtimestamp(t_ms / 1000, zone).toordinal()
 
+    events = _journal(site, lambda _event: True, "alarm")
     counted = Statistics()
-    for t_ms, event in sorted(_announced(site), key=lambda each: each[0]):
-        if day_of(t_ms) > today - days:
-            counted.raised(event["alarm"], event["priority"], t_ms, day_of(t_ms))
+    for t_ms, event in sorted(_announced(events), key=lambda each: each[0]):
+        counted.raised(event["alarm"], event["priority"], t_ms, day_of(t_ms))
     now_ms = round(time.time() * 1000)
     counted.passed(now_ms, today)
-    standing = [
-        each["alarm"]
-        for each in ask_or_exit(site, {"do": "alarms"})["alarms"]
-        if each["active"] and each["since_ms"] is not None and now_ms - each["since_ms"] > STANDING_MS
-    ]
-    rows = {datetime.fromordinal(day).strftime("%Y-%m-%d"): counted.days[day] for day in sorted(counted.days)}
+    newest = {event["alarm"]: Facts(active=event["facts"]["active"]) for event in events}
+    standing = counted.standing(newest, now_ms)
+    shown = (day for day in sorted(counted.days) if day > today - days)
+    rows = {datetime.fromordinal(day).strftime("%Y-%m-%d"): counted.days[day] for day in shown}
     if as_json:
-        told = {day: asdict(row) | {"chattering": sorted(row.chattering)} for day, row in rows.items()}
-        click.echo(json.dumps({"days": told, "standing": standing}, ensure_ascii=False))
+        told = {day: _day(row) for day, row in rows.items()}
+        click.echo(json.dumps({"days": told, "standing": standing, "notice": AUXILIARY}, ensure_ascii=False))
         return
     headings = [
         _("day"), _("alarms"), _("of priority 1/2/3"), _("most in 10 min"), _("floods"), _("min in floods"),
@@ -447,13 +445,24 @@ def report(gateway_toml: Path, days: int, as_json: bool) -> None:
     click.echo(AUXILIARY)
 
 
-def _announced(site: Site) -> Iterable[tuple[int, dict[str, Any]]]:
+def _announced(events: Iterable[dict[str, Any]]) -> Iterable[tuple[int, dict[str, Any]]]:
     """What was raised and disturbed somebody: not what was shelved, out of service or played."""
-    raised = _journal(site, lambda event: event["transition"] in (lifecycle.RAISE, lifecycle.RE_ALARM), "alarm")
-    for event in raised:
-        t_ms = event["t_ms"] or event["decided_ms"]
-        if event["to"] == "UNACK" and event["mode"] not in ("test", DRILL) and t_ms is not None:
+    for event in events:
+        t_ms, is_new = event["t_ms"] or event["decided_ms"], event["transition"] in (RAISE, RE_ALARM)
+        if is_new and event["to"] == "UNACK" and event["mode"] not in ("test", DRILL) and t_ms is not None:
             yield t_ms, event
+
+
+def _day(row: Day) -> dict[str, Any]:
+    return {
+        "alarms": dict(row.alarms),
+        "priorities": {str(priority): count for priority, count in sorted(row.priorities.items())},
+        "floods": row.floods,
+        "flood_ms": row.flood_ms,
+        "most_in_ten_minutes": row.most_in_ten_minutes,
+        "chattering": sorted(row.chattering),
+        "worst": row.worst(),
+    }
 
 
 def _report_row(day: str, row: Day) -> list[object]:
