@@ -31,7 +31,7 @@ from edge.cli.moment import moment_ms, moment_text, span_ms
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.store import FILE, StoreFault, reading
-from protocols.model import Site
+from protocols.model import Site, mode_text
 
 _LIVE_S = 1.0
 
@@ -375,7 +375,7 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
 
 def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:
     happened = transition_word(event["transition"])
-    marks = [event["mode"]] if event["mode"] != "live" else []
+    marks = [mode_text(event["mode"])] if event["mode"] != "live" else []
     marks += [_("found late")] if event["judged_late"] else []
     return [
         moment_text(event["t_ms"], zone, "seconds"),

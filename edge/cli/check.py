@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from edge.alarms.words import AUXILIARY
 from edge.cli import USAGE
 from edge.cli.site import foresee, refuse, remind
 from edge.cli.table import Rows, table
@@ -141,6 +142,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
     console.print()
     for sentence in _sentences(site, told):
         console.print(sentence, markup=False, soft_wrap=True)
+    console.print(AUXILIARY, style="dim", soft_wrap=True)
     if _unproven(site):
         console.print()
         console.print(_("Unproven profiles: no source prints an example to check them by."), soft_wrap=True)

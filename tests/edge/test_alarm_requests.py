@@ -28,6 +28,12 @@ def asked():
     return ask
 
 
+def test_while_the_store_cannot_be_read_nothing_is_bypassed():
+    world = Judged(is_unread=True)
+    answer, told = Requests(world.judge, SystemAlarms()).answer(bypass("point", "GD07.gas"), 1.0, START_MS, START_MS)
+    assert (answer, told) == ({"refused": "no_store"}, [])
+
+
 def command(alarm, event, **more):
     return {"do": "alarm", "alarm": alarm, "event": event, "by": "R7"} | more
 
@@ -57,6 +63,9 @@ def bypass(kind, what, **more):
         (bypass("unit", "gas-b/99"), "unknown_place"),
         (bypass("area", "泵房"), "unknown_place"),
         (bypass("point", "GD07.gas", permit=""), "bad_request"),
+        (bypass("point", "GD07.gas", owner=" "), "bad_request"),
+        (bypass("point", "GD07.gas", owner="R" * 65), "bad_request"),
+        (bypass("point", "GD07.gas", reason="x" * 501), "bad_request"),
         (bypass("point", "GD07.gas", until_ms=START_MS + 8 * 24 * HOUR_MS), "too_long"),
         ({"do": "end_bypass", "number": 1, "by": "R7"}, "not_in_force"),
     ],

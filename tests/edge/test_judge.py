@@ -22,9 +22,9 @@ SCHEMAS = Schemas()
 class Judged(World):
     """A world whose points are judged. `now_s` is the gateway's monotonic clock; the boards began at 0 of it."""
 
-    def __init__(self, site=SITE, kept=(), bypasses=(), now_s=0.0):
+    def __init__(self, site=SITE, kept=(), bypasses=(), now_s=0.0, is_unread=False):
         super().__init__(site)
-        self.judge = Judge(site, kept, bypasses, now_s, START_MS)
+        self.judge = Judge(site, kept, bypasses, now_s, START_MS, is_unread=is_unread)
         self.pipeline.judge = self.judge
         self.pipeline.tell(self.judge.begin(START_MS), OWN, START_MS, 0.0)
         self.now_s = now_s
@@ -261,6 +261,70 @@ def test_a_bypass_survives_a_restart_and_ends_at_its_time_all_the_same():
     later.look(601)
     assert later.judge.bypassed == frozenset()
     assert all(each[1:3] == ("in_service", "NORM") for each in later.told() if each[0] == "TK101.level:H")
+
+
+def test_a_bypass_lasts_no_longer_than_it_was_meant_to_whatever_the_clock_says_after_a_restart():
+    world = Judged()
+    world.bypass("point", "TK101.level", minutes=10)
+    kept, bypasses = stored(world.close())
+    a_day_back = Judge(SITE, kept, bypasses, 0.0, START_MS - 86_400_000)
+    list(a_day_back.look(599, START_MS))
+    assert a_day_back.bypassed
+    list(a_day_back.look(601, START_MS))
+    assert not a_day_back.bypassed
+
+
+def test_a_number_of_a_bypass_is_not_given_twice():
+    judge = Judge(SITE, (), (), 0.0, START_MS, last_number=7)
+    (begun, *_others) = judge.bypass("point", "GD07.gas", "HW-18", "R7", "x", START_MS + 60_000, 0.0, START_MS)
+    assert begun.bypass.number == 8
+
+
+def test_what_stands_of_a_point_that_leaves_the_site_is_told_and_comes_back_as_it_was():
+    world = Judged()
+    world.at(1, "TK105.temp", 42.0)
+    world.close()
+    less = replace(SITE, points=tuple(each for each in SITE.points if each.point != "TK105.temp"))
+    world.pipeline.tell(world.judge.leave(less, START_MS, "R7"), OWN, START_MS, 2.0)
+    world.pipeline.tell(world.judge.configure(less, 2.0, START_MS, "R7"), OWN, START_MS, 2.0)
+    batches = world.close()
+    (event,) = messages(batches, "alarm")
+    assert [event[name] for name in ("alarm", "transition", "to", "by")] == [
+        "TK105.temp:H", "out_of_service", "OOSRV", "R7",
+    ]  # fmt: skip
+    assert world.judge.standing() == []
+    kept, _bypasses = stored(batches)
+    later = Judged(kept=kept)  # a restart, by files that have it again
+    assert [each[:3] for each in later.told()] == [
+        ("TK105.temp:H", "note", "OOSRV"), ("TK105.temp:H", "in_service", "UNACK"),
+    ]  # fmt: skip
+    world.pipeline.tell(world.judge.configure(SITE, 3.0, START_MS), OWN, START_MS, 3.0)
+    assert world.told() == [("TK105.temp:H", "in_service", "UNACK", "simulated")]
+
+
+def test_what_a_store_knew_that_could_be_read_only_later_is_learnt_and_not_written_over():
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    world.at(1, "TK105.temp", 42.0)
+    assert world.command("GD07.gas:HH", "ack", occurrence=1) == "ACKED"
+    world.bypass("point", "TK101.level", minutes=10)
+    kept, bypasses = stored(world.close())
+    later = Judged(is_unread=True)
+    later.at(1, "TK105.temp", 50.0)
+    assert [each[:2] for each in later.told()] == [("TK105.temp:H", "raise"), ("TK105.temp:HH", "raise")]
+    assert stored(later.close()) == ((), ())
+    later.pipeline.tell(later.judge.learn(kept, bypasses, 4, 2.0, START_MS), OWN, START_MS, 2.0)
+    told = [each[:3] for each in later.told()]
+    assert ("GD07.gas:HH", "note", "ACKED") in told and ("GD07.gas:H", "note", "UNACK") in told
+    assert not [each for each in told if each[0].startswith("TK105")]
+    assert later.judge.bypassed == {"TK101.level"}
+    later.at(2, "GD07.gas", 60.0)
+    assert later.told() == []
+    for second in (3, 34):
+        later.at(second, "GD07.gas", 5.0)
+    assert ("GD07.gas:HH", "clear", "ACKED", "simulated") in later.told()  # it latches
+    states = {each.alarm: each.state for each in later.judge.standing()}
+    assert states["TK105.temp:HH"] == "UNACK" and states["TK101.level:H"] == "OOSRV"
 
 
 def test_in_a_drill_everything_says_so():
