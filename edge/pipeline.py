@@ -150,6 +150,7 @@ class Pipeline:
         self.samples = 0
         self.refused_samples = 0  # of plans that are not known
         self._births = births
+        self._rows = {row["point"]: row for row in births[birth]["points"]}  # of the birth in force
         self._points: dict[str, _Point] = {}
         self._meanings: dict[tuple[str, int], _Meaning] = {}
         self._beat_offset_ms = json_feed.heartbeat_second(site.gateway) * 1000
@@ -212,6 +213,7 @@ class Pipeline:
         """Another birth is in force, told as a message of the event stream; `add_plan` of all its boards follows."""
         self.birth = birth
         self._births[birth] = content
+        self._rows = {row["point"]: row for row in content["points"]}
         seq = self._number("event")
         payload = json_feed.birth(self.gateway, self.epoch, seq, birth, content)
         self._event(Message("event", seq, "birth", self.birth, payload, None), now_s)
@@ -416,7 +418,7 @@ class Pipeline:
         change, setting = told.change, told.change.setting
         seq = self._number("event")
         self.judge.numbered(setting.alarm, seq)
-        point = next(each for each in self._births[self.birth]["points"] if each["point"] == setting.point)
+        point = self._rows[setting.point]
         value = change.value if change.value is None else json_feed.number(change.value, point["type"])
         payload = partial(
             json_feed.alarm,

@@ -27,12 +27,13 @@ def command() -> None:
     name="verify",
     help=_(
         "Check the chain from its root to its head. The head also stands in each state document that the district has "
-        "received: compare the two."
+        "received: whoever makes the whole chain anew is found by --head."
     ),
 )
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
+@click.option("--head", "of_district", metavar="sha256:…", help=_("A head that the district has: is it in the chain?"))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of text."))
-def verify_(gateway_toml: Path, as_json: bool) -> None:
+def verify_(gateway_toml: Path, of_district: str | None, as_json: bool) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     try:
         with reading(Path(site.store.path, FILE)) as connection:
@@ -47,18 +48,26 @@ def verify_(gateway_toml: Path, as_json: bool) -> None:
         click.echo(str(fault), err=True)
         sys.exit(FOUND_A_FAULT)
     head, broken = verify(root, first + 1, entries)
+    is_known = of_district is None or of_district in map(_text, (root, *(row[2] for row in entries)))
     if as_json:
         found = None if broken is None else {"number": broken.number, "what": broken.what}
-        answer = {"entries": len(entries), "first": first + 1, "head": f"sha256:{head.hex()}", "broken": found}
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        answer = {"entries": len(entries), "first": first + 1, "head": _text(head), "broken": found}
+        click.echo(json.dumps(answer | {"is_head_known": is_known}, ensure_ascii=False))
     elif broken is not None:
         text = _("entry {number}: {what}. Up to there the journal is as it was written.")
         click.echo(text.format(number=broken.number, what=broken.what), err=True)
+    elif not is_known:
+        text = _("The chain fits together, but the head {head} was never in it: the district knows another one.")
+        click.echo(text.format(head=of_district), err=True)
     else:
         text = ngettext(
             "{count} entry, from number {first}: as it was written. Head: {head}",
             "{count} entries, from number {first}: as they were written. Head: {head}",
             len(entries),
         )
-        click.echo(text.format(count=len(entries), first=first + 1, head=f"sha256:{head.hex()}"))
-    sys.exit(FOUND_A_FAULT if broken is not None else 0)
+        click.echo(text.format(count=len(entries), first=first + 1, head=_text(head)))
+    sys.exit(0 if broken is None and is_known else FOUND_A_FAULT)
+
+
+def _text(hash_: bytes) -> str:
+    return f"sha256:{hash_.hex()}"

@@ -76,8 +76,25 @@ def test_a_journal_is_chained_over_restarts_and_its_head_is_known(folder: Path) 
     code, answer = verified(folder)
     assert store.journal_head is not None and store.journal_head[0] == 4
     assert (code, answer) == (
-        0, {"entries": 4, "first": 1, "head": f"sha256:{store.journal_head[1].hex()}", "broken": None},
+        0, {"entries": 4, "first": 1, "head": f"sha256:{store.journal_head[1].hex()}", "broken": None,
+            "is_head_known": True},
     )  # fmt: skip
+
+
+def test_a_chain_made_anew_is_found_by_a_head_that_the_district_has(folder: Path) -> None:
+    store = filled(folder)
+    _code, answer = verified(folder)
+    commit(store, [told(event(2))])
+    store.close()
+    asked = ["verify", "--head", str(answer["head"]), str(folder / "gateway.toml")]
+    assert CliRunner().invoke(journal, asked).exit_code == 0  # it has grown since
+    (folder / "store" / "tankgate.db").unlink()
+    anew = open_store(folder / "store")
+    commit(anew, [told(event(7))])
+    anew.close()
+    assert verified(folder)[0] == 0
+    ended = CliRunner().invoke(journal, asked)
+    assert ended.exit_code == 1 and "never in it" in ended.output
 
 
 def test_a_commit_that_fails_leaves_the_chain_as_it_was(folder: Path) -> None:
