@@ -50,7 +50,7 @@ url = "mqtt://127.0.0.1:1883"
 feed = "json"
 """
 _HEADINGS = (
-    "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,deadband,heartbeat_s,preset,H,HH"
+    "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,deadband,heartbeat_s,preset,H,HH,action"
 )
 
 _Event = tuple[int, str]  # occurrence, transition
@@ -192,7 +192,7 @@ def _write(site: Path) -> None:
     site.mkdir()
     (site / "gateway.toml").write_text(_TOML, encoding="utf-8")
     rows = [
-        f"TK{i}.level,TK{i},A,level,{i},vegapuls-modbus,level,m,0,12.5,{_PERIOD_S},0.5,60,tank-level,10.8,11.4"
+        f"TK{i}.level,TK{i},A,level,{i},vegapuls-modbus,level,m,0,12.5,{_PERIOD_S},0.5,60,tank-level,10.8,11.4,stop"
         for i in range(1, _TANKS + 1)
     ]
     (site / "points.csv").write_text("\n".join([_HEADINGS, *rows, ""]), encoding="utf-8")
