@@ -125,7 +125,8 @@ class Batch:
     """What is stored together or not at all. Its rows are of one birth and one kind of time.
 
     `taken` has a mark of each board that it has records of, `held` the checked registers that changed, `alarms` those
-    whose facts did; `bypasses` are all that are in force, None where that is as before.
+    whose facts did; `bypasses` are all that are in force, None where that is as before. `raised_ms`: UTC of alarms that
+    were raised, around which readings are kept for as long as events are.
     """
 
     birth: str
@@ -136,6 +137,7 @@ class Batch:
     held: tuple[Held, ...] = ()
     alarms: tuple[Kept, ...] = ()
     bypasses: tuple[Bypass, ...] | None = None
+    raised_ms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class Filed:
     held: tuple[Held, ...]
     alarms: tuple[Kept, ...] = ()
     bypasses: tuple[Bypass, ...] | None = None
+    raised_ms: tuple[int, ...] = ()
 
     @property
     def stored_bytes(self) -> int:
@@ -189,6 +192,7 @@ def filed(batch: Batch) -> Filed:
         held=batch.held,
         alarms=batch.alarms,
         bypasses=batch.bypasses,
+        raised_ms=batch.raised_ms,
     )
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from edge.alarms.judge import Bypassed, Judge, Told
+from edge.alarms.lifecycle import RAISE
 from edge.alarms.system import Change
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, message_order
 from edge.boards import SILENT_S, Taken
@@ -28,6 +29,7 @@ from protocols.model import IN_MAINTENANCE, NOT_POLLED, UNIT_REPLACED, Reading, 
 from protocols.profile import Decoder, data_bytes
 
 BATCH_S = 1.0
+KEPT_PRIORITY = 2  # what is around a raising of these, from 1 on, is kept for as long as events are
 
 
 @dataclass(slots=True)
@@ -157,6 +159,7 @@ class Pipeline:
         self._open: dict[tuple[str, str, str], _Open] = {}
         self._taken: dict[tuple[str, str], Mark] = {}
         self._events: list[Message | _Alarm] = []
+        self._raised_ms: list[int] = []
         self._close_s: float | None = None
         self._newest = {mark.board: _Newest(mark.boot, None, mark.newest_ms) for mark in marks}
         self._lost: dict[str, int] = {}  # records of a board that are gone since its newest sample
@@ -445,6 +448,9 @@ class Pipeline:
             reason=told.reason,
             rests_on=change.rests_on,
         )
+        raised_ms = decided_ms if quality.kind == "unsynced" else told.t_ms
+        if change.transition == RAISE and setting.priority <= KEPT_PRIORITY and raised_ms is not None:
+            self._raised_ms.append(raised_ms)
         self._event(_Alarm(seq, self.birth, payload, filled, row), now_s)
 
     def _gap(
@@ -576,8 +582,10 @@ class Pipeline:
             events = tuple(each if isinstance(each, Message) else each.message(places) for each in self._events)
             alarms, bypasses = ((), None) if self.judge is None else self.judge.to_store()
             taken = tuple(self._taken.values())
-            batches.append(Batch(self.birth, (), (), taken, events, held, alarms, bypasses))
+            raised_ms = tuple(self._raised_ms)
+            batches.append(Batch(self.birth, (), (), taken, events, held, alarms, bypasses, raised_ms))
             self._taken.clear()
+            self._raised_ms.clear()
             self._events = []
         self._open.clear()
         return batches

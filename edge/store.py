@@ -30,7 +30,7 @@ import apsw
 
 from edge.alarms import journal
 from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, unpack
-from edge.retention import Drop, Dropped, Usage
+from edge.retention import AROUND_MS, Drop, Dropped, Usage
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
@@ -72,6 +72,11 @@ CREATE TABLE held (
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL, taken TEXT,
     readings BLOB NOT NULL);
+-- Batches of readings around an alarm, when the others of their age have gone; and when such alarms were raised.
+CREATE TABLE kept (
+    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
+    readings BLOB NOT NULL);
+CREATE TABLE raised (t_ms INTEGER PRIMARY KEY);
 -- An event's body is its payload; a data message's is the bitmap of the batch's rows that it reports.
 -- made_ms: when an event was committed, null for data and where the gateway's clock was not to be trusted.
 CREATE TABLE message (
@@ -97,7 +102,7 @@ PRAGMA user_version = {SCHEMA};
 """
 # These stay small and are checked whole at each opening. To check batch and message, gigabytes on a card,
 # would take longer than the boards can buffer: of them only the newest rows are read.
-CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position", "alarm", "bypass", "journal")
+CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position", "alarm", "bypass", "journal", "raised")
 
 # (epoch, stream, "broker" | "receipt") -> the ranges that this one has
 Positions = Mapping[tuple[str, str, str], Sequence[tuple[int, int]]]
@@ -172,6 +177,7 @@ class Store:
         self._reader: apsw.Connection | None = None
         self._reading = threading.Lock()
         self._was_open = False
+        self._is_looked_through = False  # since the newest commit that succeeded
         self._is_full = False
         self._epochs: dict[str, tuple[int, str]] = {}  # id and gateway
         self._births: dict[str, dict[str, Any]] = {}
@@ -228,7 +234,7 @@ class Store:
         if machine and self._machine and machine != self._machine:
             text = _("store {path}: it was last written on another machine, in epoch {epoch}")
             self.notes.append(Note("store_moved", text.format(path=self._path, epoch=epoch)))
-        with writer:
+        with _transaction(writer):
             writer.execute(
                 "INSERT OR IGNORE INTO epoch (epoch, gateway, opened_ms, machine) VALUES (?, ?, ?, ?)",
                 (self.epoch, self._gateway, now_utc_ms, self._machine),
@@ -306,7 +312,7 @@ class Store:
         """Keep a plan; a generation that is here already stays as it is. Without a file it is saved at its opening."""
         self._plans[board, generation] = (plan, meaning)
         if self._writer is not None:
-            with faults(self._path), self._writer:
+            with faults(self._path), _transaction(self._writer):
                 row = (board, generation, plan, meaning)
                 self._writer.execute("INSERT OR IGNORE INTO plan VALUES (?, ?, ?, ?)", row)
 
@@ -319,7 +325,7 @@ class Store:
         text = json.dumps(content, ensure_ascii=False)
         self._births[birth] = json.loads(text)
         if self._writer is not None:
-            with faults(self._path), self._writer:
+            with faults(self._path), _transaction(self._writer):
                 self._writer.execute("INSERT OR IGNORE INTO birth VALUES (?, ?)", (birth, text))
 
     # --- the writing thread ---------------------------------------------------------------------------------
@@ -341,7 +347,7 @@ class Store:
             with_readings = [batch for batch in batches if batch.readings is not None]
             carrier = with_readings[-1] if with_readings and self._marks_due and not dropped else None
             try:
-                with writer:
+                with _transaction(writer):
                     for each in dropped:
                         self._delete(writer, each)
                     head = self.journal_head
@@ -353,13 +359,24 @@ class Store:
                         _write_marks(writer, self._taken | taken, next_batch - 1)
                     for destination, ranges in positions.items():
                         _replace_positions(writer, destination, ranges)
-            except (apsw.CorruptError, apsw.NotADBError):
-                _damage_mark(self._path).touch()
+            except (apsw.CorruptError, apsw.NotADBError, apsw.FullError) as fault:
+                if not isinstance(fault, apsw.FullError) or self._is_damage(writer):
+                    _damage_mark(self._path).touch()
                 raise
+            self._is_looked_through = False
         self._next_batch, self.journal_head, self._tried = next_batch, head, None
         self._taken |= taken
         if taken:
             self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
+
+    def _is_damage(self, writer: apsw.Connection) -> bool:
+        """Whether it is not full, but looks so, for a page names one far beyond its end. That is looked for once."""
+        disk = os.statvfs(self._path.parent)
+        has_room = disk.f_bavail * disk.f_frsize > 2 * RESERVE_BYTES
+        if self._is_looked_through or not has_room or writer.pragma("page_count") > self._max_pages * 9 // 10:
+            return False
+        self._is_looked_through = True
+        return writer.execute("PRAGMA quick_check(1)").get != "ok"
 
     def _insert(
         self, writer: apsw.Connection, batch: Filed, batch_id: int, carries: Mapping[str, Mark], now_utc_ms: int | None
@@ -379,6 +396,7 @@ class Store:
             )
         writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
         writer.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?)", batch.alarms)
+        writer.executemany("INSERT OR IGNORE INTO raised VALUES (?)", ((t_ms,) for t_ms in batch.raised_ms))
         if batch.bypasses is not None:
             writer.execute("DELETE FROM bypass")
             writer.executemany("INSERT INTO bypass VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.bypasses)
@@ -397,7 +415,16 @@ class Store:
 
     def _delete(self, writer: apsw.Connection, dropped: Dropped) -> None:
         if dropped.stream == "data":
+            if dropped.cause == "retention":  # for want of room nothing is written
+                writer.execute(
+                    "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, readings FROM batch WHERE id <= ?"
+                    " AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
+                    (dropped.last_batch, AROUND_MS, AROUND_MS),
+                )
             writer.execute("DELETE FROM batch WHERE id <= ?", (dropped.last_batch,))
+        if dropped.stream == "kept":
+            writer.execute("DELETE FROM kept WHERE id <= ?", (dropped.last_batch,))
+            writer.execute("DELETE FROM raised WHERE t_ms < ?", ((dropped.to_ms or 0) - AROUND_MS,))
         for epoch, (first, last) in dropped.numbers.items():
             if epoch in self._epochs:
                 writer.execute(
@@ -426,6 +453,7 @@ class Store:
             disk = os.statvfs(self._path.parent)
             pages, unused = writer.pragma("page_count"), writer.pragma("freelist_count")
             oldest = writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+            kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(to_ms) FROM kept").fetchone()
             return Usage(
                 file_bytes=pages * PAGE_BYTES,
                 unused_bytes=unused * PAGE_BYTES,
@@ -434,6 +462,8 @@ class Store:
                 oldest_ms=oldest[0] if oldest else None,
                 oldest_event_ms=self._oldest_event_ms(writer),
                 has_readings=bool(writer.execute("SELECT EXISTS (SELECT 1 FROM batch)").get),
+                kept_bytes=kept[0],
+                oldest_kept_ms=kept[1],
             )
 
     def _oldest_event_ms(self, writer: apsw.Connection) -> int | None:
@@ -444,19 +474,11 @@ class Store:
     def what_goes(self, drop: Drop) -> Dropped | None:
         """What such a drop comes to, a lot of it at most; `commit` then deletes it. None where there is nothing."""
         with faults(self._path):
-            find = self._readings_that_go if drop.stream == "data" else self._events_that_go
+            find = {"data": self._readings_that_go, "kept": _kept_that_go, "event": self._events_that_go}[drop.stream]
             return find(self._the_writer, drop)
 
     def _readings_that_go(self, writer: apsw.Connection, drop: Drop) -> Dropped | None:
-        dropped = Dropped("data", drop.cause)
-        bytes = 0
-        sql = "SELECT id, from_ms, to_ms, polls, length(readings) FROM batch ORDER BY id LIMIT ?"
-        for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
-            if not _goes(drop, to_ms, bytes):
-                break
-            bytes += length
-            dropped.add(from_ms, to_ms, polls)
-            dropped.last_batch = id
+        dropped = _batches_that_go(writer, drop, "batch")
         for epoch, (id, _gateway) in self._epochs.items():
             sql = "SELECT seq, batch FROM message WHERE epoch = ? AND stream = 'data' ORDER BY seq"
             for seq, batch in writer.execute(sql, (id,)):
@@ -670,6 +692,25 @@ class Store:
         return data_payload(gateway, epoch, seq, birth, points, sections, rows, indices(body))
 
 
+def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:
+    dropped = Dropped(drop.stream, drop.cause)
+    bytes = 0
+    sql = f"SELECT id, from_ms, to_ms, polls, length(readings) FROM {table} ORDER BY id LIMIT ?"
+    for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
+        if not _goes(drop, to_ms, bytes):
+            break
+        bytes += length
+        dropped.add(from_ms, to_ms, polls)
+        dropped.last_batch = id
+    return dropped
+
+
+def _kept_that_go(writer: apsw.Connection, drop: Drop) -> Dropped | None:
+    """Of what was set apart: its messages went long ago."""
+    dropped = _batches_that_go(writer, drop, "kept")
+    return dropped if dropped.last_batch else None
+
+
 def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
     if drop.before_ms is None:
         return bytes < drop.bytes
@@ -701,6 +742,20 @@ def _replace_positions(writer: apsw.Connection, destination: str, positions: Pos
         writer.executemany(
             "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?)", ((destination, *which, *range_) for range_ in ranges)
         )
+
+
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All of it or nothing. SQLite ends some of those that fail by itself; apsw's own would then tell of that alone."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+        raise
 
 
 @contextmanager
@@ -779,7 +834,7 @@ def _prepare(connection: apsw.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.pragma("journal_size_limit", WAL_MAX_BYTES)
     if is_new:
-        with connection:
+        with _transaction(connection):
             connection.execute(CREATE).fetchall()
 
 

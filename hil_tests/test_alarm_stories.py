@@ -379,10 +379,14 @@ def test_the_journal_is_as_it_was_written(story: Story) -> None:
         return bool(story.chain.state and story.chain.state["store"]["journal_head"] in heads)
 
     story.until(is_head)
-    by_epoch: dict[str, list[int]] = {}
-    for each in story.chain.alarms:
-        by_epoch.setdefault(each["epoch"], []).append(each["seq"])
-    assert len(by_epoch) == 4 and all(seqs == sorted(set(seqs)) for seqs in by_epoch.values())
+    state: dict[str, str] = {}
+    for each in sorted(story.chain.alarms, key=lambda each: (each["epoch"], each["seq"])):
+        if not each["alarm"].startswith("system."):
+            assert state.setdefault(each["alarm"], "NORM") == each["from"], each
+            state[each["alarm"]] = each["to"]
+    assert len({(each["epoch"], each["seq"]) for each in story.chain.alarms}) == len(story.chain.alarms)
+    standing = {alarm: to for alarm, to in state.items() if to != "NORM"}
+    assert standing == story.stands()
     assert "Traceback" not in story.chain.log("gateway").read_text(encoding="utf-8")
 
 

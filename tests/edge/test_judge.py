@@ -96,6 +96,17 @@ def test_the_reading_that_makes_an_alarm_is_reported_at_once_and_named():
     assert event["facts"]["latched"] and not event["judged_late"] and event["to"] == "UNACK"
 
 
+def test_around_what_is_urgent_readings_are_kept():
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    world.at(2, "GD07.gas", None, modbus.EXCEPTION)  # FAULT, priority 2; CHECK is 3
+    assert [each for batch in world.close() for each in batch.raised_ms] == [
+        START_MS + 1000, START_MS + 1000, START_MS + 2000,
+    ]  # fmt: skip
+    world.at(3, "GD07.gas", 60.0)
+    assert [each for batch in world.close() for each in batch.raised_ms] == []
+
+
 def test_an_alarm_that_is_over_its_delay_names_no_reading():
     world = Judged(with_("TK101.level", on_delay_s=10.0))
     world.at(1, "TK101.level", 11.0)

@@ -3,14 +3,14 @@
 alarms_lost, alarms_duplicated, alarms_reordered: tanks whose sensors fail and recover, each state for several polls, so
 that the board has read it, while the gateway is killed (-9) at random moments, at work and while it starts. Expected is
 each raising and each clearing, once and in order: the board keeps what it reads, and an alarm without delays owes
-nothing to how long the gateway was there. What the district's receiver knows for a resend counts once.
+nothing to how long the gateway was there. What the district's receiver knows for a resend counts once; their order is
+that of their epochs and numbers, by which the feed has them taken: what has just happened is sent before what is late.
 """
 
 import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,23 +129,25 @@ class _Run:
             self._chain.start_gateway()
         took_s = time.monotonic() - begun_s
         self._settle()
-        received = {alarm: list(self._received(alarm)) for alarm in self._expected}
+        received = {alarm: self._received(alarm) for alarm in self._expected}
         counts = [_compare(self._expected[alarm], received[alarm]) for alarm in self._expected]
         missing, twice, out_of_order = (sum(each) for each in zip(*counts, strict=True))
         number = sum(map(len, self._expected.values()))
-        beside = f"of {number} raisings and clearings in {kills} kills, {took_s:.0f} s"
+        told = [(each["epoch"], each["seq"]) for each in self._chain.alarms]
+        late = sum(later < before for before, later in zip(told, told[1:], strict=False))
+        beside = f"of {number} raisings and clearings, {kills} kills, {took_s:.0f} s; {late} times newer first"
         return Found(missing, twice, out_of_order, beside)
 
     def _settle(self) -> None:
         end_s = time.monotonic() + _PATIENCE_S
         number = sum(map(len, self._expected.values()))
-        while time.monotonic() < end_s and sum(len(list(self._received(a))) for a in self._expected) < number:
+        while time.monotonic() < end_s and sum(len(self._received(alarm)) for alarm in self._expected) < number:
             self._chain.step(0.01)
 
-    def _received(self, alarm: str) -> Iterable[_Event]:
-        for each in self._chain.alarms:
-            if each["alarm"] == alarm and each["transition"] in ("raise", "clear"):
-                yield each["occurrence"], each["transition"]
+    def _received(self, alarm: str) -> list[_Event]:
+        found = [e for e in self._chain.alarms if e["alarm"] == alarm and e["transition"] in ("raise", "clear")]
+        found.sort(key=lambda each: (each["epoch"], each["seq"]))
+        return [(each["occurrence"], each["transition"]) for each in found]
 
     def _work_for(self, for_s: float) -> None:
         end_s = time.monotonic() + for_s
