@@ -150,7 +150,7 @@ class Daemon:
         self._boards = Boards(site, self._plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
         self._alarms = SystemAlarms()
         self._requests = Requests(self._judge, self._alarms)
-        self._told_changes = 0  # of alarms, to the state documents
+        self._told_changes: object = None  # of alarms and of what is on disk of them, to the state documents
         self._found: dict[str, str] = {}  # alarm of a unit or a bus -> what is to be done about it
         self.epoch = self._store.epoch
 
@@ -303,8 +303,8 @@ class Daemon:
         self._tell_judged(self._judge.look(now_s, int(self.wall_ms())), now_s)
         self._keep_captures()
         self.keeping.watch(now_s)
-        if self._judge.changes != self._told_changes:
-            self._told_changes = self._judge.changes
+        if (changes := (self._judge.changes, self._store.journal_head)) != self._told_changes:
+            self._told_changes = changes
             for uplink in self._uplinks:
                 uplink.want_state(now_s)
         if now_s >= self._pipeline.due_s():
