@@ -93,11 +93,40 @@ class Held(NamedTuple):
     seen: bytes
 
 
+class Kept(NamedTuple):
+    """One alarm as it is known after a restart. `facts`: JSON of its facts. `since_ms`, `is_late` as in Standing."""
+
+    alarm: str
+    setpoint: float | None
+    facts: str
+    since_ms: int | None
+    is_late: bool
+
+
+class Bypass(NamedTuple):
+    """What is not judged as usual until `until_ms` at the latest; times are UTC by the gateway's clock.
+
+    `kind`, `what`: a "point", an "asset" (what its points' names begin with) or a "unit" (bus/unit id) that is worked
+    on; or a "drill" of the whole site.
+    """
+
+    number: int
+    kind: str
+    what: str
+    permit: str
+    owner: str
+    reason: str
+    from_ms: int
+    until_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What is stored together or not at all. Its rows are of one birth and one kind of time.
 
-    `taken` has a mark of each board that it has records of, `held` the checked registers that changed.
+    `taken` has a mark of each board that it has records of, `held` the checked registers that changed, `alarms` those
+    whose facts did; `bypasses` are all that are in force, None where that is as before. `raised_ms`: UTC of alarms that
+    were raised, around which readings are kept for as long as events are.
     """
 
     birth: str
@@ -106,6 +135,9 @@ class Batch:
     taken: tuple[Mark, ...]
     messages: tuple[Message, ...]
     held: tuple[Held, ...] = ()
+    alarms: tuple[Kept, ...] = ()
+    bypasses: tuple[Bypass, ...] | None = None
+    raised_ms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +155,9 @@ class Filed:
     taken: tuple[Mark, ...]
     messages: tuple[Message, ...]
     held: tuple[Held, ...]
+    alarms: tuple[Kept, ...] = ()
+    bypasses: tuple[Bypass, ...] | None = None
+    raised_ms: tuple[int, ...] = ()
 
     @property
     def stored_bytes(self) -> int:
@@ -155,6 +190,9 @@ def filed(batch: Batch) -> Filed:
         taken=batch.taken,
         messages=batch.messages,
         held=batch.held,
+        alarms=batch.alarms,
+        bypasses=batch.bypasses,
+        raised_ms=batch.raised_ms,
     )
 
 

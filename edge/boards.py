@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gettext import gettext as _
 
 from edge.planning import BoardPlan
-from edge.timebase import UNSYNCED, Clock, Timebase
+from edge.timebase import Clock, Timebase
 from protocols import link
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.model import Board, Site
@@ -22,7 +22,10 @@ _CHUNK_BYTES = link.CHUNK_MAX_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good."""
+    """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good.
+
+    `began_s`: when that boot began, on the gateway's monotonic clock.
+    """
 
     board: str
     boot: str
@@ -30,6 +33,7 @@ class Taken:
     next_record: int
     lost: int
     clock: Clock
+    began_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +261,7 @@ class Boards:
         name = attached.board.name
         if attached.boot != hello.boot:
             self._take_early(attached)
-            attached.timebase = Timebase(now_s)
+            attached.timebase = Timebase(now_s, hello.uptime_s)
         attached.port = port
         attached.boot = hello.boot
         attached.firmware = hello.firmware
@@ -301,10 +305,13 @@ class Boards:
             self._take_early(attached)
 
     def _take_early(self, attached: Attached) -> None:
-        clock = UNSYNCED if attached.timebase is None else attached.timebase.clock
+        if attached.timebase is None:
+            return  # without a boot nothing came
+        clock, began_s = attached.timebase.clock, attached.timebase.began_s
         for each in attached.early:
             next_record = each.first + len(each.records)
-            self.events.append(Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock))
+            taken = Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock, began_s)
+            self.events.append(taken)
         attached.early.clear()
 
     def _pong(self, cable: _Cable, pong: Pong, now_s: float, wall_ms: float, trusted: bool) -> None:

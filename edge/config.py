@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from gettext import gettext as _
 from pathlib import Path
 
-from edge.gateway_toml import Gateway, GatewayToml
+from edge.gateway_toml import COUNTS_AS_ALARM, Gateway, GatewayToml
 from edge.planning import compile_board
 from edge.points import read_points, read_sheet
 from edge.problem import ConfigError, Problem, did_you_mean
 from edge.workbook import read_workbook
 from protocols import profile
-from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings
+from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings, Voting
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
     profiles, names, faults = _read_profiles(files, sheet.profiles())
     points, problems, reminders = read_points(sheet, list(toml.named("buses")), profiles, names)
     formulas = {(problem.row, problem.field) for problem in sheet.problems}  # a formula is no number, but one problem
+    if not (sheet.problems or problems):
+        toml.check_voting({point.point: dict(point.limits) for point in points})
     problems = [problem for problem in problems if (problem.row, problem.field) not in formulas]
     problems = [*toml.problems, *sheet.problems, *problems, *faults]
     warnings = [*toml.warnings, *sheet.warnings, *reminders]
@@ -191,6 +193,10 @@ def _site(
         ),
         profiles=profiles,
         config_hash=config_hash,
+        votings=tuple(
+            Voting(name, tuple(voting.points), int(voting.rule.partition("oo")[0]), voting.when_bad == COUNTS_AS_ALARM)
+            for name, voting in gateway.voting.items()
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from gettext import gettext as _
@@ -25,6 +25,9 @@ from socket import socket
 from typing import Any
 
 from edge import __version__, captures, hardware, kernel_clock, last_good, statistics
+from edge.alarms.judge import Bypassed, Judge, Told
+from edge.alarms.presets import alarms_of, birth_row
+from edge.alarms.requests import REQUESTS, Requests
 from edge.alarms.system import Change, SystemAlarms
 from edge.apart import Check, Checked
 from edge.boards import Boards, ClockChanged, Noted, Taken
@@ -108,12 +111,21 @@ class Daemon:
             max_bytes=site.store.max_bytes,
             machine=hardware.machine(),
         )
-        self._content = json_feed.birth_content(site, __version__, __version__, self._mode)
+        self._content = self._birth_content(site)
         birth = json_feed.birth_id(self._content)
         self._store.save_birth(birth, self._content)
         store_fault = self._open_store()
         marks = self._store.taken()
         is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
+        self._judge = Judge(
+            site,
+            self._store.alarms(),
+            self._store.bypasses(),
+            self._started_s,
+            int(self.wall_ms()),
+            self._store.last_bypass(),
+            is_unread=store_fault is not None,
+        )
         self._pipeline = Pipeline(
             site,
             self._store.epoch,
@@ -123,6 +135,7 @@ class Daemon:
             marks,
             is_set_aside,
             self._store.held(),
+            self._judge,
         )
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
         self._unreadable: dict[str, set[int]] = {}  # by board: generations of plans that this version cannot read
@@ -136,6 +149,8 @@ class Daemon:
         self._put_in_force(self._plans)
         self._boards = Boards(site, self._plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
         self._alarms = SystemAlarms()
+        self._requests = Requests(self._judge, self._alarms)
+        self._told_changes: object = None  # of alarms and of what is on disk of them, to the state documents
         self._found: dict[str, str] = {}  # alarm of a unit or a bus -> what is to be done about it
         self.epoch = self._store.epoch
 
@@ -155,7 +170,12 @@ class Daemon:
         self._check: Check | None = None
         self._is_saving = False  # what was checked
         self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
+        self._applied_by: str | None = None  # the person behind it
         self._problems = checked.problems  # of the files, where the site is that of the last good ones
+
+    def _birth_content(self, site: Site) -> dict[str, Any]:
+        rows = (birth_row(setting) for setting in alarms_of(site))
+        return json_feed.birth_content(site, __version__, __version__, self._mode, rows)
 
     def _open_store(self) -> StoreFault | None:
         """Without it the gateway starts all the same: the writing thread goes on trying."""
@@ -180,6 +200,11 @@ class Daemon:
         for name in self._known:
             self._load_plans(name)
         self._put_in_force(self._plans)
+
+    def learn_alarms(self, now_s: float) -> None:
+        """The same of alarms."""
+        kept, bypasses, last_number = self._store.alarms(), self._store.bypasses(), self._store.last_bypass()
+        self._tell_judged(self._judge.learn(kept, bypasses, last_number, now_s, int(self.wall_ms())), now_s)
 
     def _load_plans(self, board: str) -> None:
         """Let samples of a board's earlier plans be understood."""
@@ -233,6 +258,7 @@ class Daemon:
         """Until SIGTERM or SIGINT; the exit code."""
         self._writer.start()
         self._pipeline.begin(self._content, time.monotonic())
+        self._tell_judged(self._judge.begin(int(self.wall_ms())), time.monotonic())
         if self._problems:
             self._raise_files_alarm(self._problems, time.monotonic())
         for uplink in self._uplinks:
@@ -274,8 +300,13 @@ class Daemon:
         self._boards.tick(now_s)
         self._digest_events(now_s)
         self._tell_found(now_s)
+        self._tell_judged(self._judge.look(now_s, int(self.wall_ms())), now_s)
         self._keep_captures()
         self.keeping.watch(now_s)
+        if (changes := (self._judge.changes, self._store.journal_head)) != self._told_changes:
+            self._told_changes = changes
+            for uplink in self._uplinks:
+                uplink.want_state(now_s)
         if now_s >= self._pipeline.due_s():
             self.keeping.put(self._pipeline.close(now_s), now_s)
         self.keeping.digest(now_s)
@@ -335,7 +366,7 @@ class Daemon:
         events, self._boards.events = self._boards.events, []
         for event in events:
             if isinstance(event, Taken):
-                self._pipeline.take(event, now_s)
+                self._pipeline.take(event, now_s, int(self.wall_ms()))
             elif isinstance(event, ClockChanged):
                 self._pipeline.clock_changed(event.board, event.boot, event.uptime_ms, event.clock, now_s)
             elif isinstance(event, Noted):
@@ -374,20 +405,25 @@ class Daemon:
             self._site.gateway,
             self._store.epoch,
             self._pipeline.birth,
-            mode=self._mode,
+            mode="drill" if self._judge.is_drill else self._mode,
             at_ms=int(self.wall_ms()),
             clock=self._clock_state(),
             epochs=uplink.epochs(),
             values=list(self._values(now_s)),
             alarms=[
-                (each.alarm, each.occurrence, each.state, each.since_ms, each.seq) for each in self._alarms.standing()
+                (each.alarm, each.facts.occurrence, each.state, each.since_ms, each.seq)
+                for each in self._requests.standing()
             ],
             boards=self._board_rows(now_s),
             buses=[[name, *bus.row()] for name, bus in self._buses(now_s)],
             units=[[*name, *unit.row(now_s)] for name, unit in self._units()],
             store=self.keeping.state(self._known_ms(), now_s)
-            | {"backlog_messages": uplink.forward.backlog(), "journal_head": None},
+            | {"backlog_messages": uplink.forward.backlog(), "journal_head": self._journal_head()},
         )
+
+    def _journal_head(self) -> str | None:
+        head = self._store.journal_head
+        return None if head is None else f"sha256:{head[1].hex()}"
 
     def _values(self, now_s: float) -> Any:
         down = {name for name, board in self._boards.attached.items() if not board.up(now_s)}
@@ -461,13 +497,17 @@ class Daemon:
             self.raise_alarm(alarm, FOUND_PRIORITY, found[alarm], now_s)
         self._found = found
 
+    def _tell_judged(self, told: Iterable[Told | Bypassed], now_s: float) -> None:
+        if found := list(told):
+            self._pipeline.tell(found, self.own_quality(), int(self.wall_ms()), now_s)
+
     def _known_ms(self) -> int | None:
         return int(self.wall_ms()) if self._is_clock_trusted() else None
 
     def _tell(self, change: Change | None, now_s: float) -> None:
         if change is None:
             return
-        if change.alarm.since_ms is None:
+        if not self._is_clock_trusted():
             quality = json_feed.TimeQuality("unsynced", None, None)
         else:  # by the gateway's own clock, which is what the error of every reading's time is counted from
             quality = json_feed.TimeQuality("synced", 0, None)
@@ -499,8 +539,8 @@ class Daemon:
             self._is_told_to_apply = False
             self._begin_check(None, now_s)
 
-    def _begin_check(self, asker: socket | None, now_s: float) -> None:
-        self._asker = asker
+    def _begin_check(self, asker: socket | None, now_s: float, by: str | None = None) -> None:
+        self._asker, self._applied_by = asker, by
         try:
             self._check = Check(self._gateway_toml, "apply")
         except OSError as fault:
@@ -536,7 +576,7 @@ class Daemon:
         self._writer.put_job(partial(coming.save, Path(site.store.path)), coming)
 
     def _prepared(self, site: Site, files: bytes) -> _Coming:
-        content = json_feed.birth_content(site, __version__, __version__, self._mode)
+        content = self._birth_content(site)
         birth = json_feed.birth_id(content)
         plans = self._plan_boards(site, birth)
         begin = [destination for destination in site.destinations if destination not in self._site.destinations]
@@ -557,7 +597,13 @@ class Daemon:
         self._site, self._content, self._plans = coming.site, coming.content, coming.plans
         self._writer.keep = coming.site.store
         if is_new:
+            wall_ms = int(self.wall_ms())
+            self._tell_judged(self._judge.leave(coming.site, wall_ms, self._applied_by), now_s)
             self._pipeline.reborn(coming.birth, coming.content, now_s)
+            self._pipeline.action(
+                "configuration_applied", self.own_quality(), wall_ms, self._applied_by, coming.birth, now_s
+            )
+            self._tell_judged(self._judge.configure(coming.site, now_s, wall_ms, self._applied_by), now_s)
             self._put_in_force(coming.plans)
         self._boards.configure(coming.site, coming.plans, now_s)
         self._close_unwanted_ports()
@@ -634,7 +680,8 @@ class Daemon:
                 return {"problems": [text.format(file=self._gateway_toml)]}
             if self._check is not None or self._is_saving:
                 return {"busy": True}
-            self._begin_check(client, now_s)
+            by = request.get("by")
+            self._begin_check(client, now_s, by if isinstance(by, str) and by else None)
             return None
         if do == "status":
             return self._status(now_s)
@@ -649,9 +696,17 @@ class Daemon:
             return {"done": True}
         if do == "accept_unit":
             return self._accept_unit(request, now_s)
+        if do in REQUESTS:
+            answer, told = self._requests.answer(request, now_s, int(self.wall_ms()), self._known_ms())
+            for each in told:
+                if isinstance(each, Change):
+                    self._tell(each, now_s)
+                else:
+                    self._tell_judged([each], now_s)
+            return answer
+        known = ("status", "buffer", "apply", "accept_unit", *REQUESTS)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
-            request=json.dumps(request),
-            allowed='{"do": "status"}, {"do": "buffer"}, {"do": "apply", "gateway_toml": "..."}, {"do": "accept_unit"}',
+            request=json.dumps(request), allowed=", ".join(json.dumps({"do": each}) for each in known)
         )}
 
     def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
@@ -698,7 +753,9 @@ class Daemon:
                 for name, each in self._boards.attached.items()
             ],
             "destinations": [uplink.status() for uplink in self._uplinks],
-            "alarms": [{**asdict(each), "state": each.state} for each in self._alarms.standing()],
+            "alarms": self._requests.rows(),
+            "is_drill": self._judge.is_drill,
+            "bypasses": [each._asdict() for each in self._judge.bypasses()],
             "buses": [
                 {"bus": name, "state": bus.state_name, **bus.figures(now_s)} for name, bus in self._buses(now_s)
             ],

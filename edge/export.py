@@ -81,19 +81,10 @@ def _gap(cause: str, t_ms: int | None, until_ms: int | None, **more: Any) -> dic
 def _readings(
     connection: apsw.Connection, begin_ms: int, end_ms: int, clocks: dict[str, Clock]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each with the time of the first reading of its batch."""
+    """Each with the time of the first reading of its batch; what is kept of older ones, around alarms, first."""
     births: dict[str, Any] = {}
-    last_id = 0
-    while True:
-        piece: list[Any] = connection.execute(
-            "SELECT id, birth, from_ms, to_ms, readings FROM batch WHERE id > ?"
-            " AND (to_ms IS NULL OR to_ms >= ?) AND (from_ms IS NULL OR from_ms <= ?) ORDER BY id LIMIT ?",
-            (last_id, begin_ms, end_ms, _PIECE),
-        ).fetchall()
-        if not piece:
-            return
-        last_id = piece[-1][0]
-        for _id, birth, first_ms, batch_to_ms, readings in piece:
+    for table in ("kept", "batch"):
+        for birth, first_ms, batch_to_ms, readings in _batches(connection, table, begin_ms, end_ms):
             if birth not in births:
                 content = connection.execute("SELECT content FROM birth WHERE birth = ?", (birth,)).get
                 births[birth] = json.loads(content)["points"]
@@ -106,6 +97,20 @@ def _readings(
                 reading = _reading(births[birth][row.point], sections[row.section], row, clocks)
                 if reading["t_ms"] is None or begin_ms <= reading["t_ms"] <= end_ms:
                     yield first_ms or 0, reading
+
+
+def _batches(connection: apsw.Connection, table: str, begin_ms: int, end_ms: int) -> Iterator[Any]:
+    last_id = 0
+    while True:
+        piece: list[Any] = connection.execute(
+            f"SELECT id, birth, from_ms, to_ms, readings FROM {table} WHERE id > ?"
+            " AND (to_ms IS NULL OR to_ms >= ?) AND (from_ms IS NULL OR from_ms <= ?) ORDER BY id LIMIT ?",
+            (last_id, begin_ms, end_ms, _PIECE),
+        ).fetchall()
+        if not piece:
+            return
+        last_id = piece[-1][0]
+        yield from (row[1:] for row in piece)
 
 
 def _reading(point: dict[str, Any], section: Section, row: Row, clocks: dict[str, Clock]) -> dict[str, Any]:

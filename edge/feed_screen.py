@@ -13,12 +13,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edge.alarms.words import AUXILIARY, state_word
 from edge.receiver import Received
 from protocols.model import GOOD, has_value, mode_text, quality, status_text
 
 _DECIMALS_MAX = 9
 _STATUS_MAX = 255
 TIME_MAX_MS = 253_402_300_799_999  # the year 9999
+_PRIORITY_MAX = 9  # the least urgent
+_SEQ_MAX = 2**53
+_RED = ("UNACK", "ACKED")
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
 
@@ -29,7 +33,12 @@ class _Point(NamedTuple):
 
 
 class _Alarm(NamedTuple):
+    """`told`: epoch and number of its newest event."""
+
     state: str
+    since_ms: int | None
+    told: tuple[str, int]
+    priority: int
     action: str
 
 
@@ -51,7 +60,8 @@ class _Gateway:
     strange: int = 0  # whose shape is not the feed's
     points: dict[str, _Point] = field(default_factory=dict)
     latest: dict[str, _Reading] = field(default_factory=dict)
-    alarms: dict[str, _Alarm] = field(default_factory=dict)  # that are not NORM
+    settings: dict[str, tuple[int, str]] = field(default_factory=dict)  # of alarms: priority, what to do
+    alarms: dict[str, _Alarm] = field(default_factory=dict)
 
     def take(self, kind: str, payload: dict[str, Any]) -> None:
         match kind:
@@ -63,6 +73,10 @@ class _Gateway:
                     )
                     for row in payload["points"]
                 }
+                self.settings |= {
+                    _text(row["alarm"]): (_whole(row["priority"], _PRIORITY_MAX), _text(row["action"]))
+                    for row in payload["alarms"]
+                }
             case "link":
                 self.is_online = payload["online"] is True
                 self.epoch = _text(payload["epoch"])
@@ -70,18 +84,27 @@ class _Gateway:
                 self.mode = _text(payload["mode"])
                 for point, t_ms, value, *rest in payload["values"]["rows"]:
                     self._reading(point, t_ms, value, rest)
-                known = self.alarms
-                self.alarms = {
-                    _text(alarm): _Alarm(_text(state), known.get(_text(alarm), _Alarm("", "")).action)
-                    for alarm, _occurrence, state, *_rest in payload["alarms"]["rows"]
-                }
+                epoch = _text(payload["epoch"])
+                listed = {_text(row[0]) for row in payload["alarms"]["rows"]}
+                self.alarms = {alarm: each for alarm, each in self.alarms.items() if alarm in listed}
+                for alarm, _occurrence, state, since_ms, seq in payload["alarms"]["rows"]:
+                    self._alarm(_text(alarm), _text(state), since_ms, (epoch, _whole(seq, _SEQ_MAX)))
             case "event/alarm":
-                self.alarms[_text(payload["alarm"])] = _Alarm(_text(payload["to"]), _text(payload.get("action", "")))
+                alarm, told = _text(payload["alarm"]), (_text(payload["epoch"]), _whole(payload["seq"], _SEQ_MAX))
+                if "action" in payload:
+                    self.settings[alarm] = _whole(payload["priority"], _PRIORITY_MAX), _text(payload["action"])
+                self._alarm(alarm, _text(payload["to"]), payload["t_ms"], told)
             case "data":
                 t0_ms = payload["t0_ms"]
                 for point, dt_ms, value, *rest in payload["rows"]:
                     self.readings += 1
                     self._reading(point, None if t0_ms is None else t0_ms + dt_ms, value, rest)
+
+    def _alarm(self, alarm: str, state: str, since_ms: int | None, told: tuple[str, int]) -> None:
+        """What is older than what is known says nothing: epochs are in order, as their numbers are."""
+        known, at_ms = self.alarms.get(alarm), None if since_ms is None else _whole(since_ms, TIME_MAX_MS)
+        if known is None or told >= known.told:
+            self.alarms[alarm] = _Alarm(state, at_ms, told, *self.settings.get(alarm, (_PRIORITY_MAX, "")))
 
     def _reading(self, point: str, t_ms: int | None, value: float | None, rest: list[int]) -> None:
         """History must not cover what is newer."""
@@ -115,13 +138,13 @@ class FeedScreen:
         """Points of the only gateway, or all gateways."""
         if len(self._gateways) == 1:
             [(gateway_id, gateway)] = self._gateways.items()
-            return Group(_heading(gateway_id, gateway), *_alarms(gateway), _points(gateway, now_ms))
+            return Group(_heading(gateway_id, gateway), *_alarms(gateway, now_ms), _points(gateway, now_ms))
         if self._gateways:
             return Group(
                 *(
                     line
                     for gateway_id, gateway in sorted(self._gateways.items())
-                    for line in (_heading(gateway_id, gateway), *_alarms(gateway))
+                    for line in (_heading(gateway_id, gateway), *_alarms(gateway, now_ms))
                 )
             )
         return Text(_("Nothing received yet"))
@@ -142,13 +165,22 @@ def _heading(gateway_id: str, gateway: _Gateway) -> Text:
     return heading
 
 
-def _alarms(gateway: _Gateway) -> list[Text]:
-    """A line for each that is not NORM; red while it is active."""
-    return [
-        Text(f"{alarm}  {state}  {action}", "red" if state in ("UNACK", "ACKED") else "yellow")
-        for alarm, (state, action) in gateway.alarms.items()
-        if state != "NORM"
+def _alarms(gateway: _Gateway, now_ms: int) -> list[Text]:
+    """A line for each that is not NORM, the most urgent first; red while it stands."""
+    standing = [(name, each) for name, each in gateway.alarms.items() if each.state != "NORM"]
+    standing.sort(key=lambda named: (named[1].state not in _RED, named[1].priority, named[0]))
+    lines = [
+        Text(
+            "  ".join((state_word(each.state), str(each.priority), name, _since(each.since_ms, now_ms), each.action)),
+            "red" if each.state in _RED else "yellow",
+        )
+        for name, each in standing
     ]
+    return [*lines, Text(AUXILIARY, "dim")] if lines else []
+
+
+def _since(since_ms: int | None, now_ms: int) -> str:
+    return "-" if since_ms is None else _("for {n} s").format(n=max(round((now_ms - since_ms) / 1000), 0))
 
 
 def _points(gateway: _Gateway, now_ms: int) -> Table:

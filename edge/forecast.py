@@ -46,8 +46,8 @@ class Span(NamedTuple):
 class Worst(NamedTuple):
     """From a change at the sensor to what the gateway makes of it, in milliseconds.
 
-    `alarm`: it decides, on-delays apart. `horn`: a relay on the same bus has done what it was told. `published`: its
-    message goes out, an urgent one with the decision.
+    `alarm`: it decides, at the end of the point's on-delay. `horn`: a relay on the same bus has done what it was told.
+    `published`: its message goes out, an urgent one at once.
     """
 
     alarm: Span
@@ -190,6 +190,7 @@ def _bus(
         for planned, span in zip(reads, alarm, strict=True)
     ]
     asked = {point.point: point for point in site.points}
+    delays_ms = {point.point: round(point.on_delay_s * 1000) for point in site.points}
     points = [
         PointForecast(
             point=use.point,
@@ -197,7 +198,7 @@ def _bus(
             unit_id=planned.unit_id,
             asked_ms=asked[use.point].period_ms,
             reachable_ms=reachable_ms,
-            worst=of_read,
+            worst=_delayed(of_read, delays_ms[use.point]),
             has_limits=bool(asked[use.point].limits),
         )
         for planned, reachable_ms, of_read in zip(reads, reachable, worst, strict=True)
@@ -206,7 +207,8 @@ def _bus(
     periods = []
     for asked_ms in sorted({planned.period_ms for planned in reads if planned.read.uses}):
         of_period = [at for at, planned in enumerate(reads) if planned.period_ms == asked_ms]
-        longest_worst = Worst(*(_longest(spans) for spans in zip(*(worst[at] for at in of_period), strict=True)))
+        of_points = [point.worst for point in points if asked[point.point].period_ms == asked_ms]
+        longest_worst = Worst(*(_longest(spans) for spans in zip(*of_points, strict=True)))
         periods.append(PeriodForecast(asked_ms, _longest([reachable[at] for at in of_period]), longest_worst))
     row = BusForecast(
         bus=bus.name,
@@ -297,6 +299,11 @@ def _horn(line: Line, longest_ms: Span, allowed_ms: float, frame_ms: float) -> S
 
 def _later(span: Span, at_once_ms: float, slowest_ms: float) -> Span:
     return Span(span.at_once + at_once_ms, span.slowest + slowest_ms)
+
+
+def _delayed(worst: Worst, delay_ms: int) -> Worst:
+    """A reading's message waits for no on-delay."""
+    return Worst(_later(worst.alarm, delay_ms, delay_ms), _later(worst.horn, delay_ms, delay_ms), worst.published)
 
 
 def _probe(site: Site, line: Line, reads: Sequence[PlannedRead]) -> Span:

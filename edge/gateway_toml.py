@@ -7,7 +7,7 @@ zones; it opens no file itself. Must never stop at the first mistake, nor name a
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from gettext import gettext as _
 from typing import Annotated, Any
@@ -117,6 +117,24 @@ def _feed(value: str) -> str:
     return value
 
 
+def _rule(value: str) -> str:
+    match = re.fullmatch(r"(\d{1,2})oo(\d{1,2})", value, re.ASCII)
+    if not match:
+        raise _refused("E-VAL-002", _("must be like 2oo4: two of four."))
+    if not 1 <= int(match[1]) <= int(match[2]):
+        raise _refused("E-VAL-003", _("more are needed than there are, or none."))
+    return value
+
+
+COUNTS_AS_ALARM = "counts_as_alarm"
+
+
+def _when_bad(value: str) -> str:
+    if value not in (COUNTS_AS_ALARM, "left_out"):
+        raise _refused("E-VAL-003", _("allowed are “counts_as_alarm” and “left_out”."))
+    return value
+
+
 def _text(value: str) -> str:
     if not value.strip():
         raise _refused("E-VAL-002", _("must not be empty."))
@@ -178,12 +196,19 @@ class _Destination(_Table):
     await_receipt: bool = False
 
 
+class _Voting(_Table):
+    points: list[str]
+    rule: Annotated[str, AfterValidator(_rule)]
+    when_bad: Annotated[str, AfterValidator(_when_bad)] = COUNTS_AS_ALARM
+
+
 class Gateway(_Table):
     schema_number: Annotated[int, AfterValidator(_schema), Field(alias="schema")]
     site: _Site
     boards: dict[_Name, _Board]
     buses: dict[_Name, _Bus]
     store: _Store
+    voting: dict[_Name, _Voting] = {}
     destinations: dict[_Name, _Destination] = {}
 
 
@@ -196,17 +221,18 @@ _TABLES: dict[tuple[str, ...], type[_Table]] = {
     ("buses", "*"): _Bus,
     ("store",): _Store,
     ("store", "keep"): _Keep,
+    ("voting", "*"): _Voting,
     ("destinations", "*"): _Destination,
 }
-_LATER = {("outputs",), ("inputs",), ("voting",)}
+_LATER = {("outputs",), ("inputs",)}
 
 
 # --- gateway.toml -------------------------------------------------------------------------------------------
 
 
 def _pattern(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The path with the name of a board, bus or destination as *."""
-    named = path[0:1] in (("boards",), ("buses",), ("destinations",))
+    """The path with the name of a board, bus, vote or destination as *."""
+    named = path[0:1] in (("boards",), ("buses",), ("voting",), ("destinations",))
     return (path[0], "*", *path[2:]) if named and len(path) > 1 else path
 
 
@@ -232,6 +258,8 @@ def _sentence(error: ErrorDetails, path: tuple[str, ...]) -> tuple[str, str]:
             return "E-VAL-001", _("must be true or false, without quotes.")
         case "int_type":
             return "E-VAL-001", _("must be a whole number without quotes.")
+        case "list_type":
+            return "E-VAL-001", _("must be a list of texts in [brackets].")
         case "dict_type" | "model_type":
             return "E-VAL-001", _("must be a table, not a single value.")
         case code:  # one of ours, from the validators above
@@ -335,6 +363,27 @@ class GatewayToml:
         if not isinstance(tables, dict):
             return {}
         return {name: table for name, table in tables.items() if isinstance(table, dict)}
+
+    def check_voting(self, limits: Mapping[str, Collection[str]]) -> None:
+        """Whether what is voted on is there; `limits`: of each point of the sheet those that it has."""
+        for name, voting in self.named("voting").items():
+            points, rule = voting.get("points"), str(voting.get("rule"))
+            if not isinstance(points, list):
+                continue
+            place = ("voting", name, "points")
+            for point in dict.fromkeys(map(str, points)):
+                if point not in limits:
+                    text = _("the sheet has no such point.") + did_you_mean(point, limits)
+                    self.wrong("E-VOT-001", place, point, text)
+                elif "H" not in limits[point]:
+                    text = _("has no limit H, which is what is voted on. Fill in H for this point, or leave it out.")
+                    self.wrong("E-VOT-002", place, point, text)
+                elif points.count(point) > 1:
+                    self.wrong("E-VOT-003", place, point, _("stands here twice. Delete one of them."))
+            of = rule.partition("oo")[2]
+            if of.isdigit() and int(of) != len(points):
+                text = _("is of {of} points, but there are {count}. Correct the rule or the list.")
+                self.wrong("E-VOT-004", ("voting", name, "rule"), rule, text.format(of=of, count=len(points)))
 
     # Between tables: on what was written, so that it is found even where a table is wrong in itself.
 

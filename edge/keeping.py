@@ -171,11 +171,14 @@ class Keeping:
             kept = self._store.epochs()
             if is_set_aside:
                 self._tell_what_was_set_aside(kept, now_s)
+                if self._pipeline.judge is not None:
+                    self._pipeline.judge.store_all()
             if self._is_unread:
                 self.learn_numbers(kept)
                 for uplink in self._uplinks:
                     uplink.forward.learn(self._store.positions(uplink.destination.name), kept)
                 self._daemon.load_plans()
+                self._daemon.learn_alarms(now_s)
                 self._is_unread = False
         except StoreFault as fault:  # gone again, as the writing thread finds out as well
             log.error("%s", fault)

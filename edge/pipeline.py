@@ -7,12 +7,15 @@ Must never read a clock, touch the store or send anything.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+from edge.alarms.judge import Bypassed, Judge, Told
+from edge.alarms.lifecycle import RAISE
 from edge.alarms.system import Change
-from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload
+from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, message_order
 from edge.boards import SILENT_S, Taken
 from edge.devices import Devices, Watch, fault
 from edge.planning import BoardPlan
@@ -22,10 +25,11 @@ from edge.statistics import Statistics
 from edge.timebase import Clock
 from protocols import link, modbus, modbus_edge, octets, readplan
 from protocols.feeds import json_feed
-from protocols.model import NOT_POLLED, UNIT_REPLACED, Reading, Site
+from protocols.model import IN_MAINTENANCE, NOT_POLLED, UNIT_REPLACED, Reading, Site
 from protocols.profile import Decoder, data_bytes
 
 BATCH_S = 1.0
+KEPT_PRIORITY = 2  # what is around a raising of these, from 1 on, is kept for as long as events are
 
 
 @dataclass(slots=True)
@@ -98,11 +102,30 @@ class _Open:
     reported: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Alarm:
+    """An event whose payload waits for the number of the data message that has the reading which made it."""
+
+    seq: int
+    birth: str
+    payload: Callable[..., bytes]
+    filled: _Open | None
+    row: int
+
+    def message(self, places: dict[int, tuple[int, list[int]]]) -> Message:
+        """`places`: of each batch its message's number, and the indices of its rows in their order."""
+        reading = None
+        if self.filled is not None:
+            seq, order = places[id(self.filled)]
+            reading = seq, order.index(self.row)
+        return Message("event", self.seq, "alarm", self.birth, self.payload(reading=reading), None)
+
+
 class Pipeline:
     """One epoch of one gateway. `take` what the boards sent, `close` gives what is to be committed together.
 
     `marks`: how far earlier processes took each board; `held`: what they knew of the devices; `is_set_aside`: the store
-    that knew it could not be used.
+    that knew it could not be used. `judge`: of the alarms of points, where there are any.
     """
 
     def __init__(
@@ -115,8 +138,10 @@ class Pipeline:
         marks: Iterable[Mark] = (),
         is_set_aside: bool = False,
         held: Iterable[Held] = (),
+        judge: Judge | None = None,
     ) -> None:
         self.epoch = epoch
+        self.judge = judge
         self.gateway = site.gateway
         self.mode = mode
         self.birth = birth
@@ -127,12 +152,14 @@ class Pipeline:
         self.samples = 0
         self.refused_samples = 0  # of plans that are not known
         self._births = births
+        self._rows = {row["point"]: row for row in births[birth]["points"]}  # of the birth in force
         self._points: dict[str, _Point] = {}
         self._meanings: dict[tuple[str, int], _Meaning] = {}
         self._beat_offset_ms = json_feed.heartbeat_second(site.gateway) * 1000
         self._open: dict[tuple[str, str, str], _Open] = {}
         self._taken: dict[tuple[str, str], Mark] = {}
-        self._events: list[Message] = []
+        self._events: list[Message | _Alarm] = []
+        self._raised_ms: list[int] = []
         self._close_s: float | None = None
         self._newest = {mark.board: _Newest(mark.boot, None, mark.newest_ms) for mark in marks}
         self._lost: dict[str, int] = {}  # records of a board that are gone since its newest sample
@@ -189,12 +216,13 @@ class Pipeline:
         """Another birth is in force, told as a message of the event stream; `add_plan` of all its boards follows."""
         self.birth = birth
         self._births[birth] = content
+        self._rows = {row["point"]: row for row in content["points"]}
         seq = self._number("event")
         payload = json_feed.birth(self.gateway, self.epoch, seq, birth, content)
         self._event(Message("event", seq, "birth", self.birth, payload, None), now_s)
 
-    def take(self, taken: Taken, now_s: float) -> None:
-        """Records of a board, in order.
+    def take(self, taken: Taken, now_s: float, wall_ms: int | None = None) -> None:
+        """Records of a board, in order; `wall_ms`: what the gateway's own clock says.
 
         Samples that fit no known plan, and those that are gone, become a gap. While one is yet to be told, what came
         without a sample counts as taken with the next one, so that it is not forgotten by a restart.
@@ -219,13 +247,15 @@ class Pipeline:
         clock = taken.clock
         times = [octets.get_u28(body, 2) * 1000 + octets.get_u16(body, 6) for _generation, _kind, body in samples]
         self._tell_missing(taken, times[0], now_s)
+        if self.judge is not None:
+            self.judge.took(taken, now_s)
         unknown: list[int] = []
         for uptime_ms, (generation, _kind, body) in zip(times, samples, strict=True):
             read = self._read(taken.board, generation, body)
             if read is None:
                 unknown.append(uptime_ms)
             else:
-                self._sample(taken, *read, uptime_ms, body, now_s)
+                self._sample(taken, *read, uptime_ms, body, now_s, wall_ms)
         if unknown:
             self.refused_samples += len(unknown)
             quality = _quality(taken.board, taken.boot, clock)
@@ -343,22 +373,85 @@ class Pipeline:
             self.epoch,
             seq,
             self.birth,
-            mode=self.mode,
+            mode=self._alarm_mode(None),
             alarm=alarm.alarm,
-            occurrence=alarm.occurrence,
+            occurrence=alarm.facts.occurrence,
             transition=change.transition,
-            before=change.before,
-            after=change.after,
-            active=alarm.active,
-            acked=alarm.acked,
+            before=change.before.state,
+            after=alarm.state,
+            facts=asdict(alarm.facts),
             quality=quality,
-            t_ms=alarm.since_ms,
+            t_ms=decided_ms if quality.kind != "unsynced" else None,
             decided_ms=decided_ms,
             priority=alarm.priority,
             action=alarm.action,
+            by=change.by,
+            reason=change.reason,
             journalled=self.journalled,
         )
         self._event(Message("event", seq, "alarm", self.birth, payload, None), now_s)
+
+    def tell(
+        self, told: Iterable[Told | Bypassed], own_quality: json_feed.TimeQuality, decided_ms: int, now_s: float
+    ) -> None:
+        """What the judge found or was told; `own_quality` is that of the gateway's own clock."""
+        for each in told:
+            if isinstance(each, Told):
+                self._alarm(each, each.quality or own_quality, decided_ms, now_s)
+            else:
+                action = "drill" if each.bypass.kind == "drill" else "bypass"
+                bypass = each.bypass._asdict() | {"is_over": each.is_over}
+                del bypass["reason"]
+                self.action(action, own_quality, decided_ms, each.by, each.reason, now_s, bypass=bypass)
+
+    def _alarm_mode(self, mode: str | None) -> str:
+        return mode or ("drill" if self.judge is not None and self.judge.is_drill else self.mode)
+
+    def _alarm(
+        self,
+        told: Told,
+        quality: json_feed.TimeQuality,
+        decided_ms: int | None,
+        now_s: float,
+        filled: _Open | None = None,
+        row: int = 0,
+    ) -> None:
+        """A transition of an alarm of a point; `row` of `filled` is the reading that made it."""
+        assert self.judge is not None
+        change, setting = told.change, told.change.setting
+        seq = self._number("event")
+        self.judge.numbered(setting.alarm, seq)
+        point = self._rows[setting.point]
+        value = change.value if change.value is None else json_feed.number(change.value, point["type"])
+        payload = partial(
+            json_feed.alarm,
+            self.gateway,
+            self.epoch,
+            seq,
+            self.birth,
+            mode=self._alarm_mode(told.mode),
+            alarm=setting.alarm,
+            occurrence=change.after.occurrence,
+            transition=change.transition,
+            before=change.before.state,
+            after=change.after.state,
+            facts=asdict(change.after),
+            quality=quality,
+            t_ms=told.t_ms,
+            decided_ms=decided_ms,
+            priority=setting.priority,
+            judged_late=told.is_late,
+            journalled=self.journalled,
+            point=(setting.point, value, point["unit"], change.status, setting.setpoint),
+            first_out=change.first_out,
+            by=told.by,
+            reason=told.reason,
+            rests_on=change.rests_on,
+        )
+        raised_ms = decided_ms if quality.kind == "unsynced" else told.t_ms
+        if change.transition == RAISE and setting.priority <= KEPT_PRIORITY and raised_ms is not None:
+            self._raised_ms.append(raised_ms)
+        self._event(_Alarm(seq, self.birth, payload, filled, row), now_s)
 
     def _gap(
         self,
@@ -422,6 +515,7 @@ class Pipeline:
         now_s: float,
         *,
         unit: tuple[str, int] | None = None,
+        bypass: dict[str, Any] | None = None,
     ) -> None:
         """Something was done to no single alarm, by a person or, without a name, by the gateway."""
         seq = self._number("event")
@@ -436,6 +530,7 @@ class Pipeline:
             by=by,
             reason=reason,
             unit=unit,
+            bypass=bypass,
         )
         self._event(Message("event", seq, "action", self.birth, payload, None), now_s)
 
@@ -476,17 +571,23 @@ class Pipeline:
         """Everything taken so far, to be committed in one transaction; empty when nothing was."""
         self._close_s = None
         batches = []
+        places: dict[int, tuple[int, list[int]]] = {}
         for (_birth, _kind, _boot), filled in self._open.items():
             messages = []
             if filled.reported:
-                messages.append(self._data_message(filled))
+                messages.append(self._data_message(filled, places))
             batches.append(Batch(filled.birth, tuple(filled.sections), tuple(filled.rows), (), tuple(messages)))
-        self._open.clear()
         if self._taken or self._events:
             held = tuple(self._devices.changes())
-            batches.append(Batch(self.birth, (), (), tuple(self._taken.values()), tuple(self._events), held))
+            events = tuple(each if isinstance(each, Message) else each.message(places) for each in self._events)
+            alarms, bypasses = ((), None) if self.judge is None else self.judge.to_store()
+            taken = tuple(self._taken.values())
+            raised_ms = tuple(self._raised_ms)
+            batches.append(Batch(self.birth, (), (), taken, events, held, alarms, bypasses, raised_ms))
             self._taken.clear()
+            self._raised_ms.clear()
             self._events = []
+        self._open.clear()
         return batches
 
     def latest(self) -> Iterable[tuple[str, tuple[int | None, float | int | None, int, int] | None]]:
@@ -519,11 +620,20 @@ class Pipeline:
         self.next_seq[stream] = seq + 1
         return seq
 
-    def _event(self, message: Message, now_s: float) -> None:
+    def _event(self, message: Message | _Alarm, now_s: float) -> None:
         self._events.append(message)
         self._close_s = now_s  # an event closes the batch
 
-    def _sample(self, taken: Taken, birth: str, read: _Read, uptime_ms: int, body: bytes, now_s: float) -> None:
+    def _sample(
+        self,
+        taken: Taken,
+        birth: str,
+        read: _Read,
+        uptime_ms: int,
+        body: bytes,
+        now_s: float,
+        wall_ms: int | None,
+    ) -> None:
         self.samples += 1
         clock = taken.clock
         outcome = body[1] & 15
@@ -544,23 +654,39 @@ class Pipeline:
             readings = [Reading(reading.point, None, *told) for reading in readings]
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
-        for (index, point), reading in zip(read.points, readings, strict=True):
-            if self._is_reported(point, moment_ms, reading.value, reading.status, reading.detail):
+        for (index, point), measured in zip(read.points, readings, strict=True):
+            found, reading = self._judged(point, measured, uptime_ms, now_s)
+            makes_an_alarm = any(each.change.by_reading for each in found)
+            for each in found:
+                assert each.quality is not None  # that of its board's clock
+                by_it = filled if each.change.by_reading else None
+                self._alarm(each, each.quality, wall_ms, now_s, by_it, len(rows))
+            if self._is_reported(point, moment_ms, reading, makes_an_alarm):
                 filled.reported.append(len(rows))
                 if point.urgent:
                     self._close_s = now_s
             rows.append(Row(section, uptime_ms, index, reading.value, reading.status, reading.detail))
             point.latest = (utc_ms, reading.value, reading.status, reading.detail)
 
-    def _is_reported(
-        self, point: _Point, time_ms: int, value: float | int | None, status: int, detail: int
-    ) -> bool:
-        """Rule 8 of the feed, but for alarms."""
+    def _judged(
+        self, point: _Point, measured: Reading, uptime_ms: int, now_s: float
+    ) -> tuple[Sequence[Told], Reading]:
+        """What comes of a reading, and the reading as it goes out: of what is worked on without its value."""
+        if self.judge is None or self._points[measured.point] is not point:  # of before its point was changed
+            return (), measured
+        told = self.judge.reading(measured.point, uptime_ms, measured.value, measured.status, now_s)
+        if measured.point in self.judge.bypassed:
+            return told, Reading(measured.point, None, IN_MAINTENANCE, 0)
+        return told, measured
+
+    def _is_reported(self, point: _Point, time_ms: int, reading: Reading, makes_an_alarm: bool) -> bool:
+        """Rule 8 of the feed."""
+        value, status, detail = reading.value, reading.status, reading.detail
         beat = (time_ms - self._beat_offset_ms) // point.heartbeat_ms
         beats = beat != point.beat
         point.beat = beat
         last = point.reported
-        if last is not None and not beats and status == last[1] and detail == last[2]:
+        if last is not None and not beats and not makes_an_alarm and status == last[1] and detail == last[2]:
             if value is None or last[0] is None:
                 return False
             if abs(value - last[0]) <= point.deadband:
@@ -579,9 +705,10 @@ class Pipeline:
             filled.sections.append(Section(board, boot, clock))
         return filled, place
 
-    def _data_message(self, filled: _Open) -> Message:
+    def _data_message(self, filled: _Open, places: dict[int, tuple[int, list[int]]]) -> Message:
         seq = self._number("data")
         points = self._births[filled.birth]["points"]
+        places[id(filled)] = seq, message_order(points, filled.sections, filled.rows, filled.reported)
         payload = data_payload(
             self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, filled.reported
         )

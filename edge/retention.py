@@ -1,9 +1,11 @@
 """What the store gives up, and when: by age and by size, in one declared order. Policy.
 
 Owns that order. By age: readings after `readings_days`, events after `alarms_days`, both only by a clock that is to be
-trusted. By size: the oldest readings, and only when there are none left the oldest events: a tenth of `max_bytes` is
-out of the readings' reach. In memory, while there is no store: readings first, then events, the oldest of each. What
-is given up is told as a Dropped, from which gap records are made; nothing is ever given up without one.
+trusted; readings around an alarm of priority 1 or 2 stay as long as events do, set apart ("kept"). By size: the oldest
+readings, those set apart first where they take more than a quarter, and only when there are none left the oldest
+events: a tenth of `max_bytes` is out of the readings' reach. In memory, while there is no store: readings, then events,
+the oldest of each. What is given up is told as a Dropped, from which gap records are made; nothing that anybody
+lacks is given up without one.
 Must never delete anything.
 """
 
@@ -15,6 +17,8 @@ from edge.batch import Filed
 from protocols.model import StoreSettings
 
 ALARM_SHARE = 10  # one part in so many of max_bytes is for events alone
+AROUND_MS = 600_000  # readings so long before and after an alarm stay
+KEPT_SHARE = 4  # one part in so many of what readings may take is out of the ordinary ones' reach
 HEADROOM_BYTES = 10 << 20  # what is kept free inside the file while the disk around it is full
 _DAY_MS = 86_400_000
 _LOT_MS = 600_000  # by age in lots: each deletion rewrites pages
@@ -31,6 +35,8 @@ class Usage(NamedTuple):
     oldest_ms: int | None  # UTC of the oldest readings and events whose time is known; None where there are none
     oldest_event_ms: int | None
     has_readings: bool
+    kept_bytes: int = 0
+    oldest_kept_ms: int | None = None
 
 
 class Drop(NamedTuple):
@@ -83,14 +89,17 @@ def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, now_ms: int | No
         for stream, oldest_ms, days in (
             ("data", usage.oldest_ms, keep.readings_days),
             ("event", usage.oldest_event_ms, keep.alarms_days),
+            ("kept", usage.oldest_kept_ms, keep.alarms_days),
         ):
             before_ms = now_ms - days * _DAY_MS
             if oldest_ms is not None and oldest_ms < before_ms - _LOT_MS:
                 return Drop(stream, "retention", before_ms, 0)
     used_bytes = usage.file_bytes - usage.unused_bytes
     too_much = max(used_bytes - readings_max_bytes(keep, log_bytes), _to_go_for_room(usage, log_bytes))
-    if too_much > 0 and usage.has_readings:
-        return Drop("data", "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
+    is_much_kept = usage.kept_bytes * KEPT_SHARE > readings_max_bytes(keep, log_bytes)
+    if too_much > 0 and (usage.has_readings or usage.kept_bytes):
+        stream = "data" if usage.has_readings and not is_much_kept else "kept"
+        return Drop(stream, "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
     too_much = used_bytes - (keep.max_bytes - log_bytes) * (_LOT_PARTS - 1) // _LOT_PARTS
     if too_much > 0:
         return Drop("event", "disk_quota", None, too_much + used_bytes // _LOT_PARTS)

@@ -28,13 +28,14 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from edge.batch import Filed, Held, Mark, Message, data_payload, indices, unpack
-from edge.retention import Drop, Dropped, Usage
+from edge.alarms import journal
+from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, unpack
+from edge.retention import AROUND_MS, Drop, Dropped, Usage
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 3
+SCHEMA = 4
 FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
@@ -43,6 +44,7 @@ RESERVE_BYTES = 16 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 STREAMS = ("data", "event")
+_JOURNAL = ("alarm", "action")  # kinds of events that tell what happened to alarms, and who did what
 _SHRINK_PAGES = 512  # at most so many are given back at once, where the file is larger than it may be
 _DROP_LOT = 2000  # batches or events
 _MARKS_EVERY = 60  # commits, until the marks are written into their table
@@ -71,6 +73,11 @@ CREATE TABLE held (
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL, taken TEXT,
     readings BLOB NOT NULL);
+-- Batches of readings around an alarm, when the others of their age have gone; and when such alarms were raised.
+CREATE TABLE kept (
+    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
+    readings BLOB NOT NULL);
+CREATE TABLE raised (t_ms INTEGER PRIMARY KEY);
 -- An event's body is its payload; a data message's is the bitmap of the batch's rows that it reports.
 -- made_ms: when an event was committed, null for data and where the gateway's clock was not to be trusted.
 CREATE TABLE message (
@@ -80,12 +87,23 @@ CREATE TABLE message (
 CREATE TABLE position (
     destination TEXT, epoch TEXT, stream TEXT, mark TEXT, first INTEGER, last INTEGER NOT NULL,
     PRIMARY KEY (destination, epoch, stream, mark, first)) WITHOUT ROWID;
+-- facts: JSON of edge/alarms/lifecycle.py's. since_ms: UTC of the newest transition, null where no clock was known.
+CREATE TABLE alarm (
+    alarm TEXT PRIMARY KEY, setpoint REAL, facts TEXT NOT NULL, since_ms INTEGER,
+    is_late INTEGER NOT NULL) WITHOUT ROWID;
+-- A number is never given twice: sqlite_sequence knows the last one.
+CREATE TABLE bypass (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, what TEXT NOT NULL, permit TEXT NOT NULL,
+    owner TEXT NOT NULL, reason TEXT NOT NULL, from_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL);
+-- The chain over the events that are the journal: an entry is the body of that message. Where entries are gone, the
+-- last of them is left without a message: its hash is the root of those that follow.
+CREATE TABLE journal (number INTEGER PRIMARY KEY, epoch INTEGER, seq INTEGER, hash BLOB NOT NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA};
 """
 # These stay small and are checked whole at each opening. To check batch and message, gigabytes on a card,
 # would take longer than the boards can buffer: of them only the newest rows are read.
-CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position")
+CHECKED_TABLES = ("epoch", "birth", "plan", "taken", "held", "position", "alarm", "bypass", "journal", "raised")
 
 # (epoch, stream, "broker" | "receipt") -> the ranges that this one has
 Positions = Mapping[tuple[str, str, str], Sequence[tuple[int, int]]]
@@ -150,6 +168,7 @@ class Store:
                 )
             )
         self.epoch = _new_epoch(now_utc_ms, random)
+        self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
         self.notes: list[Note] = []
         self._path = path
         self._gateway = gateway
@@ -159,6 +178,7 @@ class Store:
         self._reader: apsw.Connection | None = None
         self._reading = threading.Lock()
         self._was_open = False
+        self._is_looked_through = False  # since the newest commit that succeeded
         self._is_full = False
         self._epochs: dict[str, tuple[int, str]] = {}  # id and gateway
         self._births: dict[str, dict[str, Any]] = {}
@@ -215,7 +235,7 @@ class Store:
         if machine and self._machine and machine != self._machine:
             text = _("store {path}: it was last written on another machine, in epoch {epoch}")
             self.notes.append(Note("store_moved", text.format(path=self._path, epoch=epoch)))
-        with writer:
+        with _transaction(writer):
             writer.execute(
                 "INSERT OR IGNORE INTO epoch (epoch, gateway, opened_ms, machine) VALUES (?, ?, ?, ?)",
                 (self.epoch, self._gateway, now_utc_ms, self._machine),
@@ -234,6 +254,7 @@ class Store:
         }
         for birth, content in writer.execute("SELECT birth, content FROM birth"):
             self._births.setdefault(birth, json.loads(content))
+        self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
         self._taken = _read_marks(writer)
         self._marks_due = 0
@@ -292,7 +313,7 @@ class Store:
         """Keep a plan; a generation that is here already stays as it is. Without a file it is saved at its opening."""
         self._plans[board, generation] = (plan, meaning)
         if self._writer is not None:
-            with faults(self._path), self._writer:
+            with faults(self._path), _transaction(self._writer):
                 row = (board, generation, plan, meaning)
                 self._writer.execute("INSERT OR IGNORE INTO plan VALUES (?, ?, ?, ?)", row)
 
@@ -305,7 +326,7 @@ class Store:
         text = json.dumps(content, ensure_ascii=False)
         self._births[birth] = json.loads(text)
         if self._writer is not None:
-            with faults(self._path), self._writer:
+            with faults(self._path), _transaction(self._writer):
                 self._writer.execute("INSERT OR IGNORE INTO birth VALUES (?, ?)", (birth, text))
 
     # --- the writing thread ---------------------------------------------------------------------------------
@@ -327,23 +348,36 @@ class Store:
             with_readings = [batch for batch in batches if batch.readings is not None]
             carrier = with_readings[-1] if with_readings and self._marks_due and not dropped else None
             try:
-                with writer:
+                with _transaction(writer):
                     for each in dropped:
                         self._delete(writer, each)
+                    head = self.journal_head
                     for batch in batches:
                         self._insert(writer, batch, next_batch, taken if batch is carrier else {}, now_utc_ms)
                         next_batch += batch.readings is not None
+                        head = self._chain(writer, batch, head)
                     if carrier is None and (taken or dropped):
                         _write_marks(writer, self._taken | taken, next_batch - 1)
                     for destination, ranges in positions.items():
                         _replace_positions(writer, destination, ranges)
-            except (apsw.CorruptError, apsw.NotADBError):
-                _damage_mark(self._path).touch()
+            except (apsw.CorruptError, apsw.NotADBError, apsw.FullError) as fault:
+                if not isinstance(fault, apsw.FullError) or self._is_damage(writer):
+                    _damage_mark(self._path).touch()
                 raise
-        self._next_batch, self._tried = next_batch, None
+            self._is_looked_through = False
+        self._next_batch, self.journal_head, self._tried = next_batch, head, None
         self._taken |= taken
         if taken:
             self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
+
+    def _is_damage(self, writer: apsw.Connection) -> bool:
+        """Whether it is not full, but looks so, for a page names one far beyond its end. That is looked for once."""
+        disk = os.statvfs(self._path.parent)
+        has_room = disk.f_bavail * disk.f_frsize > 2 * RESERVE_BYTES
+        if self._is_looked_through or not has_room or writer.pragma("page_count") > self._max_pages * 9 // 10:
+            return False
+        self._is_looked_through = True
+        return writer.execute("PRAGMA quick_check(1)").get != "ok"
 
     def _insert(
         self, writer: apsw.Connection, batch: Filed, batch_id: int, carries: Mapping[str, Mark], now_utc_ms: int | None
@@ -362,16 +396,50 @@ class Store:
                 (epoch_id, message.stream, message.seq, message.kind, of_batch, made_ms, body),
             )
         writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
+        writer.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?)", batch.alarms)
+        writer.executemany("INSERT OR IGNORE INTO raised VALUES (?)", ((t_ms,) for t_ms in batch.raised_ms))
+        if batch.bypasses is not None:
+            writer.execute("DELETE FROM bypass")
+            writer.executemany("INSERT INTO bypass VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.bypasses)
+
+    def _chain(
+        self, writer: apsw.Connection, batch: Filed, head: tuple[int, bytes] | None
+    ) -> tuple[int, bytes] | None:
+        """Its events of the journal, each bound to all that came before; the new head."""
+        epoch_id, _gateway = self._epochs[self.epoch]
+        for message in batch.messages:
+            if message.kind in _JOURNAL and message.payload is not None:
+                number, hash_ = head or (0, journal.ROOT)
+                head = number + 1, journal.link(hash_, message.payload)
+                writer.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (head[0], epoch_id, message.seq, head[1]))
+        return head
 
     def _delete(self, writer: apsw.Connection, dropped: Dropped) -> None:
         if dropped.stream == "data":
+            if dropped.cause == "retention":  # for want of room nothing is written
+                writer.execute(
+                    "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, readings FROM batch WHERE id <= ?"
+                    " AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
+                    (dropped.last_batch, AROUND_MS, AROUND_MS),
+                )
             writer.execute("DELETE FROM batch WHERE id <= ?", (dropped.last_batch,))
+        if dropped.stream == "kept":
+            writer.execute("DELETE FROM kept WHERE id <= ?", (dropped.last_batch,))
+            writer.execute("DELETE FROM raised WHERE t_ms < ?", ((dropped.to_ms or 0) - AROUND_MS,))
         for epoch, (first, last) in dropped.numbers.items():
             if epoch in self._epochs:
                 writer.execute(
                     "DELETE FROM message WHERE epoch = ? AND stream = ? AND seq BETWEEN ? AND ?",
                     (self._epochs[epoch][0], dropped.stream, first, last),
                 )
+                if dropped.stream == "event":
+                    writer.execute(
+                        "UPDATE journal SET seq = NULL WHERE epoch = ? AND seq BETWEEN ? AND ?",
+                        (self._epochs[epoch][0], first, last),
+                    )
+        writer.execute(
+            "DELETE FROM journal WHERE seq IS NULL AND number < (SELECT max(number) FROM journal WHERE seq IS NULL)"
+        )
         over = writer.execute(
             "DELETE FROM epoch WHERE epoch <> ? AND NOT EXISTS (SELECT 1 FROM message WHERE message.epoch = epoch.id)"
             " RETURNING epoch",
@@ -386,6 +454,7 @@ class Store:
             disk = os.statvfs(self._path.parent)
             pages, unused = writer.pragma("page_count"), writer.pragma("freelist_count")
             oldest = writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").fetchone()
+            kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(to_ms) FROM kept").fetchone()
             return Usage(
                 file_bytes=pages * PAGE_BYTES,
                 unused_bytes=unused * PAGE_BYTES,
@@ -394,6 +463,8 @@ class Store:
                 oldest_ms=oldest[0] if oldest else None,
                 oldest_event_ms=self._oldest_event_ms(writer),
                 has_readings=bool(writer.execute("SELECT EXISTS (SELECT 1 FROM batch)").get),
+                kept_bytes=kept[0],
+                oldest_kept_ms=kept[1],
             )
 
     def _oldest_event_ms(self, writer: apsw.Connection) -> int | None:
@@ -404,19 +475,11 @@ class Store:
     def what_goes(self, drop: Drop) -> Dropped | None:
         """What such a drop comes to, a lot of it at most; `commit` then deletes it. None where there is nothing."""
         with faults(self._path):
-            find = self._readings_that_go if drop.stream == "data" else self._events_that_go
+            find = {"data": self._readings_that_go, "kept": _kept_that_go, "event": self._events_that_go}[drop.stream]
             return find(self._the_writer, drop)
 
     def _readings_that_go(self, writer: apsw.Connection, drop: Drop) -> Dropped | None:
-        dropped = Dropped("data", drop.cause)
-        bytes = 0
-        sql = "SELECT id, from_ms, to_ms, polls, length(readings) FROM batch ORDER BY id LIMIT ?"
-        for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
-            if not _goes(drop, to_ms, bytes):
-                break
-            bytes += length
-            dropped.add(from_ms, to_ms, polls)
-            dropped.last_batch = id
+        dropped = _batches_that_go(writer, drop, "batch")
         for epoch, (id, _gateway) in self._epochs.items():
             sql = "SELECT seq, batch FROM message WHERE epoch = ? AND stream = 'data' ORDER BY seq"
             for seq, batch in writer.execute(sql, (id,)):
@@ -529,6 +592,30 @@ class Store:
         with self._read() as reader:
             return [Held(*row) for row in reader.execute("SELECT * FROM held")]
 
+    def alarms(self) -> list[Kept]:
+        """Alarms as they were left."""
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            return [
+                Kept(alarm, setpoint, facts, since_ms, bool(is_late))
+                for alarm, setpoint, facts, since_ms, is_late in reader.execute("SELECT * FROM alarm")
+            ]
+
+    def bypasses(self) -> list[Bypass]:
+        """Bypasses and drills that were in force."""
+        if self._reader is None:
+            return []
+        with self._read() as reader:
+            return [Bypass(*row) for row in reader.execute("SELECT * FROM bypass")]
+
+    def last_bypass(self) -> int:
+        """The number of the newest bypass that there ever was; 0 where there was none."""
+        if self._reader is None:
+            return 0
+        with self._read() as reader:
+            return reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'bypass'").get or 0
+
     def plans(self, board: str) -> list[tuple[int, str]]:
         """(generation, meaning as JSON) of every plan that this board may hold samples of."""
         if self._reader is None:
@@ -606,6 +693,25 @@ class Store:
         return data_payload(gateway, epoch, seq, birth, points, sections, rows, indices(body))
 
 
+def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:
+    dropped = Dropped(drop.stream, drop.cause)
+    bytes = 0
+    sql = f"SELECT id, from_ms, to_ms, polls, length(readings) FROM {table} ORDER BY id LIMIT ?"
+    for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
+        if not _goes(drop, to_ms, bytes):
+            break
+        bytes += length
+        dropped.add(from_ms, to_ms, polls)
+        dropped.last_batch = id
+    return dropped
+
+
+def _kept_that_go(writer: apsw.Connection, drop: Drop) -> Dropped | None:
+    """Of what was set apart: its messages went long ago."""
+    dropped = _batches_that_go(writer, drop, "kept")
+    return dropped if dropped.last_batch else None
+
+
 def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
     if drop.before_ms is None:
         return bytes < drop.bytes
@@ -637,6 +743,20 @@ def _replace_positions(writer: apsw.Connection, destination: str, positions: Pos
         writer.executemany(
             "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?)", ((destination, *which, *range_) for range_ in ranges)
         )
+
+
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All of it or nothing. SQLite ends some of those that fail by itself; apsw's own would then tell of that alone."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+        raise
 
 
 @contextmanager
@@ -717,7 +837,7 @@ def _prepare(connection: apsw.Connection) -> None:
     # Pages that change each second are copied into the file once for each filling of the log: as rarely as that may be.
     connection.pragma("wal_autocheckpoint", WAL_MAX_BYTES // PAGE_BYTES - _PAGES_OF_A_COMMIT)
     if is_new:
-        with connection:
+        with _transaction(connection):
             connection.execute(CREATE).fetchall()
 
 

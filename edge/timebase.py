@@ -48,8 +48,9 @@ class _Ping:
 class Timebase:
     """One boot of one board: `pong` after each ping, `clock` in force."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, uptime_s: int = 0) -> None:
         self.clock = UNSYNCED
+        self.began_s = now_s - uptime_s  # when this boot began, by the monotonic clock
         self.due_s = now_s  # when the next ping is wanted
         self._pings = 0
         self._window: list[_Ping] = []
@@ -71,6 +72,7 @@ class Timebase:
         True when a new line is in force.
         """
         self._pings += 1
+        self.began_s = (sent_s + now_s) / 2 - uptime_ms / 1000
         self.due_s = now_s + (FAST_PING_S if self._pings < FAST_PINGS else PING_S)
         if trusted:
             self._synced_s = now_s

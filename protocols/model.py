@@ -176,6 +176,16 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Voting:
+    """`needed` of these points at their H limit at once. `bad_counts`: one without a value counts as one of them."""
+
+    name: str
+    points: tuple[str, ...]
+    needed: int
+    bad_counts: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """Where the store lies and what it keeps."""
 
@@ -215,6 +225,7 @@ class Site:
     destinations: tuple[Destination, ...]
     profiles: dict[str, Profile]
     config_hash: str
+    votings: tuple[Voting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

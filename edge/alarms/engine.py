@@ -53,6 +53,7 @@ class Change:
     """A transition to be told. `t_ms`: of the sample, or of the end of a delay, in the time of `board`.
 
     `value`, `status`: the point's reading that stood then. `rests_on`: how many members a vote counts, else None.
+    `by_reading`: the reading that it came with made it, and not that time has passed or a person's word.
     """
 
     setting: Setting
@@ -65,6 +66,7 @@ class Change:
     status: int
     first_out: bool
     rests_on: int | None
+    by_reading: bool
 
 
 class _Alarm:
@@ -157,9 +159,14 @@ class Engine:
         """The time of a board begins: of its points, those that nothing comes of are stale from here on."""
         self._boards[board].now_ms = t_ms
         for alarm in self._alarms:
-            if alarm.point.board == board and alarm.delayed.lapses:
-                alarm.delayed.told(False, t_ms)
-                self._queue(alarm)
+            if alarm.point.board == board:
+                self._await(alarm)
+
+    def _await(self, alarm: _Alarm) -> None:
+        """It lapses from now on, if it does and has not."""
+        if alarm.delayed.lapses and not alarm.delayed.holds:
+            alarm.delayed.told(False, self._boards[alarm.point.board].now_ms)
+            self._queue(alarm)
 
     def reading(self, name: str, t_ms: int, value: float | None, status: int) -> Sequence[Change]:
         """A reading of a point, in the order of its board's samples: what came of it, and of the time until it."""
@@ -178,7 +185,7 @@ class Engine:
             if truth == delayed.holds and delayed.since_ms is None and not delayed.lapses:
                 continue
             if delayed.told(truth, t_ms):
-                changes = [*changes, *self._turned(alarm, t_ms)]
+                changes = [*changes, *self._turned(alarm, t_ms, point.board)]
             self._queue(alarm)
         return changes
 
@@ -198,6 +205,20 @@ class Engine:
                 changes.extend(self._happens(alarm, lifecycle.RE_ALARM, due_ms))
             self._queue(alarm)
         board.now_ms = max(board.now_ms, t_ms)
+        return changes
+
+    def lapse(self, name: str, t_ms: int) -> Sequence[Change]:
+        """Nothing has come of a board until `t_ms`: what lapses without readings. All else waits for what it sends.
+
+        Its time does not go on by it: samples of before may still come, and are judged in their own time.
+        """
+        changes: list[Change] = []
+        for alarm in self._alarms:
+            delayed = alarm.delayed
+            if alarm.point.board == name and delayed.lapses and delayed.due_ms <= t_ms:
+                due_ms = delayed.due_ms
+                delayed.passed(due_ms)
+                changes.extend(self._turned(alarm, due_ms))
         return changes
 
     def due_ms(self, name: str) -> int:
@@ -220,6 +241,36 @@ class Engine:
             self._queue(alarm)
         return change
 
+    def as_it_is(self, alarm_id: str, transition: str) -> Change:
+        """Something to be told of an alarm that changes nothing of it. KeyError for one that is not known."""
+        alarm = self._by_id[alarm_id]
+        return self._changed(alarm, transition, alarm.facts, self._boards[alarm.point.board].now_ms)
+
+    def succeed(self, before: "Engine") -> None:
+        """Go on where another engine was: the time of its boards, its newest readings, and the delays that have begun.
+
+        An alarm that is set otherwise keeps its facts, and its delays begin anew.
+        """
+        for name, board in self._boards.items():
+            if name in before._boards:
+                board.now_ms = before._boards[name].now_ms
+        for name, point in self._points.items():
+            known = before._points.get(name)
+            if known is not None and known.board == point.board:
+                point.value, point.status = known.value, known.status
+        for alarm in self._alarms:
+            old = before._by_id.get(alarm.setting.alarm)
+            if (
+                old is not None
+                and old.setting == alarm.setting
+                and old.facts == alarm.facts
+                and old.point.board == alarm.point.board
+            ):
+                alarm.delayed, alarm.re_alarm_due_ms = old.delayed, old.re_alarm_due_ms
+                self._queue(alarm)
+            else:
+                self._await(alarm)
+
     def stand(self) -> dict[str, Facts]:
         """Every alarm that is not as it was made, for the next run and for the state document."""
         return {alarm.setting.alarm: alarm.facts for alarm in self._alarms if alarm.facts != Facts()}
@@ -237,28 +288,41 @@ class Engine:
             return conditions.BAD
         return conditions.IN_ALARM if member.facts.active else conditions.HEALTHY
 
-    def _turned(self, alarm: _Alarm, t_ms: int) -> Sequence[Change]:
-        """Its condition came to hold, or to hold no more."""
-        return self._happens(alarm, lifecycle.RAISE if alarm.delayed.holds else lifecycle.CLEAR, t_ms)
+    def _turned(self, alarm: _Alarm, t_ms: int, reader: str = "") -> Sequence[Change]:
+        """Its condition came to hold, or to hold no more. `reader`: the board whose reading says so."""
+        return self._happens(alarm, lifecycle.RAISE if alarm.delayed.holds else lifecycle.CLEAR, t_ms, reader)
 
-    def _happens(self, alarm: _Alarm, event: str, t_ms: int) -> Sequence[Change]:
+    def _happens(self, alarm: _Alarm, event: str, t_ms: int, reader: str = "") -> Sequence[Change]:
         after = lifecycle.step(alarm.facts, alarm.kind, event)
         if isinstance(after, str) or after == alarm.facts:
             return _NOTHING
-        return [self._changed(alarm, event, after, t_ms)]
+        return [self._changed(alarm, event, after, t_ms, reader)]
 
-    def _changed(self, alarm: _Alarm, event: str, after: Facts, t_ms: int) -> Change:
+    def _changed(self, alarm: _Alarm, event: str, after: Facts, t_ms: int, reader: str = "") -> Change:
         before, setting = alarm.facts, alarm.setting
         first_out = event == lifecycle.RAISE and not self._standing.get(setting.group)
         alarm.facts = after
-        alarm.re_alarm_due_ms = NEVER_MS
+        if after != before:
+            alarm.re_alarm_due_ms = NEVER_MS
         self._stands(alarm, before)
         rests_on = None
         if setting.kind == "VOTE":
             members = [self._said(self._by_id[name]) for name in setting.members]
             rests_on = conditions.Vote(setting.needed, setting.bad_counts).rests_on(members)
         point = alarm.point
-        return Change(setting, event, before, after, point.board, t_ms, point.value, point.status, first_out, rests_on)
+        return Change(
+            setting=setting,
+            transition=event,
+            before=before,
+            after=after,
+            board=reader or point.board,
+            t_ms=t_ms,
+            value=point.value,
+            status=point.status,
+            first_out=first_out,
+            rests_on=rests_on,
+            by_reading=bool(reader),
+        )
 
     def _stands(self, alarm: _Alarm, before: Facts) -> None:
         """Count it among those that stand in its group, where that is news."""

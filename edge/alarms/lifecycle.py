@@ -21,6 +21,8 @@ SUPPRESS = "suppress"
 UNSUPPRESS = "unsuppress"
 OUT_OF_SERVICE = "out_of_service"
 IN_SERVICE = "in_service"
+NOTE = "note"  # changes nothing: somebody has something to say
+LIMIT_CHANGED = "limit_changed"  # by a changed configuration
 EVENTS = (RAISE, CLEAR, ACK, RESET, RE_ALARM, SHELVE, UNSHELVE, SUPPRESS, UNSUPPRESS, OUT_OF_SERVICE, IN_SERVICE)
 
 # Why not; codes that people's programs get.
@@ -67,6 +69,33 @@ class Facts:
         if self.shelved_until_ms is not None:
             return "SHLVD"
         return {"LATUN": "UNACK", "LATCH": "ACKED"}.get(self.stage, self.stage)
+
+
+@dataclass(slots=True)
+class Standing:
+    """One alarm as it stands, for people and for the state document. `action`: what a person should do.
+
+    `priority`: 1 is the most urgent. `since_ms`: UTC of the newest transition, None where no clock was known. `seq`:
+    the number of its newest event, 0 where this epoch has none. `is_late`: that transition was found long after it was.
+    """
+
+    alarm: str
+    priority: int
+    action: str
+    facts: Facts = Facts()
+    since_ms: int | None = None
+    seq: int = 0
+    is_late: bool = False
+
+    @property
+    def state(self) -> str:
+        """ISA-18.2's."""
+        return self.facts.state
+
+    @property
+    def urgency(self) -> tuple[bool, int, str]:
+        """For sorting: those that stand first, then the urgent."""
+        return not (self.facts.active or self.facts.latched), self.priority, self.alarm
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.alarms.engine import Setting
+from protocols.feeds.json_feed import whole
 from protocols.model import (
     CALIBRATION,
     EXCEPTION,
@@ -27,12 +28,14 @@ from protocols.model import (
     WIRE_BREAK,
     Point,
     Site,
+    Voting,
 )
 
 LIMITS = ("LL", "L", "H", "HH", "CH")
 FAULTY = frozenset({SENSOR_FAULT, WIRE_BREAK, NOT_A_NUMBER, EXCEPTION})
 CHECKED = frozenset({WARM_UP, CALIBRATION, INHIBITED, SIMULATED_BY_DEVICE})
 STALE_POLLS = 3  # without a value: as many as make a unit dead on the board
+VOTE_PRIORITY = 1
 _PRIORITIES = {"HH": 1, "LL": 1, "H": 2, "L": 2, "OVER": 1, "UNDER": 3, "FAULT": 2, "STALE": 2, "CHECK": 3}
 
 
@@ -64,8 +67,46 @@ PRESETS = {
 
 
 def alarms_of(site: Site) -> tuple[Setting, ...]:
-    """Every alarm of a site's points, in the order of its sheet."""
-    return tuple(setting for point in site.points for setting in _of_point(point))
+    """Every alarm of a site's points, in the order of its sheet, then what is voted on."""
+    return (
+        *(setting for point in site.points for setting in _of_point(point)),
+        *(_of_voting(voting, site) for voting in site.votings),
+    )
+
+
+def birth_row(setting: Setting) -> dict[str, Any]:
+    """What a birth tells of an alarm; JSON's own types only."""
+    row: dict[str, Any] = {
+        "alarm": setting.alarm,
+        "kind": setting.kind,
+        "point": setting.point,
+        "setpoint": whole(setting.setpoint),
+        "deadband": whole(round(setting.deadband, 9)),
+        "on_delay_s": whole(setting.on_ms / 1000),
+        "off_delay_s": whole(setting.off_ms / 1000),
+        "latch": setting.latch,
+        "priority": setting.priority,
+        "action": setting.action,
+    }
+    if setting.members:
+        row |= {"members": list(setting.members), "needed": setting.needed, "bad_counts": setting.bad_counts}
+    return row
+
+
+def _of_voting(voting: Voting, site: Site) -> Setting:
+    """Its area and what to do are those of its first point."""
+    first = next(point for point in site.points if point.point == voting.points[0])
+    return Setting(
+        f"vote.{voting.name}:VOTE",
+        "VOTE",
+        first.point,
+        first.area,
+        VOTE_PRIORITY,
+        first.action,
+        members=tuple(f"{point}:H" for point in voting.points),
+        needed=voting.needed,
+        bad_counts=voting.bad_counts,
+    )
 
 
 def _of_point(point: Point) -> Iterable[Setting]:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from gettext import gettext as _
 from pathlib import Path
@@ -21,6 +20,7 @@ import click
 from rich.console import Console
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
+from edge.cli.moment import moment_ms, moment_text
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.export import records
@@ -210,7 +210,7 @@ def export(
 ) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     zone = ZoneInfo(site.timezone)
-    from_ms, to_ms = _moment_ms("--from", from_text, zone, False), _moment_ms("--to", to_text, zone, True)
+    from_ms, to_ms = moment_ms("--from", from_text, zone, False), moment_ms("--to", to_text, zone, True)
     try:
         with reading(Path(site.store.path, FILE)) as connection, _opened(output) as file:
             found = records(
@@ -223,21 +223,6 @@ def export(
     if not is_whole:
         click.echo(_("parts of the store cannot be read: they stand as gaps of cause disk_fault"), err=True)
         sys.exit(FOUND_A_FAULT)
-
-
-def _moment_ms(option: str, text: str | None, zone: ZoneInfo, is_end: bool) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        told = _("{text} is no time. Write 2026-11-23, 2026-11-23T08:00 or 2026-11-23T08:00:00+08:00.")
-        raise click.BadParameter(told.format(text=text), param_hint=option) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
-    if is_end and len(text) <= len("2026-11-23"):
-        moment += timedelta(days=1, milliseconds=-1)
-    return int(moment.timestamp() * 1000)
 
 
 @contextmanager
@@ -266,14 +251,7 @@ def _write(file: IO[str], found: Iterable[dict[str, Any]], zone: ZoneInfo, as_js
 
 def _timed(record: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     """With times for people beside those for programs."""
-    timed = {"record": record["record"], "time": _text(record["t_ms"], zone)}
+    timed = {"record": record["record"], "time": moment_text(record["t_ms"], zone)}
     if "until_ms" in record:
-        timed["until"] = _text(record["until_ms"], zone)
+        timed["until"] = moment_text(record["until_ms"], zone)
     return timed | record
-
-
-def _text(t_ms: int | None, zone: ZoneInfo) -> str | None:
-    if t_ms is None:
-        return None
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=t_ms)
-    return moment.astimezone(zone).isoformat(timespec="milliseconds")

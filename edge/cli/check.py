@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from edge.alarms.words import AUXILIARY
 from edge.cli import USAGE
 from edge.cli.site import foresee, refuse, remind
 from edge.cli.table import Rows, table
@@ -75,7 +76,7 @@ def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
 
 def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
-    yield _("Worst: one poll fails. On-delays come on top; the horn is a relay on the same bus.")
+    yield _("Worst: one poll fails; on-delays are in it. The horn is a relay on the same bus.")
     roomy = [bus.bus for bus in told.buses if bus.has_room_for_a_probe]
     if roomy:
         text = _("A unit that does not answer is probed in idle time, the others keep their periods: {buses}.")
@@ -141,6 +142,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
     console.print()
     for sentence in _sentences(site, told):
         console.print(sentence, markup=False, soft_wrap=True)
+    console.print(AUXILIARY, style="dim", soft_wrap=True)
     if _unproven(site):
         console.print()
         console.print(_("Unproven profiles: no source prints an example to check them by."), soft_wrap=True)

@@ -3,6 +3,7 @@
 Must never let a daemon see files with a problem: they are checked here first, and by the daemon again.
 """
 
+import getpass
 import json
 import sys
 from gettext import gettext as _
@@ -40,14 +41,15 @@ def command() -> None:
     help=_("Check the site's files, and let the running daemon change to them; what is the same goes on undisturbed.")
 )
 @click.argument("gateway_toml", type=click.Path(path_type=Path))
+@click.option("--by", default=getpass.getuser, help=_("Who says so; otherwise the user of this command."))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of sentences."))
-def apply(gateway_toml: Path, as_json: bool) -> None:
+def apply(gateway_toml: Path, by: str, as_json: bool) -> None:
     examined = examine_and_judge(gateway_toml)
     if not as_json:
         remind(examined.warnings)
     if examined.site is None:
         refuse(examined.problems, gateway_toml.parent, as_json=as_json)
-    request = {"do": "apply", "gateway_toml": str(gateway_toml.resolve())}
+    request = {"do": "apply", "gateway_toml": str(gateway_toml.resolve()), "by": by}
     answer = ask_or_exit(examined.site, request, PATIENCE_S)
     if as_json:
         click.echo(json.dumps(answer, ensure_ascii=False))

@@ -14,6 +14,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from edge.alarms.words import AUXILIARY
+from edge.cli.alarms import standing_table
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.statistics import RETRIED
@@ -161,21 +163,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
         ],
     )
     if status["alarms"]:
-        yield table(
-            _("alarms of the gateway itself"),
-            [_("alarm"), _("state"), _("priority"), _("times"), _("since"), _("what to do")],
-            [
-                [
-                    a["alarm"],
-                    Text(a["state"], style="red" if a["active"] else "yellow"),
-                    a["priority"],
-                    a["occurrence"],
-                    _age(a["since_ms"], now_ms),
-                    a["action"],
-                ]
-                for a in status["alarms"]
-            ],
-        )
+        yield standing_table(status["alarms"], site)
     points = {point.point: point for point in site.points}
     rows = []
     for reading in status["values"]:
@@ -205,3 +193,4 @@ def command(gateway_toml: Path, as_json: bool) -> None:
     for each in _tables(site, status, time.time() * 1000):
         console.print(each)
         console.print()
+    console.print(AUXILIARY, style="dim")

@@ -72,10 +72,16 @@ def _is_f32(value: float | int) -> bool:
 # --- birth --------------------------------------------------------------------------------------------------
 
 
-def birth_content(site: Site, tankgate_version: str, firmware_version: str, mode: str) -> dict[str, Any]:
+def birth_content(
+    site: Site,
+    tankgate_version: str,
+    firmware_version: str,
+    mode: str,
+    alarms: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """All of a birth but its identity: JSON's own types only, so that it is the same after a stay in the store.
 
-    `alarms` lists what this gateway judges; it judges none yet, so that no limit of the sheet is promised.
+    `alarms` are those that this gateway judges.
     """
     boards = {bus.name: bus.board for bus in site.buses}
     return {
@@ -88,7 +94,7 @@ def birth_content(site: Site, tankgate_version: str, firmware_version: str, mode
         },
         "software": {"tankgate": tankgate_version, "firmware": firmware_version, "config": site.config_hash},
         "points": [_point(point, site, boards[point.bus]) for point in site.points],
-        "alarms": [],
+        "alarms": [dict(row) for row in alarms],
     }
 
 
@@ -105,9 +111,9 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
         "unit_text": point.unit_text,
         "type": point.type,
         "decimals": point.decimals,
-        "range": [_whole(point.range_low), _whole(point.range_high)] if has_range else None,
-        "period_s": _whole(point.period_ms / 1000),
-        "deadband": _whole(point.deadband),
+        "range": [whole(point.range_low), whole(point.range_high)] if has_range else None,
+        "period_s": whole(point.period_ms / 1000),
+        "deadband": whole(point.deadband),
         "heartbeat_s": point.heartbeat_s,
         "urgent": point.urgent,
         "source": {
@@ -123,7 +129,7 @@ def _point(point: Point, site: Site, board: str) -> dict[str, Any]:
     }
 
 
-def _whole(value: float | None) -> float | int | None:
+def whole(value: float | None) -> float | int | None:
     """A setting as people write it: 12.5, and 1 rather than 1.0."""
     return int(value) if value is not None and value == int(value) else value
 
@@ -238,29 +244,41 @@ def alarm(
     transition: str,
     before: str,
     after: str,
-    active: bool,
-    acked: bool,
+    facts: Mapping[str, Any],
     quality: TimeQuality,
     t_ms: int | None,
-    decided_ms: int,
+    decided_ms: int | None,
     priority: int,
-    action: str,
+    judged_late: bool = False,
     journalled: bool = True,
+    point: tuple[str, float | int | None, str, int, float | None] | None = None,
+    first_out: bool = False,
+    reading: tuple[int, int] | None = None,
+    by: str | None = None,
+    reason: str | None = None,
+    action: str | None = None,
+    rests_on: int | None = None,
 ) -> bytes:
-    """One transition of an alarm of the gateway itself: of no point, so without a value; `action` says what to do.
+    """One transition of an alarm, from one state to another.
 
-    `journalled`: whether there was a disk to write it to when it was made.
+    `point`: its name, value, unit and status, and the setpoint; None of an alarm of the gateway itself, of which
+    `action` says what to do. `reading`: data message and row of the reading that made it. `t_ms` is an uptime where
+    unsynced. `journalled`: whether there was a disk to write it to when it was made. `rests_on`: members that voted.
     """
-    facts = {"active": active, "acked": acked, "latched": False}
-    never = {"shelved_until_ms": None, "suppressed": False, "out_of_service": False}
+    name, value, unit, status, setpoint = point or (None,) * 5
+    told = {"active", "acked", "latched", "shelved_until_ms", "suppressed", "out_of_service"}
     return _json(
         _message("alarm", gateway, epoch, "event", seq, birth)
         | {"mode": mode, "alarm": alarm, "occurrence": occurrence, "transition": transition}
-        | {"from": before, "to": after, "facts": facts | never}
+        | {"from": before, "to": after, "facts": {fact: facts[fact] for fact in facts if fact in told}}
         | _moments(quality, t_ms=t_ms)
-        | {"time": _time(quality), "decided_ms": decided_ms, "judged_late": False, "journalled": journalled}
-        | dict.fromkeys(("point", "value", "unit", "status", "setpoint"))
-        | {"priority": priority, "first_out": False, "reading": None, "by": None, "reason": None, "action": action}
+        | {"time": _time(quality), "decided_ms": decided_ms, "judged_late": judged_late, "journalled": journalled}
+        | {"point": name, "value": value, "unit": unit, "status": status, "setpoint": setpoint}
+        | {"priority": priority, "first_out": first_out}
+        | {"reading": None if reading is None else {"seq": reading[0], "row": reading[1]}}
+        | {"by": by, "reason": reason}
+        | ({} if action is None else {"action": action})
+        | ({} if rests_on is None else {"rests_on": rests_on})
     )
 
 
@@ -276,14 +294,19 @@ def action(
     by: str | None,
     reason: str | None,
     unit: tuple[str, int] | None = None,
+    bypass: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """What was done, to no single alarm, by whom and why. `t_ms` is an uptime where unsynced; `unit`: bus, unit id."""
+    """What was done, to no single alarm, by whom and why. `t_ms` is an uptime where unsynced; `unit`: bus, unit id.
+
+    `bypass`: of a bypass or a drill that begins or ends, as the schema has it.
+    """
     return _json(
         _message("action", gateway, epoch, "event", seq, birth)
         | {"action": action}
         | _moments(quality, t_ms=t_ms)
         | {"time": _time(quality), "by": by, "reason": reason}
         | ({} if unit is None else {"unit": {"bus": unit[0], "unit_id": unit[1]}})
+        | ({} if bypass is None else {"bypass": dict(bypass)})
     )
 
 

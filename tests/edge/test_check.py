@@ -54,7 +54,7 @@ def test_the_example_in_english(site: Path) -> None:
     assert ["cab1", "4 min 16 s", "0.9 %"] in told
     assert "probed in idle time, the others keep their periods: level, gas-a, gas-b." in ended.stdout
     assert "Disk: about 0.5 GB in 30 days. Network: about 1 - 72 MB a day." in ended.stdout
-    assert "On-delays come on top; the horn is a relay on the same bus." in ended.stdout
+    assert "Worst: one poll fails; on-delays are in it. The horn is a relay on the same bus." in ended.stdout
     unproven = told[told.index(["profile", "evidence", "source"]) + 1 :]
     assert [row[0] for row in unproven if len(row) == 3] == ["adam-4017p", "sensepoint-xcd", "vegapuls-modbus"]
     (sensepoint,) = [row for row in unproven if row[0] == "sensepoint-xcd"]

@@ -203,6 +203,15 @@ def test_the_hash_covers_every_file_and_nothing_else(site: Path) -> None:
     assert len(hashes) == 4
 
 
+def test_a_vote_of_points_with_a_limit(site: Path) -> None:
+    replace(site / "gateway.toml", "[store]", VOTING)
+    (voting,) = load_site(site / "gateway.toml").votings
+    assert (voting.points, voting.needed, voting.bad_counts) == (("GD01.gas", "GD02.gas"), 2, True)
+    change_cell(site / "points.csv", 14, "H", "")
+    (problem,) = examine(site / "gateway.toml").problems
+    assert (problem.code, problem.value) == ("E-VOT-002", "GD01.gas")
+
+
 # --- forty mistakes, each told whole ---------------------------------------------------------------------------
 
 
@@ -228,6 +237,7 @@ def test_there_are_forty_and_no_two_are_the_same() -> None:
 
 # Code; field; what is replaced in gateway.toml, and by what; what stands on the reported line; parts of the
 # sentence in English and in Chinese.
+VOTING = '[voting.a]\npoints = ["GD01.gas", "GD02.gas"]\nrule = "2oo2"\n[store]'
 TOML_MISTAKES = [
     ("E-KEY-001", "buses.level.othermaster", "# other_master =", "othermaster =", "othermaster",
      "Did you mean “other_master”?", "是不是“other_master”？"),
@@ -235,8 +245,18 @@ TOML_MISTAKES = [
      "Did you mean “destinations”?", "是不是“destinations”？"),
     ("E-KEY-003", "inputs", "[store]", "[inputs.mute]\npin = 26\n[store]", "[inputs.mute]",
      "does not support this yet", "还不支持"),
-    ("E-KEY-003", "voting", "[store]", '[voting.area-a]\nrule = "2oo4"\n[store]', "[voting.area-a]",
-     "does not support this yet", "还不支持"),
+    ("E-VAL-002", "voting.a.rule", "[store]", VOTING.replace("2oo2", "2 of 2"), "rule =", "like 2oo4", "2oo4 这样"),
+    ("E-VAL-003", "voting.a.rule", "[store]", VOTING.replace("2oo2", "3oo2"), "rule =", "more are needed", "还多"),
+    ("E-VAL-003", "voting.a.when_bad", "[store]", VOTING.replace("[store]", 'when_bad = "?"\n[store]'), "when_bad",
+     "“left_out”", "“left_out”"),
+    ("E-VAL-001", "voting.a.points", "[store]", VOTING.replace('["GD01.gas", "GD02.gas"]', '"GD01.gas"'),
+     'points = "GD', "must be a list", "一列文字"),
+    ("E-VOT-001", "voting.a.points", "[store]", VOTING.replace("GD02", "GDO2"), "points = [",
+     "Did you mean “GD02.gas”?", "是不是“GD02.gas”？"),
+    ("E-VOT-003", "voting.a.points", "[store]", VOTING.replace('"GD02', '"GD01'), "points = [",
+     "stands here twice", "两次"),
+    ("E-VOT-004", "voting.a.rule", "[store]", VOTING.replace("2oo2", "2oo4"), "rule =",
+     "is of 4 points, but there are 2", "是 4 个点的规则，而列出的有 2 个"),
     ("E-VAL-001", "destinations.district.await_receipt", 'feed = "json"', 'feed = "json"\nawait_receipt = "yes"',
      "await_receipt", "must be true or false", "必须是 true 或 false"),
     ("E-VAL-001", "boards.cab2.id", '"esp32-a0b765112233"', "3", "id   = 3",

@@ -148,6 +148,17 @@ def test_the_worst_wait_from_a_change_to_alarm_horn_and_publication(site: Site) 
     assert urgent.horn == pytest.approx((1479.43, 4798.18), abs=0.01)
 
 
+def test_an_on_delay_is_part_of_the_wait_for_the_alarm_and_not_for_the_reading(site: Site) -> None:
+    before, after = told_of(site), told_of(with_points(site, on_delay_s=10.0))
+    for one, other in zip(before.points, after.points, strict=True):
+        assert other.worst.alarm.slowest == pytest.approx(one.worst.alarm.slowest + 10_000)
+        assert other.worst.horn.at_once == pytest.approx(one.worst.horn.at_once + 10_000)
+        assert other.worst.published == one.worst.published
+    assert max(point.worst.alarm.slowest for point in after.points) == max(
+        period.worst.alarm.slowest for bus in after.buses for period in bus.periods
+    )
+
+
 def test_the_worst_of_a_period_is_that_of_its_slowest_point(site: Site) -> None:
     told = told_of(site)
     for bus in told.buses:

@@ -239,7 +239,8 @@ def test_a_table_on_a_terminal(broker):
         text = _read_until(master, lambda text: "no reply" in text)
         assert "8.412" not in text[text.rindex("no reply") - 80 :]
         send(broker, ("event/alarm", (GOLDEN / "alarm-system.json").read_bytes().strip()))
-        text = _read_until(master, lambda text: "system.config:FAULT  UNACK  改正点表" in text)
+        text = _read_until(master, lambda text: "GB/T 50493" in text and "改正点表" in text)
+        assert "unacknowledged  3  system.config:FAULT  for " in text
         send(
             broker,
             ("birth", BIRTH[1].replace("泵房可燃气".encode(), b"\\u001b]0;owned\\u0007[red]x")),

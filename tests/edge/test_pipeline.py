@@ -98,11 +98,16 @@ class World:
         )
 
     def take(
-        self, *samples: tuple[str, tuple[int, int, bytes]], boot: str = BOOT, clock: Clock = SYNCED, lost: int = 0
+        self,
+        *samples: tuple[str, tuple[int, int, bytes]],
+        boot: str = BOOT,
+        clock: Clock = SYNCED,
+        lost: int = 0,
+        now_s: float = 0.0,
     ) -> None:
         for board, record in samples:
             self.numbers[board] += 1 + lost
-            self.pipeline.take(Taken(board, boot, [record], self.numbers[board], lost, clock), 0.0)
+            self.pipeline.take(Taken(board, boot, [record], self.numbers[board], lost, clock, 0.0), now_s)
             lost = 0
 
     def close(self) -> list[Batch]:
@@ -587,7 +592,7 @@ def test_counts_are_taken_without_a_sample_once_no_gap_is_owed() -> None:
 def test_counts_beside_samples_are_taken_with_them_and_give_no_readings() -> None:
     world = World()
     (board, sample), (_board, counts) = world.sample("GD01.gas", 3.0, 1000), world.counts("gas-a", 0, 1500)
-    world.pipeline.take(Taken(board, BOOT, [counts, sample, counts], 3, 0, SYNCED), 0.0)
+    world.pipeline.take(Taken(board, BOOT, [counts, sample, counts], 3, 0, SYNCED, 0.0), 0.0)
     batches = world.close()
     assert [row[0] for row in data_rows(batches)] == ["GD01.gas"]
     assert batches[-1].taken == (Mark("cab1", BOOT, 3, START_MS + 1000),)

@@ -35,6 +35,11 @@ def due(now_ms: int | None = NOW_MS, **usage: object) -> Drop | None:
         ({"file_bytes": 60 * MB, "is_full": True, "disk_free_bytes": 0}, ("data", "disk_quota")),
         ({"file_bytes": 60 * MB, "is_full": True, "disk_free_bytes": 0, "unused_bytes": HEADROOM_BYTES}, None),
         ({"file_bytes": 60 * MB, "is_full": True, "disk_free_bytes": 30 * MB}, None),
+        ({"oldest_kept_ms": NOW_MS - 364 * DAY_MS, "kept_bytes": 9 * MB}, None),
+        ({"oldest_kept_ms": NOW_MS - 366 * DAY_MS, "kept_bytes": 9 * MB}, ("kept", "retention")),
+        ({"file_bytes": READINGS_MAX + MB, "kept_bytes": READINGS_MAX // 5}, ("data", "disk_quota")),
+        ({"file_bytes": READINGS_MAX + MB, "kept_bytes": READINGS_MAX // 3}, ("kept", "disk_quota")),
+        ({"file_bytes": READINGS_MAX + MB, "kept_bytes": 1, "has_readings": False}, ("kept", "disk_quota")),
         ({"file_bytes": 1 * MB, "is_full": True, "disk_free_bytes": 0}, None),  # it has nothing to give
     ],
 )

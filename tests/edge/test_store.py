@@ -17,14 +17,18 @@ import pytest
 
 from edge import store as store_module
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, filed
+from edge.export import records
 from edge.retention import Drop, Dropped, drop_due
-from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault
+from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault, reading
 from edge.timebase import Clock
 from protocols.model import StoreSettings
 
 NOW_MS = 1_795_400_000_000
 BIRTH = "d1c1a179"
-CONTENT = {"site": {"name": "示例"}, "points": [{"point": f"GD{i:02}.gas", "type": "f32"} for i in range(20)]}
+CONTENT = {
+    "site": {"name": "示例"},
+    "points": [{"point": f"GD{i:02}.gas", "type": "f32", "unit": "%{LEL}"} for i in range(20)],
+}
 CAB1 = Section("cab1", "4be01d77", Clock("synced", 7, NOW_MS, 0))
 NO_CLOCK = Section("cab1", "4be01d77", Clock("unsynced", None, None, 0))
 
@@ -52,6 +56,12 @@ def one_second(seq: int, section: Section = CAB1) -> Batch:
         Message("event", seq, "gap", BIRTH, event_payload(seq), None),
     )
     return Batch(BIRTH, (section,), rows, (Mark("cab1", "4be01d77", 20 * seq, NOW_MS + seq),), messages)
+
+
+def at_minute(minute: int, seq: int) -> Batch:
+    """One reading of that minute after NOW_MS."""
+    row = Row(0, minute * 60_000, 0, 1.5, 0, 0)
+    return Batch(BIRTH, (CAB1,), (row,), (), (Message("data", seq, "data", BIRTH, None, bitmap([0], 1)),))
 
 
 def event_payload(seq: int) -> bytes:
@@ -469,6 +479,36 @@ def test_the_oldest_batches_go_with_their_messages_and_nothing_else(tmp_path: Pa
     }
     assert store.payload(old, "data", 3) is None and store.payload(old, "data", 4) is not None
     assert store.usage().oldest_ms == NOW_MS + 4019
+
+
+def test_readings_around_an_alarm_stay_as_long_as_events_do(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    minutes = (0, 9, 11, 20, 22, 30, 32, 45)
+    commit(store, [at_minute(minute, seq) for seq, minute in enumerate(minutes, start=1)])
+    commit(store, [Batch(BIRTH, (), (), (), (), raised_ms=(NOW_MS + 20 * 60_000,))])
+    goes = store.what_goes(Drop("data", "retention", NOW_MS + 60 * 60_000, 0))
+    assert goes is not None
+    store.commit([], {}, [goes])
+    usage = store.usage()
+    assert not usage.has_readings and usage.oldest_ms is None and usage.kept_bytes > 0
+    with reading(tmp_path / "tankgate.db") as connection:
+        there = {record["t_ms"] for record in records(connection, None, None, lambda _point: True)}
+    assert there == {NOW_MS + minute * 60_000 for minute in (11, 20, 22, 30)}
+    assert usage.oldest_kept_ms == NOW_MS + 11 * 60_000
+    goes = store.what_goes(Drop("kept", "retention", NOW_MS + 21 * 60_000, 0))
+    assert goes is not None and (goes.numbers, goes.polls) == ({}, 2)
+    store.commit([], {}, [goes])
+    assert store.usage().oldest_kept_ms == NOW_MS + 22 * 60_000
+    assert store.what_goes(Drop("kept", "retention", NOW_MS, 0)) is None
+
+
+def test_for_want_of_room_nothing_is_set_apart(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [at_minute(0, 1), Batch(BIRTH, (), (), (), (), raised_ms=(NOW_MS,))])
+    goes = store.what_goes(Drop("data", "disk_quota", None, 1))
+    assert goes is not None
+    store.commit([], {}, [goes])
+    assert store.usage().kept_bytes == 0
 
 
 def test_by_size_as_many_go_as_give_the_bytes(tmp_path: Path) -> None:

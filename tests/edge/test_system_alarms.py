@@ -25,9 +25,9 @@ def test_what_is_new_is_told_once(happens: str, told: list[str], state: str, occ
     for now_ms, what in enumerate(happens.split()):
         change = alarms.raise_alarm(BUS, 2, "unplug it", now_ms) if what == "raise" else alarms.clear(BUS, now_ms)
         if change is not None:
-            said.append(f"{change.transition} {change.before} {change.after}")
+            said.append(f"{change.transition} {change.before.state} {change.alarm.state}")
     assert said == told
-    standing = [(each.state, each.occurrence) for each in alarms.standing()]
+    standing = [(each.state, each.facts.occurrence) for each in alarms.standing()]
     assert standing == ([(state, occurrence)] if occurrence else [])
 
 
@@ -38,7 +38,7 @@ def test_its_time_is_that_of_its_newest_transition_and_its_sentence_the_newest()
     (alarm,) = alarms.standing()
     assert (alarm.since_ms, alarm.priority, alarm.action) == (1000, 1, "unplug both")
     alarms.clear(BUS, None)  # the clock is not to be trusted any more
-    assert (alarm.since_ms, alarm.acked) == (None, False)
+    assert (alarm.since_ms, alarm.facts.acked) == (None, False)
 
 
 def test_the_active_and_the_urgent_stand_first() -> None:

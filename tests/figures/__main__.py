@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.figures import (
+    alarm_kills,
     alarms,
     board_heap,
     broker_kill,
@@ -72,6 +73,9 @@ FIGURES = {
         Figure("trace_malformed", "packets", 0, traces.malformed),
         Figure("alarm_evaluations", "readings/s", 20000, alarms.evaluations, least=True),
         Figure("alarm_lifecycle_steps", "steps", 100000, alarms.lifecycle_steps, least=True),
+        Figure("alarms_lost", "alarms", 0, alarm_kills.lost),
+        Figure("alarms_duplicated", "alarms", 0, alarm_kills.duplicated),
+        Figure("alarms_reordered", "alarms", 0, alarm_kills.reordered),
         Figure("overflow_eta_error", "of the minutes left", 0.1, alarms.overflow_eta),
         Figure("broker_kill_lost", "messages", 0, broker_kill.lost),
         Figure("receiver_rate", "readings/s", 50_000, receiver_rate.rate, least=True),

@@ -228,11 +228,18 @@ def test_gap_of_numbered_messages():
     assert message == golden("gap-dropped")
 
 
+def facts(**changes) -> dict:
+    return {
+        "active": True, "acked": False, "latched": False, "occurrence": 1, "shelved_until_ms": None,
+        "suppressed": False, "out_of_service": False,
+    } | changes  # fmt: skip
+
+
 def system_alarm(now: tuple[str, str], seq: int, **changes) -> bytes:
     return json_feed.alarm(
         *now, seq, BIRTH, **{
             "mode": "live", "alarm": "system.config:FAULT", "occurrence": 1, "transition": "raise", "before": "NORM",
-            "after": "UNACK", "active": True, "acked": False, "quality": TimeQuality("synced", 0, None),
+            "after": "UNACK", "facts": facts(), "quality": TimeQuality("synced", 0, None),
             "t_ms": 1795401004640, "decided_ms": 1795401004640, "priority": 3,
             "action": "改正点表，然后运行 tankgate config apply",
         } | changes,
@@ -246,10 +253,19 @@ def test_alarm_of_the_gateway_itself():
 def test_alarm_of_the_gateway_itself_without_a_clock():
     message = system_alarm(
         AFTER_RESTART, 6, alarm="system.bus.gas-a:OTHER_MASTER", occurrence=2, transition="clear", before="UNACK",
-        after="RTNUN", active=False, quality=TimeQuality("unsynced", None, None), t_ms=None, decided_ms=1460001,
-        priority=2, action="拔下另一主站",
+        after="RTNUN", facts=facts(active=False), quality=TimeQuality("unsynced", None, None), t_ms=None,
+        decided_ms=1460001, priority=2, action="拔下另一主站",
     )  # fmt: skip
     assert message == golden("alarm-system-unsynced")
+
+
+def test_alarm_of_a_point():
+    message = json_feed.alarm(
+        *NOW, 912, BIRTH, mode="live", alarm="GD07.gas:HH", occurrence=3, transition="raise", before="NORM",
+        after="UNACK", facts=facts(latched=True), quality=SYNCED, t_ms=1795401004640, decided_ms=1795401004671,
+        priority=1, point=("GD07.gas", 52.5, "%{LEL}", 0, 50), reading=(184211, 6),
+    )  # fmt: skip
+    assert message == golden("alarm")
 
 
 def test_action():

@@ -1,0 +1,434 @@
+"""The alarms of a site as it runs: readings and people's words in, what is to be told and stored out. Policy.
+
+Owns what lies around the engine: the time of each board, which goes on across its boots, and the UTC of a transition;
+what was found late; what stood before a restart or a change of the site; shelves and bypasses, and their ends. Must
+never let an order depend on UTC, nor look at a clock: `now_s` is monotonic, `wall_ms` what the gateway's clock says.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from gettext import gettext as _
+
+from edge.alarms import lifecycle
+from edge.alarms.engine import Change, Engine, Setting
+from edge.alarms.lifecycle import Facts, Standing
+from edge.alarms.presets import alarms_of
+from edge.batch import Bypass, Kept
+from edge.boards import Taken
+from edge.timebase import UNSYNCED, Clock
+from protocols.feeds.json_feed import TimeQuality
+from protocols.model import Point, Site
+
+LATE_S = 10.0  # a reading that came so long after it was taken: whoever could have acted did not know
+# A board that is quiet for so long is judged by the gateway's clock. Longer than what it takes to start again and to
+# listen for another master: a restart of a board is no reason to call all its points stale.
+QUIET_S = 15.0
+START_S = 30.0  # the same for a board that was not heard since the gateway began
+LOOK_S = 1.0
+SHELVE_MAX_MS = 12 * 3_600_000  # longer than a shift: nobody remembers
+BYPASS_MAX_MS = 7 * 24 * 3_600_000
+DRILL = "drill"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A transition of an alarm of a point. `quality` is None where `t_ms` is by the gateway's own clock.
+
+    `mode`: "test" or "drill", None where it is meant. `t_ms` is an uptime where unsynced.
+    """
+
+    change: Change
+    mode: str | None
+    quality: TimeQuality | None
+    t_ms: int
+    is_late: bool
+    by: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bypassed:
+    """A bypass or a drill begins, or ends."""
+
+    bypass: Bypass
+    is_over: bool
+    by: str | None
+    reason: str | None
+
+
+@dataclass(slots=True)
+class _Board:
+    """One board's time: that of its samples, on one counter for all its boots. `base_ms`: where this boot began."""
+
+    heard_s: float
+    quiet_s: float
+    boot: str | None = None
+    clock: Clock = UNSYNCED
+    began_s: float = 0.0
+    base_ms: int | None = None  # None until the first sample of this boot
+    newest_ms: int = 0
+
+
+class Judge:
+    """`kept` and `bypasses` are what an earlier process has stored; `begin` comes before anything else.
+
+    `last_number`: of the bypasses that there ever were. `is_unread`: what was stored cannot be read yet. Then nothing
+    is to be stored over it until `learn`.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        kept: Iterable[Kept],
+        bypasses: Iterable[Bypass],
+        now_s: float,
+        wall_ms: int,
+        last_number: int = 0,
+        is_unread: bool = False,
+    ) -> None:
+        self.changes = 0  # of what the state document tells
+        self.bypassed: frozenset[str] = frozenset()  # points that are worked on
+        self._known = {each.alarm: each for each in kept}
+        self._bypasses: dict[int, Bypass] = {}
+        self._ends_s: dict[int, float] = {}
+        self._last_number = last_number
+        self._goes_on(bypasses, now_s, wall_ms)
+        self.is_unread = is_unread
+        self._boards: dict[str, _Board] = {}
+        self._to_store: set[str] = set()
+        self._bypasses_to_store = False
+        self._look_s = now_s
+        self._engine = self._set_up(site, now_s)
+        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms)
+        for board in self._boards:
+            self._engine.begin(board, 0)
+
+    def _set_up(self, site: Site, now_s: float) -> Engine:
+        boards = {bus.name: bus.board for bus in site.buses}
+        self._site = site
+        self._settings = {setting.alarm: setting for setting in alarms_of(site)}
+        self._points = {point.point: boards[point.bus] for point in site.points}
+        self._standing = {
+            alarm: Standing(alarm, setting.priority, setting.action, *self._what_is_known(alarm))
+            for alarm, setting in self._settings.items()
+        }
+        for board in set(self._points.values()) - self._boards.keys():
+            self._boards[board] = _Board(now_s, START_S)
+        self._cover()
+        facts = {alarm: each.facts for alarm, each in self._standing.items()}
+        return Engine(self._settings.values(), self._points, facts)
+
+    def _goes_on(self, bypasses: Iterable[Bypass], now_s: float, wall_ms: int) -> None:
+        """Bypasses of an earlier process: none lasts longer than it was meant to, wherever the clock stands now."""
+        for each in bypasses:
+            self._bypasses[each.number] = each
+            self._ends_s[each.number] = now_s + min(each.until_ms - wall_ms, each.until_ms - each.from_ms) / 1000
+        self._last_number = max(self._last_number, *self._bypasses, 0)
+
+    def _ends_of_shelves(self, now_s: float, wall_ms: int) -> dict[str, float]:
+        return {
+            alarm: now_s + min(each.facts.shelved_until_ms - wall_ms, SHELVE_MAX_MS) / 1000
+            for alarm, each in self._standing.items()
+            if each.facts.shelved_until_ms is not None
+        }
+
+    def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool]:
+        kept = self._known.get(alarm)
+        return (Facts(), None, 0, False) if kept is None else (facts_of(kept), kept.since_ms, 0, kept.is_late)
+
+    # --- what stood before ------------------------------------------------------------------------------------------
+
+    def begin(self, wall_ms: int) -> Iterator[Told]:
+        """What stands from before, once, and limits that were changed while nobody ran."""
+        yield from self._limits_changed(wall_ms)
+        yield from self._announce(self._standing, wall_ms)
+        yield from self._serve(wall_ms, None, _("the site was changed"))
+
+    def _announce(self, alarms: Iterable[str], wall_ms: int) -> Iterator[Told]:
+        reason = _("stood when the gateway started")
+        for alarm in alarms:
+            standing = self._standing[alarm]
+            if standing.state != "NORM":
+                yield self._said(alarm, lifecycle.NOTE, standing.facts, wall_ms, None, reason)
+
+    def learn(
+        self, kept: Iterable[Kept], bypasses: Iterable[Bypass], last_number: int, now_s: float, wall_ms: int
+    ) -> Iterator[Told]:
+        """What an earlier process has stored can be read only now. What has happened meanwhile counts more."""
+        happened = {alarm: self._kept(alarm) for alarm, each in self._standing.items() if each.facts != Facts()}
+        self._known = {each.alarm: each for each in kept} | happened
+        self._last_number = last_number
+        self._goes_on(bypasses, now_s, wall_ms)
+        self.is_unread = False
+        self._renew(self._site, now_s)
+        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms) | self._unshelve_s
+        yield from self._limits_changed(wall_ms)
+        yield from self._announce([alarm for alarm in self._standing if alarm not in happened], wall_ms)
+        yield from self._serve(wall_ms, None, None)
+
+    def configure(self, site: Site, now_s: float, wall_ms: int, by: str | None = None) -> Iterator[Told]:
+        """Another site: alarms go on by their ids, delays that are set as before as well."""
+        self._known |= {alarm: self._kept(alarm) for alarm in self._standing}
+        self._renew(site, now_s)
+        yield from self._limits_changed(wall_ms, by)
+        yield from self._serve(wall_ms, by, _("the site was changed"))
+
+    def leave(self, site: Site, wall_ms: int, by: str | None) -> Iterator[Told]:
+        """Before another site: what stands and is not judged any more goes out of service, and is so if it returns."""
+        staying = {setting.alarm for setting in alarms_of(site)}
+        for alarm, standing in self._standing.items():
+            if standing.state != "NORM" and alarm not in staying and not standing.facts.out_of_service:
+                told = self._happens(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
+                if isinstance(told, Told):
+                    yield told
+
+    def _renew(self, site: Site, now_s: float) -> None:
+        """Another engine for it, which goes on where this one is."""
+        numbers = {alarm: each.seq for alarm, each in self._standing.items()}
+        before = self._engine
+        self._engine = self._set_up(site, now_s)
+        self._engine.succeed(before)
+        for alarm, standing in self._standing.items():
+            standing.seq = numbers.get(alarm, 0)
+        self.changes += 1
+
+    def _limits_changed(self, wall_ms: int, by: str | None = None) -> Iterator[Told]:
+        for alarm, setting in self._settings.items():
+            kept = self._known.get(alarm)
+            if kept is None or kept.setpoint != setting.setpoint:
+                self._to_store.add(alarm)
+            if kept is not None and kept.setpoint != setting.setpoint:
+                reason = f"{kept.setpoint:g} → {setting.setpoint:g}"
+                yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, by, reason)
+
+    def _kept(self, alarm: str) -> Kept:
+        standing = self._standing[alarm]
+        facts = json.dumps(asdict(standing.facts))
+        return Kept(alarm, self._settings[alarm].setpoint, facts, standing.since_ms, standing.is_late)
+
+    def store_all(self) -> None:
+        """The store is a new one, and knows nothing."""
+        self._to_store.update(self._settings)
+        self._bypasses_to_store = True
+
+    def to_store(self) -> tuple[tuple[Kept, ...], tuple[Bypass, ...] | None]:
+        """What has changed since this was asked last; nothing while what lies there is not known."""
+        if self.is_unread:
+            return (), None
+        kept = tuple(
+            self._kept(alarm) if alarm in self._standing else self._known[alarm] for alarm in sorted(self._to_store)
+        )
+        bypasses = tuple(self._bypasses.values()) if self._bypasses_to_store else None
+        self._to_store.clear()
+        self._bypasses_to_store = False
+        return kept, bypasses
+
+    # --- readings ---------------------------------------------------------------------------------------------------
+
+    def took(self, taken: Taken, now_s: float) -> None:
+        """Samples of a board come: readings of them follow."""
+        board = self._boards.get(taken.board)
+        if board is None:
+            return
+        if board.boot != taken.boot:
+            board.boot, board.base_ms = taken.boot, None
+        board.clock, board.began_s = taken.clock, taken.began_s
+        board.heard_s, board.quiet_s = now_s, QUIET_S
+
+    def reading(
+        self, name: str, uptime_ms: int, value: float | int | None, status: int, now_s: float
+    ) -> Sequence[Told]:
+        """A reading as the sensor gave it, of a point of the site as it is now."""
+        board_name = self._points.get(name)
+        if board_name is None:
+            return ()
+        board = self._boards[board_name]
+        if board.base_ms is None:
+            board.base_ms = board.newest_ms - uptime_ms
+        board.newest_ms = max(board.newest_ms, board.base_ms + uptime_ms)
+        changes = self._engine.reading(name, board.newest_ms, value, status)
+        return [self._found(change, now_s, 0) for change in changes]
+
+    def look(self, now_s: float, wall_ms: int) -> Iterator[Told | Bypassed]:
+        """What time alone has brought about; to be asked often, and does nothing more than once in LOOK_S."""
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + LOOK_S
+        for name, board in self._boards.items():
+            quiet_s = now_s - board.heard_s
+            if quiet_s > board.quiet_s:
+                until_ms = board.newest_ms + round((quiet_s - board.quiet_s) * 1000)
+                for change in self._engine.lapse(name, until_ms):
+                    yield self._found(change, now_s, wall_ms, lapsed=True)
+        for alarm in [alarm for alarm, end_s in self._unshelve_s.items() if now_s >= end_s]:
+            del self._unshelve_s[alarm]
+            told = self._happens(alarm, lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
+            if isinstance(told, Told):
+                yield told
+        for number in [number for number, end_s in self._ends_s.items() if now_s >= end_s]:
+            yield from self.end_bypass(number, wall_ms, None, _("its time is over"))
+
+    def _found(self, change: Change, now_s: float, wall_ms: int, lapsed: bool = False) -> Told:
+        """By readings, or by their absence: of a board that was not heard since its start only `wall_ms` is a time."""
+        board = self._boards[change.board]
+        if board.base_ms is None:
+            self._note(change, wall_ms, False)
+            return Told(change, self._mode(change), None, wall_ms, False)
+        uptime_ms = max(change.t_ms - board.base_ms, 0)
+        utc_ms = board.clock.utc_ms(uptime_ms)
+        boot = f"{change.board}/{board.boot}" if board.clock.kind == "unsynced" else None
+        quality = TimeQuality(board.clock.kind, board.clock.err_ms, boot)
+        is_late = not lapsed and now_s - (board.began_s + uptime_ms / 1000) > LATE_S
+        self._note(change, utc_ms, is_late)
+        return Told(change, self._mode(change), quality, uptime_ms if utc_ms is None else utc_ms, is_late)
+
+    def _mode(self, change: Change) -> str | None:
+        if self.is_drill:
+            return DRILL
+        return "test" if change.before.out_of_service and change.after.out_of_service else None
+
+    def _note(self, change: Change, since_ms: int | None, is_late: bool) -> None:
+        alarm = change.setting.alarm
+        standing = self._standing[alarm]
+        if change.after != change.before:
+            standing.facts, standing.since_ms, standing.is_late = change.after, since_ms, is_late
+            self._to_store.add(alarm)
+        self.changes += 1
+
+    # --- what people do ---------------------------------------------------------------------------------------------
+
+    def command(
+        self,
+        alarm: str,
+        event: str,
+        *,
+        occurrence: int | None,
+        until_ms: int | None,
+        by: str,
+        reason: str | None,
+        now_s: float,
+        wall_ms: int,
+    ) -> Told | str:
+        """What comes of it, or why it is refused. KeyError for an alarm that is not judged here."""
+        if event == lifecycle.NOTE:
+            return self._said(alarm, event, self._standing[alarm].facts, wall_ms, by, reason)
+        told = self._happens(alarm, event, wall_ms, by, reason, occurrence=occurrence, until_ms=until_ms)
+        if isinstance(told, Told):
+            self._unshelve_s.pop(alarm, None)
+            if event == lifecycle.SHELVE and until_ms is not None:
+                self._unshelve_s[alarm] = now_s + (until_ms - wall_ms) / 1000
+        return told
+
+    def _happens(
+        self,
+        alarm: str,
+        event: str,
+        wall_ms: int,
+        by: str | None,
+        reason: str | None,
+        *,
+        occurrence: int | None = None,
+        until_ms: int | None = None,
+    ) -> Told | str:
+        change = self._engine.command(alarm, event, occurrence=occurrence, until_ms=until_ms)
+        if isinstance(change, str):
+            return change
+        self._note(change, wall_ms, False)
+        return Told(change, self._mode(change), None, wall_ms, False, by, reason)
+
+    def _said(
+        self, alarm: str, event: str, facts: Facts, wall_ms: int, by: str | None, reason: str | None
+    ) -> Told:
+        """Something that changes no fact."""
+        change = self._engine.as_it_is(alarm, event)
+        assert change.after == facts
+        self.changes += 1
+        return Told(change, self._mode(change), None, wall_ms, False, by, reason)
+
+    # --- maintenance and drills -------------------------------------------------------------------------------------
+
+    def bypass(
+        self, kind: str, what: str, permit: str, owner: str, reason: str, until_ms: int, now_s: float, wall_ms: int
+    ) -> Iterator[Told | Bypassed]:
+        """From now on, until then at the latest. Not while `is_unread`: nobody knows which are in force."""
+        self._last_number += 1
+        bypass = Bypass(self._last_number, kind, what, permit, owner, reason, wall_ms, until_ms)
+        self._bypasses[bypass.number] = bypass
+        self._ends_s[bypass.number] = now_s + (until_ms - wall_ms) / 1000
+        yield from self._bypasses_change(bypass, False, wall_ms, owner, reason)
+
+    def end_bypass(self, number: int, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told | Bypassed]:
+        """By its time, or by somebody. KeyError where it is not in force."""
+        bypass = self._bypasses.pop(number)
+        del self._ends_s[number]
+        yield from self._bypasses_change(bypass, True, wall_ms, by, reason)
+
+    def _bypasses_change(
+        self, bypass: Bypass, is_over: bool, wall_ms: int, by: str | None, reason: str | None
+    ) -> Iterator[Told | Bypassed]:
+        self._bypasses_to_store = True
+        self.changes += 1
+        yield Bypassed(bypass, is_over, by, reason)
+        self._cover()
+        yield from self._serve(wall_ms, by, reason)
+
+    def _cover(self) -> None:
+        self.bypassed = frozenset(
+            point.point
+            for point in self._site.points
+            if any(
+                (each.kind == "point" and each.what == point.point)
+                or (each.kind == "asset" and each.what == asset_of(point.point))
+                or (each.kind == "unit" and each.what == f"{point.bus}/{point.unit_id}")
+                for each in self._bypasses.values()
+            )
+        )
+
+    def _serve(self, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
+        """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer."""
+        for alarm, setting in self._settings.items():
+            is_out = setting.point in self.bypassed and not setting.members
+            if is_out == self._standing[alarm].facts.out_of_service:
+                continue
+            event = lifecycle.OUT_OF_SERVICE if is_out else lifecycle.IN_SERVICE
+            told = self._happens(alarm, event, wall_ms, by, reason)
+            if isinstance(told, Told):
+                yield told
+
+    # --- for people -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_drill(self) -> bool:
+        """Whether everything is only played."""
+        return any(each.kind == DRILL for each in self._bypasses.values())
+
+    def bypasses(self) -> list[Bypass]:
+        """Those in force."""
+        return list(self._bypasses.values())
+
+    def points(self) -> Sequence[Point]:
+        """Those of the site."""
+        return self._site.points
+
+    def setting(self, alarm: str) -> Setting | None:
+        """What the site asks of an alarm."""
+        return self._settings.get(alarm)
+
+    def numbered(self, alarm: str, seq: int) -> None:
+        """Its newest event has this number."""
+        self._standing[alarm].seq = seq
+
+    def standing(self) -> list[Standing]:
+        """Those that are not NORM, the most urgent first."""
+        return sorted((each for each in self._standing.values() if each.state != "NORM"), key=lambda each: each.urgency)
+
+
+def facts_of(kept: Kept) -> Facts:
+    """What an earlier process has stored."""
+    return Facts(**json.loads(kept.facts))
+
+
+def asset_of(point: str) -> str:
+    """TK101 of TK101.level."""
+    return point.rpartition(".")[0]

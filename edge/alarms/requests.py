@@ -1,0 +1,171 @@
+"""What people ask of alarms through the local door: what it means, what is refused, and why. Policy.
+
+Owns the requests' fields, and the list that people see: alarms of points and of the gateway itself. What may happen to
+an alarm says lifecycle.py. `by` is a role or a badge number, never a name. Must never do anything for nobody.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edge.alarms import lifecycle, system
+from edge.alarms.judge import BYPASS_MAX_MS, DRILL, SHELVE_MAX_MS, Bypassed, Judge, Told, asset_of
+from edge.alarms.lifecycle import Standing
+from edge.alarms.system import Change, SystemAlarms
+
+REQUESTS = ("alarms", "alarm", "bypass", "end_bypass")
+_COMMANDS = (lifecycle.ACK, lifecycle.RESET, lifecycle.SHELVE, lifecycle.UNSHELVE, lifecycle.NOTE)
+
+# Why not, beside lifecycle's reasons; codes that people's programs get.
+BAD_REQUEST = "bad_request"
+UNKNOWN_ALARM = "unknown_alarm"
+TOO_LONG = "too_long"
+IN_THE_PAST = "in_the_past"
+UNKNOWN_PLACE = "unknown_place"
+NOT_IN_FORCE = "not_in_force"
+ALREADY_A_DRILL = "already_a_drill"
+NO_STORE = "no_store"
+
+_WHO_MAX, _WORDS_MAX = 64, 500  # characters: an event is no place for a book
+
+_Asked = tuple[dict[str, Any], list[Told | Bypassed | Change]]
+
+
+class Requests:
+    """Of one gateway."""
+
+    def __init__(self, judge: Judge, gateway: SystemAlarms) -> None:
+        self._judge = judge
+        self._gateway = gateway
+
+    def standing(self) -> list[Standing]:
+        """All that are not NORM, the most urgent first."""
+        return sorted([*self._judge.standing(), *self._gateway.standing()], key=lambda each: each.urgency)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The same for a program or a table."""
+        return [self._row(each) for each in self.standing()]
+
+    def _row(self, each: Standing) -> dict[str, Any]:
+        facts, setting = each.facts, self._judge.setting(each.alarm)
+        return {
+            "alarm": each.alarm,
+            "occurrence": facts.occurrence,
+            "state": each.state,
+            "priority": each.priority,
+            "since_ms": each.since_ms,
+            "judged_late": each.is_late,
+            "active": facts.active,
+            "acked": facts.acked,
+            "latched": facts.latched,
+            "shelved_until_ms": facts.shelved_until_ms,
+            "point": None if setting is None else setting.point,
+            "kind": each.alarm.rpartition(":")[2],
+            "setpoint": None if setting is None else setting.setpoint,
+            "action": each.action,
+            "seq": each.seq,
+        }
+
+    def answer(self, request: Mapping[str, Any], now_s: float, wall_ms: int, known_ms: int | None) -> _Asked:
+        """The answer to a request of REQUESTS, and what comes of it; `known_ms`: `wall_ms` where it can be trusted."""
+        match request:
+            case {"do": "alarms"}:
+                bypasses = [each._asdict() for each in self._judge.bypasses()]
+                return {"alarms": self.rows(), "bypasses": bypasses, "is_drill": self._judge.is_drill}, []
+            case {"do": "alarm", "alarm": str(alarm), "event": event, "by": str(by)} if (
+                _is_who(by) and event in _COMMANDS
+            ):
+                return self._command(request, alarm, event, by, now_s, wall_ms, known_ms)
+            case {
+                "do": "bypass", "kind": str(kind), "what": str(what), "permit": str(permit), "owner": str(owner),
+                "reason": str(reason), "until_ms": int(until_ms),
+            } if _is_who(permit) and _is_who(owner) and len(reason) <= _WORDS_MAX:  # fmt: skip
+                refused = self._why_no_bypass(kind, what, until_ms, wall_ms)
+                if refused:
+                    return {"refused": refused}, []
+                told = self._judge.bypass(kind, what, permit, owner, reason, until_ms, now_s, wall_ms)
+                return self._done(told)
+            case {"do": "end_bypass", "number": int(number), "by": str(by)} if _is_who(by):
+                if all(each.number != number for each in self._judge.bypasses()):
+                    return {"refused": NOT_IN_FORCE}, []
+                return self._done(self._judge.end_bypass(number, wall_ms, by, _text(request.get("reason"))))
+        return {"refused": BAD_REQUEST}, []
+
+    @staticmethod
+    def _done(told: Iterator[Told | Bypassed]) -> _Asked:
+        first, *others = told
+        assert isinstance(first, Bypassed)
+        return {"done": True, "number": first.bypass.number, "alarms": len(others)}, [first, *others]
+
+    def _command(
+        self,
+        request: Mapping[str, Any],
+        alarm: str,
+        event: str,
+        by: str,
+        now_s: float,
+        wall_ms: int,
+        known_ms: int | None,
+    ) -> _Asked:
+        occurrence, until_ms = request.get("occurrence"), request.get("until_ms")
+        reason = _text(request.get("reason"))
+        if (event == lifecycle.ACK and not isinstance(occurrence, int)) or (
+            event == lifecycle.SHELVE and not isinstance(until_ms, int)
+        ):
+            return {"refused": BAD_REQUEST}, []
+        if event == lifecycle.SHELVE and isinstance(until_ms, int):
+            refused = _why_not_until(until_ms, wall_ms, SHELVE_MAX_MS)
+            if refused:
+                return {"refused": refused}, []
+        told: Told | Change | str
+        try:
+            if alarm.startswith(system.PREFIX):
+                told = self._gateway.command(
+                    alarm, event, occurrence=occurrence, by=by, reason=reason, now_ms=known_ms
+                )
+            else:
+                told = self._judge.command(
+                    alarm,
+                    event,
+                    occurrence=occurrence,
+                    until_ms=until_ms,
+                    by=by,
+                    reason=reason,
+                    now_s=now_s,
+                    wall_ms=wall_ms,
+                )
+        except KeyError:
+            return {"refused": UNKNOWN_ALARM}, []
+        if isinstance(told, str):
+            return {"refused": told}, []
+        after = told.alarm.facts if isinstance(told, Change) else told.change.after
+        return {"done": True, "state": after.state, "occurrence": after.occurrence}, [told]
+
+    def _why_no_bypass(self, kind: str, what: str, until_ms: int, wall_ms: int) -> str:
+        points = self._judge.points()
+        known = {
+            "point": {point.point for point in points},
+            "asset": {asset_of(point.point) for point in points},
+            "unit": {f"{point.bus}/{point.unit_id}" for point in points},
+            DRILL: {""},
+        }
+        if what not in known.get(kind, ()):
+            return UNKNOWN_PLACE
+        if self._judge.is_unread:
+            return NO_STORE
+        if kind == DRILL and self._judge.is_drill:
+            return ALREADY_A_DRILL
+        return _why_not_until(until_ms, wall_ms, BYPASS_MAX_MS)
+
+
+def _why_not_until(until_ms: int, wall_ms: int, most_ms: int) -> str:
+    if until_ms <= wall_ms:
+        return IN_THE_PAST
+    return TOO_LONG if until_ms - wall_ms > most_ms else ""
+
+
+def _is_who(words: str) -> bool:
+    return bool(words.strip()) and len(words) <= _WHO_MAX
+
+
+def _text(words: object) -> str | None:
+    return words[:_WORDS_MAX] if isinstance(words, str) and words else None

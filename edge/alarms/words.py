@@ -1,0 +1,82 @@
+"""What alarms, their states and refusals are called by people. Policy.
+
+Owns the sentence that stands wherever alarms are shown, always in both languages. Must never let an unknown word
+through as if it were known.
+"""
+
+from collections.abc import Mapping
+from gettext import gettext as _
+from typing import Any
+
+from edge.alarms import lifecycle, requests
+
+AUXILIARY = (
+    "辅助监测：不代替 GB/T 50493 气体检测报警系统、火灾自动报警系统或安全仪表系统（SIS）。\n"
+    "Auxiliary monitoring: it does not replace the gas detection and alarm system of GB/T 50493, the fire alarm system "
+    "or a safety instrumented system (SIS)."
+)
+
+
+def state_text(alarm: Mapping[str, Any]) -> str:
+    """The state of a row of `tankgate alarms list --json`, as a person reads it."""
+    if alarm["state"] == "UNACK" and not alarm.get("active", True):
+        return _("cause gone, to be acknowledged and reset")
+    if alarm["state"] == "ACKED" and not alarm.get("active", True):
+        return _("cause gone, to be reset")
+    return state_word(alarm["state"])
+
+
+def state_word(state: str) -> str:
+    """ISA-18.2's state in words."""
+    words = {
+        "NORM": _("normal"),
+        "UNACK": _("unacknowledged"),
+        "ACKED": _("acknowledged"),
+        "RTNUN": _("returned, unacknowledged"),
+        "SHLVD": _("shelved"),
+        "DSUPR": _("suppressed by design"),
+        "OOSRV": _("out of service"),
+    }
+    return words.get(state, state)
+
+
+def transition_word(transition: str) -> str:
+    """What happened to an alarm, in words."""
+    words = {
+        lifecycle.RAISE: _("raised"),
+        lifecycle.CLEAR: _("cleared"),
+        lifecycle.ACK: _("acknowledged"),
+        lifecycle.RESET: _("reset"),
+        lifecycle.RE_ALARM: _("announced anew"),
+        lifecycle.SHELVE: _("shelved"),
+        lifecycle.UNSHELVE: _("shelf ended"),
+        lifecycle.SUPPRESS: _("suppressed by design"),
+        lifecycle.UNSUPPRESS: _("suppression ended"),
+        lifecycle.OUT_OF_SERVICE: _("out of service"),
+        lifecycle.IN_SERVICE: _("in service again"),
+        lifecycle.NOTE: _("note"),
+        lifecycle.LIMIT_CHANGED: _("limit changed"),
+    }
+    return words.get(transition, transition)
+
+
+def refusal(code: str) -> str:
+    """Why nothing was done, and what to do."""
+    texts = {
+        lifecycle.NOTHING_TO_ACKNOWLEDGE: _("there is nothing to acknowledge: it is acknowledged, or does not stand."),
+        lifecycle.OTHER_OCCURRENCE: _("it was raised again since, or not so often. Look at it, then acknowledge it."),
+        lifecycle.NOTHING_TO_RESET: _("there is nothing to reset: it does not latch, or was reset."),
+        lifecycle.ACKNOWLEDGE_FIRST: _("acknowledge it first, then reset it."),
+        lifecycle.STILL_ACTIVE: _("its cause is still there. It can be reset when that is gone."),
+        lifecycle.NEVER_SHELVED: _("it can never be shelved. Mend its cause, or bypass its point with a permit."),
+        lifecycle.NOT_SHELVED: _("it is not shelved."),
+        requests.BAD_REQUEST: _("something is missing, or has another form than it should."),
+        requests.UNKNOWN_ALARM: _("this gateway judges no such alarm. `tankgate alarms list` shows those that stand."),
+        requests.TOO_LONG: _("that is too long: a shelf ends after 12 hours, a bypass or a drill after 7 days."),
+        requests.IN_THE_PAST: _("its end lies in the past."),
+        requests.UNKNOWN_PLACE: _("the sheet has nothing of this name."),
+        requests.NOT_IN_FORCE: _("it is not in force. `tankgate alarms bypasses` shows those that are."),
+        requests.NO_STORE: _("the store cannot be read yet, and nobody knows what is in force. Mend the disk first."),
+        requests.ALREADY_A_DRILL: _("there is a drill already. End it first."),
+    }
+    return texts.get(code, code)

@@ -1,0 +1,478 @@
+"""`tankgate alarms`: what stands, what a person does about it, and what happened. Shell.
+
+What stands and what is done goes through the daemon's local door; `history` reads the journal in the store. Must never
+do anything without somebody's role or badge, nor show alarms without saying that they are auxiliary.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from gettext import gettext as _
+from gettext import ngettext
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from edge.alarms import lifecycle
+from edge.alarms.judge import DRILL
+from edge.alarms.lifecycle import RAISE, RE_ALARM, Facts
+from edge.alarms.statistics import Day, Statistics
+from edge.alarms.words import AUXILIARY, refusal, state_text, state_word, transition_word
+from edge.cli import FOUND_A_FAULT, USAGE
+from edge.cli.moment import moment_ms, moment_text, span_ms
+from edge.cli.site import ask_or_exit, load_running_or_exit
+from edge.cli.table import Rows, table
+from edge.store import FILE, StoreFault, reading
+from protocols.model import Site, mode_text
+
+_LIVE_S = 1.0
+
+_gateway_toml = click.argument("gateway_toml", type=click.Path(path_type=Path))
+_as_json = click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of text."))
+_by = click.option("--by", required=True, help=_("Role or badge number of whoever does it; no name."))
+_until = click.option("--until", "until_text", metavar=_("TIME"), help=_("Its end, like 2026-11-23T08:00."))
+_for = click.option("--for", "for_text", metavar=_("SPAN"), help=_("How long, like 30m, 8h or 2d."))
+
+
+@click.group(help=_("Alarms: what stands, acknowledge, shelve, bypass, history. Auxiliary monitoring."))
+def command() -> None:
+    pass
+
+
+# --- what stands --------------------------------------------------------------------------------------------
+
+
+def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Rows:
+    """Alarms that are not NORM, the most urgent first."""
+    names = {point.point: point.name for point in site.points}
+    zone = ZoneInfo(site.timezone)
+    return table(
+        _("alarms"),
+        [_("state"), _("priority"), _("alarm"), _("name"), _("times"), _("since"), _("what to do")],
+        [
+            [
+                Text(state_text(each) + (_(" (found late)") if each["judged_late"] else ""), style=_style(each)),
+                each["priority"],
+                each["alarm"],
+                names.get(each["point"]),
+                each["occurrence"],
+                moment_text(each["since_ms"], zone, "seconds"),
+                each["action"],
+            ]
+            for each in rows
+        ],
+    )
+
+
+def _style(alarm: dict[str, Any]) -> str:
+    if alarm["state"] in ("SHLVD", "OOSRV", "DSUPR"):
+        return "dim"
+    return "red" if alarm["active"] else "yellow"
+
+
+def _shown(said: dict[str, Any], site: Site) -> RenderableType:
+    parts: list[RenderableType] = []
+    if said["is_drill"]:
+        parts.append(Text(_("DRILL: everything that is told now is only played."), "reverse"))
+    if said["alarms"]:
+        parts.append(standing_table(said["alarms"], site))
+    else:
+        parts.append(Text(_("No alarm stands.")))
+    if said["bypasses"]:
+        parts.append(_bypass_table(said["bypasses"], site))
+    return Group(*parts, Text(AUXILIARY, "dim"))
+
+
+@command.command(
+    name="list", help=_("Alarms that stand, and bypasses in force. Exit code 1 while one is unacknowledged.")
+)
+@_gateway_toml
+@_as_json
+def list_(gateway_toml: Path, as_json: bool) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    said = ask_or_exit(site, {"do": "alarms"})
+    if as_json:
+        click.echo(json.dumps(said | {"notice": AUXILIARY}, ensure_ascii=False))
+    else:
+        Console().print(_shown(said, site))
+    is_new = any(each["state"] in ("UNACK", "RTNUN") for each in said["alarms"])
+    sys.exit(FOUND_A_FAULT if is_new else 0)
+
+
+@command.command(help=_("The same, kept up to date until Ctrl-C."))
+@_gateway_toml
+def live(gateway_toml: Path) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=False)
+    with Live(auto_refresh=False) as screen:
+        try:
+            while True:
+                screen.update(_shown(ask_or_exit(site, {"do": "alarms"}), site), refresh=True)
+                time.sleep(_LIVE_S)
+        except KeyboardInterrupt:
+            return
+
+
+# --- what a person does about one ---------------------------------------------------------------------------
+
+
+def _ask(site: Site, request: dict[str, Any], about: str, as_json: bool) -> dict[str, Any]:
+    """The daemon's answer; where it refuses, the sentence, and the program ends."""
+    answer = ask_or_exit(site, request)
+    if as_json:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+    if "refused" in answer:
+        if not as_json:
+            click.echo(f"{about}: {refusal(answer['refused'])}", err=True)
+        sys.exit(FOUND_A_FAULT)
+    if "error" in answer:
+        click.echo(answer["error"], err=True)
+        sys.exit(USAGE)
+    return answer
+
+
+def _do(gateway_toml: Path, as_json: bool, alarm: str, event: str, **more: Any) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    answer = _ask(site, {"do": "alarm", "alarm": alarm, "event": event, **more}, alarm, as_json)
+    if not as_json:
+        text = _("{alarm}, occurrence {occurrence}: {done}; it is now: {state}")
+        click.echo(
+            text.format(
+                alarm=alarm,
+                occurrence=answer["occurrence"],
+                done=transition_word(event),
+                state=state_word(answer["state"]),
+            )
+        )
+
+
+@command.command(help=_("Acknowledge one occurrence of an alarm: the one that `list` shows."))
+@_gateway_toml
+@click.argument("alarm")
+@click.option("--occurrence", type=click.IntRange(1), required=True, help=_("Which one was seen."))
+@_by
+@click.option("--reason", help=_("What was found, for the journal."))
+@_as_json
+def ack(gateway_toml: Path, alarm: str, occurrence: int, by: str, reason: str | None, as_json: bool) -> None:
+    _do(gateway_toml, as_json, alarm, lifecycle.ACK, occurrence=occurrence, by=by, reason=reason)
+
+
+@command.command(help=_("Reset an alarm that latches, once its cause is gone and it is acknowledged."))
+@_gateway_toml
+@click.argument("alarm")
+@_by
+@click.option("--reason", help=_("What was found, for the journal."))
+@_as_json
+def reset(gateway_toml: Path, alarm: str, by: str, reason: str | None, as_json: bool) -> None:
+    _do(gateway_toml, as_json, alarm, lifecycle.RESET, by=by, reason=reason)
+
+
+@command.command(help=_("Put an alarm aside for a while, at most 12 hours. A gas detector's high-high never."))
+@_gateway_toml
+@click.argument("alarm")
+@_for
+@_until
+@_by
+@click.option("--reason", required=True, help=_("Why, for the journal."))
+@_as_json
+def shelve(
+    gateway_toml: Path,
+    alarm: str,
+    for_text: str | None,
+    until_text: str | None,
+    by: str,
+    reason: str,
+    as_json: bool,
+) -> None:
+    until_ms = _end_ms(gateway_toml, for_text, until_text)
+    _do(gateway_toml, as_json, alarm, lifecycle.SHELVE, until_ms=until_ms, by=by, reason=reason)
+
+
+@command.command(help=_("End a shelf before its time."))
+@_gateway_toml
+@click.argument("alarm")
+@_by
+@_as_json
+def unshelve(gateway_toml: Path, alarm: str, by: str, as_json: bool) -> None:
+    _do(gateway_toml, as_json, alarm, lifecycle.UNSHELVE, by=by)
+
+
+@command.command(help=_("Write something about an alarm into the journal."))
+@_gateway_toml
+@click.argument("alarm")
+@click.argument("text")
+@_by
+@_as_json
+def note(gateway_toml: Path, alarm: str, text: str, by: str, as_json: bool) -> None:
+    _do(gateway_toml, as_json, alarm, lifecycle.NOTE, by=by, reason=text)
+
+
+def _end_ms(gateway_toml: Path, for_text: str | None, until_text: str | None) -> int:
+    if (for_text is None) == (until_text is None):
+        raise click.UsageError(_("its end is needed, once: --for or --until"))
+    if for_text is not None:
+        return round(time.time() * 1000) + span_ms("--for", for_text)
+    site = load_running_or_exit(gateway_toml, as_json=False)
+    end_ms = moment_ms("--until", until_text, ZoneInfo(site.timezone), True)
+    assert end_ms is not None
+    return end_ms
+
+
+# --- maintenance and drills ---------------------------------------------------------------------------------
+
+
+@command.command(
+    help=_(
+        "Work on a point, a tank or a unit: its readings go out as \"in maintenance\" without a value, its alarms are "
+        "out of service, until its end."
+    )
+)
+@_gateway_toml
+@click.option("--point", help=_("Like TK101.level."))
+@click.option("--asset", help=_("All points of a tank or detector, like TK101."))
+@click.option("--unit", metavar="BUS/ID", help=_("All points of a unit, like gas-a/3."))
+@click.option("--permit", required=True, help=_("Number of the work permit."))
+@click.option("--owner", required=True, help=_("Role or badge number of whoever answers for it."))
+@click.option("--reason", required=True, help=_("Why, for the journal."))
+@_for
+@_until
+@_as_json
+def bypass(
+    gateway_toml: Path,
+    point: str | None,
+    asset: str | None,
+    unit: str | None,
+    permit: str,
+    owner: str,
+    reason: str,
+    for_text: str | None,
+    until_text: str | None,
+    as_json: bool,
+) -> None:
+    given = [(kind, what) for kind, what in (("point", point), ("asset", asset), ("unit", unit)) if what]
+    if len(given) != 1:
+        raise click.UsageError(_("one of --point, --asset and --unit is needed"))
+    _begin(gateway_toml, *given[0], permit, owner, reason, _end_ms(gateway_toml, for_text, until_text), as_json)
+
+
+@command.command(help=_("Mark everything that is told as a drill, until its end."))
+@_gateway_toml
+@click.option("--owner", required=True, help=_("Role or badge number of whoever answers for it."))
+@click.option("--reason", required=True, help=_("Why, for the journal."))
+@_for
+@_until
+@_as_json
+def drill(
+    gateway_toml: Path, owner: str, reason: str, for_text: str | None, until_text: str | None, as_json: bool
+) -> None:
+    _begin(gateway_toml, DRILL, "", "-", owner, reason, _end_ms(gateway_toml, for_text, until_text), as_json)
+
+
+def _begin(
+    gateway_toml: Path, kind: str, what: str, permit: str, owner: str, reason: str, until_ms: int, as_json: bool
+) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    request = {"kind": kind, "what": what, "permit": permit, "owner": owner, "reason": reason, "until_ms": until_ms}
+    answer = _ask(site, {"do": "bypass", **request}, what or _("drill"), as_json)
+    if not as_json:
+        text = _("number {number}: in force until {until}; alarms out of service by it: {count}")
+        until = moment_text(until_ms, ZoneInfo(site.timezone), "minutes")
+        click.echo(text.format(number=answer["number"], until=until, count=answer["alarms"]))
+
+
+@command.command(help=_("Bypasses and drills in force, and how many there were in 30 days."))
+@_gateway_toml
+@_as_json
+def bypasses(gateway_toml: Path, as_json: bool) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    said = ask_or_exit(site, {"do": "alarms"})
+    since_ms = time.time() * 1000 - 30 * 86_400_000
+    ended = [
+        each["bypass"]
+        for each in _journal(site, lambda event: event["action"] in ("bypass", DRILL), "action")
+        if each["bypass"]["is_over"] and (each["t_ms"] or 0) >= since_ms
+    ]
+    if as_json:
+        click.echo(json.dumps({"bypasses": said["bypasses"], "ended_in_30_days": len(ended)}, ensure_ascii=False))
+        return
+    if said["bypasses"]:
+        Console().print(_bypass_table(said["bypasses"], site))
+    else:
+        click.echo(_("No bypass is in force."))
+    text = ngettext("{count} ended in 30 days.", "{count} ended in 30 days.", len(ended))
+    click.echo(text.format(count=len(ended)))
+    click.echo(AUXILIARY)
+
+
+@command.command(help=_("End a bypass or a drill: everything is judged as it is now."))
+@_gateway_toml
+@click.argument("number", type=click.IntRange(1))
+@_by
+@click.option("--reason", help=_("What was found, for the journal."))
+@_as_json
+def end(gateway_toml: Path, number: int, by: str, reason: str | None, as_json: bool) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    request = {"do": "end_bypass", "number": number, "by": by, "reason": reason}
+    _ask(site, request, _("number {number}").format(number=number), as_json)
+    if not as_json:
+        click.echo(_("number {number}: ended").format(number=number))
+
+
+def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Rows:
+    zone = ZoneInfo(site.timezone)
+    return table(
+        _("bypasses and drills in force"),
+        [_("number"), _("of"), _("permit"), _("owner"), _("until"), _("reason")],
+        [
+            [
+                each["number"],
+                each["what"] or _("drill"),
+                each["permit"],
+                each["owner"],
+                Text(moment_text(each["until_ms"], zone, "minutes") or "", "yellow"),
+                each["reason"],
+            ]
+            for each in rows
+        ],
+    )
+
+
+# --- what happened ------------------------------------------------------------------------------------------
+
+
+@command.command(help=_("What happened to alarms, and who did what: the journal of this gateway."))
+@_gateway_toml
+@click.option("--alarm", "pattern", metavar=_("PATTERN"), help=_("Only these, like TK101.* or *:HH."))
+@click.option("--from", "from_text", metavar=_("TIME"), help=_("Like 2026-11-23T08:00, in the site's time."))
+@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help=_("So many at most."))
+@click.option("--json", "as_json", is_flag=True, help=_("One JSON object a line instead of a table."))
+def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last: int, as_json: bool) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    zone = ZoneInfo(site.timezone)
+    from_ms = moment_ms("--from", from_text, zone, False) or 0
+
+    def is_wanted(event: dict[str, Any]) -> bool:
+        if from_text is not None and (event["t_ms"] or event["decided_ms"] or 0) < from_ms:
+            return False
+        return pattern is None or fnmatchcase(event["alarm"], pattern)
+
+    events = _journal(site, is_wanted, "alarm")[-last:]
+    if as_json:
+        for event in events:
+            click.echo(json.dumps(event, ensure_ascii=False))
+        return
+    headings = [_("time"), _("alarm"), _("times"), _("what happened"), _("state"), _("value"), _("by"), _("reason")]
+    Console().print(table(_("alarms, the newest last"), headings, (_history_row(event, zone) for event in events)))
+    click.echo(AUXILIARY)
+
+
+def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:
+    happened = transition_word(event["transition"])
+    marks = [mode_text(event["mode"])] if event["mode"] != "live" else []
+    marks += [_("found late")] if event["judged_late"] else []
+    return [
+        moment_text(event["t_ms"], zone, "seconds"),
+        event["alarm"],
+        event["occurrence"],
+        f"{happened} ({', '.join(marks)})" if marks else happened,
+        state_word(event["to"]),
+        event["value"],
+        event["by"],
+        event["reason"],
+    ]
+
+
+def _journal(site: Site, is_wanted: Callable[[dict[str, Any]], bool], kind: str) -> list[dict[str, Any]]:
+    """Events of this kind, in the order in which they were stored; the program ends where they cannot be read."""
+    sql = (
+        "SELECT body FROM journal JOIN message ON message.epoch = journal.epoch AND stream = 'event'"
+        " AND message.seq = journal.seq WHERE kind = ? ORDER BY number"
+    )
+    try:
+        with reading(Path(site.store.path, FILE)) as connection:
+            events = [json.loads(body) for (body,) in connection.execute(sql, (kind,))]
+    except (OSError, StoreFault) as fault:
+        click.echo(str(fault), err=True)
+        sys.exit(FOUND_A_FAULT)
+    return [event for event in events if is_wanted(event)]
+
+
+# --- how well they serve ------------------------------------------------------------------------------------
+
+
+@command.command(
+    help=_("How many alarms were raised each day, floods, chattering, the ten worst, and what stands for over a day.")
+)
+@_gateway_toml
+@click.option("--days", type=click.IntRange(1, 3650), default=7, show_default=True, help=_("So many, with today."))
+@_as_json
+def report(gateway_toml: Path, days: int, as_json: bool) -> None:
+    site = load_running_or_exit(gateway_toml, as_json=as_json)
+    zone = ZoneInfo(site.timezone)
+    today = datetime.now(zone).toordinal()
+
+    def day_of(t_ms: int) -> int:
+        return datetime.fromtimestamp(t_ms / 1000, zone).toordinal()
+
+    events = _journal(site, lambda _event: True, "alarm")
+    counted = Statistics()
+    for t_ms, event in sorted(_announced(events), key=lambda each: each[0]):
+        counted.raised(event["alarm"], event["priority"], t_ms, day_of(t_ms))
+    now_ms = round(time.time() * 1000)
+    counted.passed(now_ms, today)
+    newest = {event["alarm"]: Facts(active=event["facts"]["active"]) for event in events}
+    standing = counted.standing(newest, now_ms)
+    shown = (day for day in sorted(counted.days) if day > today - days)
+    rows = {datetime.fromordinal(day).strftime("%Y-%m-%d"): counted.days[day] for day in shown}
+    if as_json:
+        told = {day: _day(row) for day, row in rows.items()}
+        click.echo(json.dumps({"days": told, "standing": standing, "notice": AUXILIARY}, ensure_ascii=False))
+        return
+    headings = [
+        _("day"), _("alarms"), _("of priority 1/2/3"), _("most in 10 min"), _("floods"), _("min in floods"),
+        _("chattering"), _("worst"),
+    ]  # fmt: skip
+    Console().print(table(_("alarms by day"), headings, (_report_row(day, row) for day, row in rows.items())))
+    if standing:
+        click.echo(_("Active for more than a day: {alarms}").format(alarms=_(", ").join(standing)))
+    click.echo(AUXILIARY)
+
+
+def _announced(events: Iterable[dict[str, Any]]) -> Iterable[tuple[int, dict[str, Any]]]:
+    """What was raised and disturbed somebody: not what was shelved, out of service or played."""
+    for event in events:
+        t_ms, is_new = event["t_ms"] or event["decided_ms"], event["transition"] in (RAISE, RE_ALARM)
+        if is_new and event["to"] == "UNACK" and event["mode"] not in ("test", DRILL) and t_ms is not None:
+            yield t_ms, event
+
+
+def _day(row: Day) -> dict[str, Any]:
+    return {
+        "alarms": dict(row.alarms),
+        "priorities": {str(priority): count for priority, count in sorted(row.priorities.items())},
+        "floods": row.floods,
+        "flood_ms": row.flood_ms,
+        "most_in_ten_minutes": row.most_in_ten_minutes,
+        "chattering": sorted(row.chattering),
+        "worst": row.worst(),
+    }
+
+
+def _report_row(day: str, row: Day) -> list[object]:
+    return [
+        day,
+        row.alarms.total(),
+        "/".join(str(row.priorities[priority]) for priority in (1, 2, 3)),
+        row.most_in_ten_minutes,
+        row.floods,
+        round(row.flood_ms / 60_000),
+        ", ".join(sorted(row.chattering)) or None,
+        ", ".join(f"{alarm} {times}" for alarm, times in row.worst()[:3]),
+    ]

@@ -1,0 +1,398 @@
+"""What happens to an alarm between a detector and the district, told as stories on one small site, in one order.
+
+The programs are the real ones, each a process as in the field: sensors on two lines, a board, the gateway, a broker and
+the district's receiver. Alarms that are raised in the first stories are reset in the last ones: off-delays pass
+meanwhile.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil_tests.bench.rig import N_, Rig
+from hil_tests.bench.units import SILENT
+from hil_tests.chain import Chain
+from hil_tests.mosquitto import Mosquitto
+
+pytestmark = pytest.mark.needs("mosquitto", "two_buses")
+
+WITHIN_S = 60.0
+DETECTORS = ("GD01.gas", "GD02.gas", "GD03.gas", "GD04.gas")
+GATEWAY_TOML = """\
+schema = 1
+[site]
+gateway = "stories"
+name = "stories"
+group = "tests"
+timezone = "Asia/Shanghai"
+points = "points.csv"
+[boards.cab1]
+id = "esp32s3-7cdfa1e40c11"
+[buses.gas]
+board = "cab1"
+uart = 1
+line = "19200 8N1"
+[buses.level]
+board = "cab1"
+uart = 2
+line = "19200 8N1"
+[voting.yard]
+points = ["GD01.gas", "GD02.gas"]
+rule = "2oo2"
+[store]
+path = "store"
+max_bytes = "50 MB"
+[destinations.district]
+url = "mqtt://127.0.0.1:1883"
+feed = "json"
+"""
+POINTS_CSV = """\
+point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,deadband,heartbeat_s,preset,H,HH,\
+on_delay_s,action
+TK101.level,甲醇罐液位,罐区A,level,1,vegapuls-modbus,level,m,0,12.5,0.5,0.5,60,tank-level,10.8,11.4,1,停止进料
+TK102.level,甲苯罐液位,罐区A,level,2,vegapuls-modbus,level,m,0,12.5,0.5,0.5,60,tank-level,10.8,11.4,1,停止进料
+GD01.gas,东侧可燃气,罐区A,gas,1,sensepoint-xcd,gas,%LEL,0,100,0.5,1,60,combustible,25,50,,撤离
+GD02.gas,南侧可燃气,罐区A,gas,2,sensepoint-xcd,gas,%LEL,0,100,0.5,1,60,combustible,25,50,,撤离
+GD03.gas,泵房可燃气,泵房,gas,3,gas-module-6in1,gas,%LEL,0,100,1,1,60,combustible,25,50,,停泵；开启排风
+GD04.gas,装车台可燃气,装车台,gas,4,sensepoint-xcd,gas,%LEL,0,100,0.5,1,60,combustible,25,50,,停止装车
+"""
+
+
+class Story:
+    """The site, its plant (a point -> what is really there), and what the district has heard."""
+
+    def __init__(self, rig: Rig, directory: Path) -> None:
+        self.plant = {"TK101.level": 5.0, "TK102.level": 5.0} | dict.fromkeys(DETECTORS, 0.0)
+        site = directory / "files"
+        site.mkdir()
+        (site / "gateway.toml").write_text(GATEWAY_TOML, encoding="utf-8")
+        (site / "points.csv").write_text(POINTS_CSV, encoding="utf-8")
+        self.chain = Chain(
+            directory, session="district", rig=rig, site=site, measure=lambda point, _now_s: self.plant[point]
+        )
+
+    def start(self) -> None:
+        self.chain.start_broker(Mosquitto)
+        self.chain.start_district()
+        self.chain.start_boards()
+        self.chain.start_gateway()
+        self.until(lambda: len(self.chain.latest) == len(self.plant))
+
+    def until(self, true: Callable[[], object]) -> None:
+        end_s = time.monotonic() + WITHIN_S
+        while not true():
+            told = [(each["alarm"], each["transition"], each["to"]) for each in self.chain.alarms]
+            log = self.chain.log("gateway").read_text(encoding="utf-8")
+            assert time.monotonic() < end_s, f"{told}\n{log[-3000:]}"
+            assert self.chain.ended() is None, log
+            self.chain.step(0.01)
+
+    def hears(self, alarm: str, transition: str, to: str, beyond: int = 0) -> dict[str, Any]:
+        """The first such event after so many, as soon as the district has it."""
+        found: list[dict[str, Any]] = []
+
+        def is_heard() -> bool:
+            found[:] = [
+                each
+                for each in self.chain.alarms[beyond:]
+                if (each["alarm"], each["transition"], each["to"]) == (alarm, transition, to)
+            ]
+            return bool(found)
+
+        self.until(is_heard)
+        return found[0]
+
+    def told_so_far(self) -> int:
+        return len(self.chain.alarms)
+
+    def says(self, *words: str, code: int = 0) -> str:
+        """What `tankgate` says to a command; all else works on meanwhile."""
+        site = str(self.chain.directory / "site" / "gateway.toml")
+        command = [sys.executable, "-m", "edge", *(word.format(site=site) for word in words), "--lang", "en"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as asked:
+            self.until(lambda: asked.poll() is not None)
+            said = asked.stdout.read() if asked.stdout else ""
+        assert asked.returncode == code, said
+        return said
+
+    def asks(self) -> dict[str, Any]:
+        """What `tankgate alarms list` tells a program."""
+        site = self.chain.directory / "site" / "gateway.toml"
+        command = [sys.executable, "-m", "edge", "alarms", "list", "--json", str(site)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
+            self.until(lambda: asked.poll() is not None)
+            said: dict[str, Any] = json.loads(asked.stdout.read() if asked.stdout else "")
+        return said
+
+    def stands(self) -> dict[str, str]:
+        """Alarms and their states by `tankgate alarms list`."""
+        return {each["alarm"]: each["state"] for each in self.asks()["alarms"]}
+
+    def reads(self, point: str) -> tuple[float | None, int]:
+        """Value and status of the newest reading that the district has."""
+        latest = self.chain.latest[point]
+        return latest.value, latest.status
+
+    def heard_of(self, alarm: str, beyond: int = 0) -> list[str]:
+        """What the district has heard of an alarm after so many events."""
+        return [each["transition"] for each in self.chain.alarms[beyond:] if each["alarm"] == alarm]
+
+
+@pytest.fixture(scope="module")
+def story(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    story = Story(rig, tmp_path_factory.mktemp("stories"))
+    try:
+        story.start()
+        yield story
+    finally:
+        story.chain.close()
+
+
+@pytest.mark.shows(N_("A gas alarm is raised, told with its reading, and acknowledged by occurrence; it latches."))
+def test_gas_is_found_and_somebody_acknowledges_it(story: Story) -> None:
+    story.plant["GD01.gas"] = 60.0
+    high = story.hears("GD01.gas:H", "raise", "UNACK")
+    highest = story.hears("GD01.gas:HH", "raise", "UNACK")
+    assert high["first_out"] and not highest["first_out"]
+    assert (highest["value"], highest["setpoint"], highest["priority"]) == (60.0, 50, 1)
+    assert highest["reading"] == high["reading"] is not None and not highest["judged_late"]
+    assert highest["decided_ms"] - highest["t_ms"] < 2000
+
+    refused = story.says("alarms", "ack", "{site}", "GD01.gas:HH", "--occurrence", "2", "--by", "R7", code=1)
+    assert "raised again since" in refused
+    refused = story.says(
+        "alarms", "shelve", "{site}", "GD01.gas:HH", "--for", "30m", "--by", "R7", "--reason", "noise", code=1
+    )
+    assert "can never be shelved" in refused
+    story.says("alarms", "ack", "{site}", "GD01.gas:HH", "--occurrence", "1", "--by", "R7", "--reason", "on the way")
+    acknowledged = story.hears("GD01.gas:HH", "ack", "ACKED")
+    assert (acknowledged["by"], acknowledged["reason"], acknowledged["occurrence"]) == ("R7", "on the way", 1)
+    assert "cause is still there" in story.says("alarms", "reset", "{site}", "GD01.gas:HH", "--by", "R7", code=1)
+    for said in (story.says("alarms", "list", "{site}", code=1), story.says("status", "{site}")):
+        assert "does not replace the gas detection" in said and "不代替 GB/T 50493" in said
+
+
+@pytest.mark.shows(N_("Gas spreads: two detectors of two make a vote, which says how many it rests on."))
+def test_gas_spreads_to_a_second_detector(story: Story) -> None:
+    assert "vote.yard:VOTE" not in story.stands()
+    story.plant["GD02.gas"] = 60.0
+    vote = story.hears("vote.yard:VOTE", "raise", "UNACK")
+    assert (vote["rests_on"], vote["priority"], vote["point"]) == (2, 1, "GD01.gas")
+    story.hears("GD02.gas:HH", "raise", "UNACK")
+    story.plant["GD01.gas"] = 0.0
+
+
+@pytest.mark.shows(N_("A detector over its range: its alarms stand on when it reads normal again, until a reset."))
+def test_a_detector_is_over_its_range(story: Story) -> None:
+    detector = story.chain.bench.unit("GD03.gas")
+    detector.states["GD03.gas"] = ("over_range", 0)
+    over = story.hears("GD03.gas:OVER", "raise", "UNACK")
+    assert over["status"] == 100 and over["facts"]["latched"]
+    story.hears("GD03.gas:HH", "raise", "UNACK")
+    del detector.states["GD03.gas"]
+    story.hears("GD03.gas:OVER", "clear", "UNACK")  # what becomes of the others: see the last story
+
+
+@pytest.mark.shows(N_("A detector is calibrated under a bypass: no value, marked as a test; it ends by itself."))
+def test_a_detector_is_calibrated(story: Story) -> None:
+    before = story.told_so_far()
+    end = (datetime.now(UTC) + timedelta(seconds=25)).isoformat(timespec="seconds")
+    story.says(
+        *("alarms", "bypass", "{site}", "--point", "GD04.gas", "--permit", "HW-17", "--owner", "R7"),
+        *("--reason", "bump test", "--until", end),
+    )
+    assert story.hears("GD04.gas:HH", "out_of_service", "OOSRV", before)["by"] == "R7"
+    story.plant["GD04.gas"] = 60.0
+    played = story.hears("GD04.gas:HH", "raise", "OOSRV", before)
+    assert (played["mode"], played["value"]) == ("test", 60.0)
+    story.until(lambda: story.reads("GD04.gas") == (None, 214))
+    story.chain.kill_gateway()
+    story.chain.start_gateway()
+    story.until(lambda: story.chain.status)
+    (bypass,) = story.asks()["bypasses"]
+    assert (bypass["what"], bypass["permit"], bypass["owner"]) == ("GD04.gas", "HW-17", "R7")
+    assert story.stands()["GD04.gas:HH"] == "OOSRV"
+    real = story.hears("GD04.gas:HH", "in_service", "UNACK", before)
+    assert (real["by"], real["mode"], real["occurrence"]) == (None, "simulated", played["occurrence"])
+    assert not story.asks()["bypasses"]
+    assert "1 ended in 30 days" in story.says("alarms", "bypasses", "{site}")
+    story.until(lambda: story.reads("GD04.gas") == (60.0, 0))
+    story.plant["GD04.gas"] = 0.0
+
+
+@pytest.mark.shows(N_("A tank that is filled too far: high, then high-high, after their delays, by urgency."))
+def test_a_tank_is_overfilled(story: Story) -> None:
+    story.plant["TK101.level"] = 11.0
+    high = story.hears("TK101.level:H", "raise", "UNACK")
+    assert high["reading"] is None  # it was the end of the delay, a second after the reading
+    story.plant["TK101.level"] = 11.6
+    story.hears("TK101.level:HH", "raise", "UNACK")
+    standing = [alarm for alarm in story.stands() if alarm.startswith("TK101")]
+    assert standing == ["TK101.level:HH", "TK101.level:H"]
+    story.until(lambda: "TK101.level:HH" in {row[0] for row in story.chain.state["alarms"]["rows"]})
+
+
+@pytest.mark.shows(N_("A detector that dies in alarm stays in alarm; that it does not answer is an alarm of its own."))
+def test_a_detector_dies_in_alarm(story: Story) -> None:
+    detector = story.chain.bench.unit("GD02.gas")
+    before = story.told_so_far()
+    detector.break_down(SILENT)
+    stale = story.hears("GD02.gas:STALE", "raise", "UNACK", before)
+    assert stale["value"] is None and stale["status"] == 200
+    assert story.stands()["GD02.gas:HH"] == "UNACK"
+    detector.heal()
+    story.hears("GD02.gas:STALE", "clear", "RTNUN", before)
+    assert not story.heard_of("GD02.gas:HH", before)
+
+
+@pytest.mark.shows(N_("A line that is cut while a tank is in alarm: the alarm stays, and the cut is told."))
+def test_a_bus_is_cut_in_alarm(story: Story) -> None:
+    before = story.told_so_far()
+    line = story.chain.bench.buses["level"].line
+    line.connected = False
+    story.hears("TK101.level:STALE", "raise", "UNACK", before)
+    assert story.stands()["TK101.level:HH"] == "UNACK"
+    line.connected = True
+    story.hears("TK101.level:STALE", "clear", "RTNUN", before)
+    assert not story.heard_of("TK101.level:HH", before)
+
+
+@pytest.mark.needs("power_off")
+@pytest.mark.shows(N_("A board dies while alarms stand: they stay, its points become stale, and nothing is cleared."))
+def test_a_board_dies_in_alarm(story: Story) -> None:
+    before = story.told_so_far()
+    board = story.chain.bench.boards["cab1"]
+    board.power_off()
+    stale = story.hears("GD02.gas:STALE", "raise", "UNACK", before)
+    assert not stale["judged_late"]
+    stands = story.stands()
+    assert (stands["GD02.gas:HH"], stands["TK101.level:HH"]) == ("UNACK", "UNACK")
+    board.power_on()
+    story.hears("GD02.gas:STALE", "clear", "RTNUN", before)
+    story.hears("TK101.level:STALE", "clear", "RTNUN", before)
+    assert not story.heard_of("GD02.gas:HH", before) and not story.heard_of("TK101.level:HH", before)
+
+
+@pytest.mark.shows(N_("The gateway killed before an alarm was acknowledged: it stands as before, and is told once."))
+def test_the_gateway_is_killed_before_anybody_has_acknowledged(story: Story) -> None:
+    before = story.told_so_far()
+    story.chain.kill_gateway()
+    story.chain.start_gateway()
+    again = story.hears("TK101.level:HH", "note", "UNACK", before)
+    assert again["occurrence"] == 1 and again["by"] is None
+    story.until(lambda: story.chain.status)
+    story.says("alarms", "ack", "{site}", "TK101.level:HH", "--occurrence", "1", "--by", "R7")
+    story.hears("TK101.level:HH", "ack", "ACKED", before)
+    assert story.heard_of("TK101.level:HH", before) == ["note", "ack"]
+
+
+@pytest.mark.shows(N_("An excursion while the gateway was off is found in what the board kept, and marked late."))
+def test_a_tank_is_too_full_while_the_gateway_is_off(story: Story) -> None:
+    before = story.told_so_far()
+    assert story.chain.stop_gateway() == 0
+    story.plant["TK102.level"] = 11.0
+    run(story, 3)
+    story.plant["TK102.level"] = 5.0
+    run(story, 23)  # its off-delay, and what makes it late
+    story.chain.start_gateway()
+    raised = story.hears("TK102.level:H", "raise", "UNACK", before)
+    cleared = story.hears("TK102.level:H", "clear", "RTNUN", before)
+    assert raised["judged_late"] and cleared["judged_late"]
+    assert 10_000 <= cleared["t_ms"] - raised["t_ms"] <= 20_000 and raised["decided_ms"] - raised["t_ms"] > 10_000
+    assert story.stands()["TK102.level:H"] == "RTNUN"
+
+
+@pytest.mark.shows(N_("The district is cut off: afterwards it hears everything, in order, and the whole state."))
+def test_the_district_was_cut_off(story: Story) -> None:
+    before = story.told_so_far()
+    story.chain.path.cut()
+    story.plant["TK102.level"] = 11.0
+    story.until(lambda: any(each["alarm"] == "TK102.level:H" for each in alarms_of(story, "UNACK")))
+    story.says("alarms", "ack", "{site}", "TK102.level:H", "--occurrence", "2", "--by", "R7")
+    said = story.says(
+        *("alarms", "shelve", "{site}", "TK102.level:H", "--for", "30m", "--by", "R7", "--reason", "gauge is replaced")
+    )
+    assert "it is now: shelved" in said
+    assert story.told_so_far() == before
+    story.chain.state = None
+    story.chain.path.restore()
+    story.hears("TK102.level:H", "shelve", "SHLVD", before)
+    assert story.heard_of("TK102.level:H", before) == ["raise", "ack", "shelve"]
+    stands = story.stands()
+    story.until(lambda: {row[0]: row[2] for row in (story.chain.state or EMPTY)["alarms"]["rows"]} == stands)
+    story.says("alarms", "unshelve", "{site}", "TK102.level:H", "--by", "R7")
+    story.hears("TK102.level:H", "unshelve", "ACKED", before)
+    story.plant["TK102.level"] = 5.0
+
+
+@pytest.mark.shows(N_("A drill: what is told says so, in each event and in the state, until it is ended."))
+def test_a_drill_is_played(story: Story) -> None:
+    before = story.told_so_far()
+    story.says("alarms", "drill", "{site}", "--owner", "R7", "--reason", "spill exercise", "--for", "30m")
+    story.plant["TK102.level"] = 11.6
+    assert story.hears("TK102.level:HH", "raise", "UNACK", before)["mode"] == "drill"
+    story.until(lambda: story.chain.state and story.chain.state["mode"] == "drill")
+    assert "DRILL" in story.says("alarms", "list", "{site}", code=1)
+    (drill,) = story.asks()["bypasses"]
+    story.says("alarms", "end", "{site}", str(drill["number"]), "--by", "R7")
+    story.says("alarms", "note", "{site}", "TK102.level:HH", "played", "--by", "R7")
+    note = story.hears("TK102.level:HH", "note", "UNACK", before)
+    assert (note["mode"], note["by"], note["reason"]) == ("simulated", "R7", "played")
+    story.plant["TK102.level"] = 5.0
+
+
+@pytest.mark.shows(N_("The gas is gone: alarms stand until they are reset; over range outlasts a normal value."))
+def test_the_gas_is_gone_and_the_alarm_is_reset(story: Story) -> None:
+    story.hears("GD01.gas:HH", "clear", "ACKED")
+    story.says("alarms", "reset", "{site}", "GD01.gas:HH", "--by", "R7")
+    assert story.hears("GD01.gas:HH", "reset", "NORM")["by"] == "R7"
+    assert [each for each in story.heard_of("GD01.gas:HH") if each != "note"] == ["raise", "ack", "clear", "reset"]
+    # Its detector has read nothing but normal values since, for longer than their off-delay.
+    assert "clear" not in story.heard_of("GD03.gas:H") and "clear" not in story.heard_of("GD03.gas:HH")
+    story.says("alarms", "ack", "{site}", "GD03.gas:OVER", "--occurrence", "1", "--by", "R7")
+    story.says("alarms", "reset", "{site}", "GD03.gas:OVER", "--by", "R7", "--reason", "tested with a hand-held")
+    story.hears("GD03.gas:OVER", "reset", "NORM")
+    story.hears("GD03.gas:HH", "clear", "UNACK")
+
+
+@pytest.mark.shows(N_("The journal is as it was written, the district has its head, and heard all in order, once."))
+def test_the_journal_is_as_it_was_written(story: Story) -> None:
+    said = story.says("alarms", "history", "{site}", "--alarm", "GD01.gas:HH", "--json")
+    told = [json.loads(line)["transition"] for line in said.splitlines()]
+    assert [each for each in told if each != "note"] == ["raise", "ack", "clear", "reset"]
+    report = json.loads(story.says("alarms", "report", "{site}", "--json"))
+    (day, *_more) = report["days"].values()
+    assert day["alarms"]["GD01.gas:HH"] == 1 and "TK102.level:HH" not in day["alarms"]
+    verified = json.loads(story.says("journal", "verify", "{site}", "--json"))
+    assert verified["broken"] is None and verified["entries"] > 50
+    story.until(lambda: story.chain.state and story.chain.state["store"]["journal_head"] == verified["head"])
+    story.says("journal", "verify", "{site}", "--head", verified["head"])
+    state: dict[str, str] = {}
+    for each in sorted(story.chain.alarms, key=lambda each: (each["epoch"], each["seq"])):
+        if not each["alarm"].startswith("system."):
+            assert state.setdefault(each["alarm"], "NORM") == each["from"], each
+            state[each["alarm"]] = each["to"]
+    assert len({(each["epoch"], each["seq"]) for each in story.chain.alarms}) == len(story.chain.alarms)
+    standing = {alarm: to for alarm, to in state.items() if to != "NORM"}
+    assert standing == story.stands()
+    assert "Traceback" not in story.chain.log("gateway").read_text(encoding="utf-8")
+
+
+EMPTY: dict[str, Any] = {"alarms": {"rows": []}}
+
+
+def alarms_of(story: Story, state: str) -> list[dict[str, Any]]:
+    """Alarms in this state, by the gateway's own door."""
+    return [each for each in story.chain.status.get("alarms", ()) if each["state"] == state]
+
+
+def run(story: Story, for_s: float) -> None:
+    end_s = time.monotonic() + for_s
+    story.until(lambda: time.monotonic() >= end_s)

@@ -1,0 +1,108 @@
+"""What people may ask of alarms, what is refused, and by which code."""
+
+import pytest
+
+from edge.alarms.requests import Requests
+from edge.alarms.system import SystemAlarms
+from tests.edge.test_judge import Judged
+from tests.edge.test_pipeline import START_MS
+
+HOUR_MS = 3_600_000
+FILES = "system.config:FAULT"
+
+
+@pytest.fixture
+def asked():
+    """Ask; the answer. GD07.gas stands at 60 %LEL, and the files have a problem."""
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    system = SystemAlarms()
+    system.raise_alarm(FILES, 3, "correct them", START_MS)
+    requests = Requests(world.judge, system)
+
+    def ask(**request):
+        answer, told = requests.answer(request, 1.0, START_MS, START_MS)
+        assert bool(told) == ("done" in answer)
+        return answer
+
+    return ask
+
+
+def test_while_the_store_cannot_be_read_nothing_is_bypassed():
+    world = Judged(is_unread=True)
+    answer, told = Requests(world.judge, SystemAlarms()).answer(bypass("point", "GD07.gas"), 1.0, START_MS, START_MS)
+    assert (answer, told) == ({"refused": "no_store"}, [])
+
+
+def command(alarm, event, **more):
+    return {"do": "alarm", "alarm": alarm, "event": event, "by": "R7"} | more
+
+
+def bypass(kind, what, **more):
+    asked_for = {"permit": "HW-17", "owner": "R7", "reason": "test", "until_ms": START_MS + HOUR_MS}
+    return {"do": "bypass", "kind": kind, "what": what} | asked_for | more
+
+
+@pytest.mark.parametrize(
+    ("request_", "refused"),
+    [
+        (command("GD07.gas:HH", "ack"), "bad_request"),
+        (command("GD07.gas:HH", "ack", occurrence=2), "other_occurrence"),
+        (command("GD07.gas:HH", "ack", occurrence=1, by=""), "bad_request"),
+        (command("GD07.gas:HH", "suppress"), "bad_request"),
+        (command("GD99.gas:HH", "reset"), "unknown_alarm"),
+        (command("GD07.gas:HH", "reset"), "still_active"),
+        (command("GD07.gas:HH", "shelve", until_ms=START_MS + HOUR_MS), "never_shelved"),
+        (command("GD07.gas:H", "shelve", until_ms=START_MS), "in_the_past"),
+        (command("GD07.gas:H", "shelve", until_ms=START_MS + 13 * HOUR_MS), "too_long"),
+        (command("GD07.gas:H", "unshelve"), "not_shelved"),
+        (command(FILES, "shelve", until_ms=START_MS + HOUR_MS), "never_shelved"),
+        (command("system.store:FAULT", "ack", occurrence=1), "unknown_alarm"),
+        (bypass("point", "GD99.gas"), "unknown_place"),
+        (bypass("asset", "GD07.gas"), "unknown_place"),
+        (bypass("unit", "gas-b/99"), "unknown_place"),
+        (bypass("area", "泵房"), "unknown_place"),
+        (bypass("point", "GD07.gas", permit=""), "bad_request"),
+        (bypass("point", "GD07.gas", owner=" "), "bad_request"),
+        (bypass("point", "GD07.gas", owner="R" * 65), "bad_request"),
+        (bypass("point", "GD07.gas", reason="x" * 501), "bad_request"),
+        (bypass("point", "GD07.gas", until_ms=START_MS + 8 * 24 * HOUR_MS), "too_long"),
+        ({"do": "end_bypass", "number": 1, "by": "R7"}, "not_in_force"),
+    ],
+)
+def test_refused(asked, request_, refused):
+    assert asked(**request_) == {"refused": refused}
+
+
+@pytest.mark.parametrize(
+    ("request_", "state"),
+    [
+        (command("GD07.gas:HH", "ack", occurrence=1), "ACKED"),
+        (command("GD07.gas:H", "shelve", until_ms=START_MS + HOUR_MS), "SHLVD"),
+        (command("GD07.gas:HH", "note", reason="somebody is on the way"), "UNACK"),
+        (command(FILES, "ack", occurrence=1), "ACKED"),
+        (command(FILES, "note", reason="seen"), "UNACK"),
+    ],
+)
+def test_done(asked, request_, state):
+    answer = asked(**request_)
+    assert (answer["done"], answer["state"], answer["occurrence"]) == (True, state, 1)
+
+
+def test_the_list_has_what_an_acknowledgement_names_and_the_urgent_first(asked):
+    rows = asked(do="alarms")["alarms"]
+    assert [(each["alarm"], each["occurrence"], each["state"]) for each in rows] == [
+        ("GD07.gas:HH", 1, "UNACK"), ("GD07.gas:H", 1, "UNACK"), (FILES, 1, "UNACK"),
+    ]  # fmt: skip
+    assert rows[0]["action"] == "停泵；开启排风；便携仪复测" and rows[2]["point"] is None
+
+
+def test_a_bypass_begins_is_listed_and_is_ended_by_its_number(asked):
+    begun = asked(**bypass("asset", "TK101"))
+    assert begun == {"done": True, "number": 1, "alarms": 16}  # of its level and its temperature
+    assert asked(do="alarms")["bypasses"][0]["permit"] == "HW-17"
+    assert asked(**bypass("drill", "")) == {"done": True, "number": 2, "alarms": 0}
+    assert asked(**bypass("drill", "")) == {"refused": "already_a_drill"}
+    assert asked(do="alarms")["is_drill"]
+    assert asked(do="end_bypass", number=1, by="R7")["alarms"] == 16
+    assert [each["kind"] for each in asked(do="alarms")["bypasses"]] == ["drill"]

@@ -1,0 +1,394 @@
+"""The alarms of the example site in virtual time, through the pipeline: what comes of readings, of none, of people."""
+
+from dataclasses import replace
+
+import pytest
+
+from edge.alarms.judge import DRILL, LATE_S, QUIET_S, START_S, Judge
+from edge.alarms.presets import alarms_of, birth_row
+from edge.batch import Batch
+from edge.feed_schemas import Schemas
+from edge.timebase import UNSYNCED
+from protocols import modbus
+from protocols.feeds import json_feed
+from protocols.feeds.json_feed import TimeQuality
+from protocols.model import IN_MAINTENANCE, Voting
+from tests.edge.test_pipeline import SITE, START_MS, World, messages
+
+OWN = TimeQuality("synced", None, None)
+SCHEMAS = Schemas()
+
+
+class Judged(World):
+    """A world whose points are judged. `now_s` is the gateway's monotonic clock; the boards began at 0 of it."""
+
+    def __init__(self, site=SITE, kept=(), bypasses=(), now_s=0.0, is_unread=False):
+        super().__init__(site)
+        self.judge = Judge(site, kept, bypasses, now_s, START_MS, is_unread=is_unread)
+        self.pipeline.judge = self.judge
+        self.pipeline.tell(self.judge.begin(START_MS), OWN, START_MS, 0.0)
+        self.now_s = now_s
+
+    def at(self, second, point, value, outcome=modbus.OK, **taken):
+        """A reading of this second of its board's uptime comes at once."""
+        self.now_s = max(self.now_s, second)
+        self.take(self.sample(point, value, round(second * 1000), outcome), now_s=self.now_s, **taken)
+
+    def look(self, now_s):
+        self.now_s = now_s
+        wall_ms = START_MS + round(now_s * 1000)
+        self.pipeline.tell(self.judge.look(now_s, wall_ms), OWN, wall_ms, now_s)
+
+    def bypass(self, kind, what, minutes=60):
+        until_ms = START_MS + round(self.now_s * 1000) + minutes * 60_000
+        told = self.judge.bypass(kind, what, "HW-17", "R7", "bump test", until_ms, self.now_s, START_MS)
+        self.pipeline.tell(told, OWN, START_MS, self.now_s)
+
+    def command(self, alarm, event, **more):
+        what = {"occurrence": None, "until_ms": None, "by": "R7", "reason": None} | more
+        told = self.judge.command(alarm, event, now_s=self.now_s, wall_ms=START_MS, **what)
+        if isinstance(told, str):
+            return told
+        self.pipeline.tell([told], OWN, START_MS, self.now_s)
+        return told.change.after.state
+
+    def events(self, stale=False):
+        """Alarm events since the last time, which all keep the schema; of points that are never read only if asked."""
+        found = messages(self.close(), "alarm")
+        assert [text for each in found for text in SCHEMAS.violations("alarm", each)] == []
+        return [each for each in found if stale or not each["alarm"].endswith(":STALE")]
+
+    def told(self, stale=False):
+        """(alarm, transition, state after, mode) of each of them."""
+        return [(each["alarm"], each["transition"], each["to"], each["mode"]) for each in self.events(stale)]
+
+
+def stored(batches: list[Batch]):
+    """What a later process finds."""
+    kept = {each.alarm: each for batch in batches for each in batch.alarms}
+    bypasses = [batch.bypasses for batch in batches if batch.bypasses is not None]
+    return tuple(kept.values()), bypasses[-1] if bypasses else ()
+
+
+def with_(point_name, **changes):
+    """The example site with a point that is set otherwise."""
+    return replace(
+        SITE, points=tuple(replace(each, **changes) if each.point == point_name else each for each in SITE.points)
+    )
+
+
+def test_the_reading_that_makes_an_alarm_is_reported_at_once_and_named():
+    world = Judged(with_("GD07.gas", deadband=50.0))
+    world.at(1, "GD07.gas", 5.0)
+    world.close()
+    world.at(1.9, "TK101.temp", 20.0)
+    assert world.pipeline.due_s() > world.now_s
+    world.at(2, "GD07.gas", 30.0)  # within its deadband: only as an alarm it is reported
+    assert world.pipeline.due_s() == 2
+    batches = world.close()
+    (event,) = messages(batches, "alarm")
+    data = {each["seq"]: each for each in messages(batches, "data")}
+    row = data[event["reading"]["seq"]]["rows"][event["reading"]["row"]]
+    assert (row[0], row[2]) == ("GD07.gas", 30.0)
+    assert [event[name] for name in ("alarm", "value", "unit", "status", "setpoint", "first_out", "t_ms")] == [
+        "GD07.gas:H", 30.0, "%{LEL}", 0, 25.0, True, START_MS + 2000,
+    ]  # fmt: skip
+    assert event["facts"]["latched"] and not event["judged_late"] and event["to"] == "UNACK"
+
+
+def test_around_what_is_urgent_readings_are_kept():
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    world.at(2, "GD07.gas", None, modbus.EXCEPTION)  # FAULT, priority 2; CHECK is 3
+    assert [each for batch in world.close() for each in batch.raised_ms] == [
+        START_MS + 1000, START_MS + 1000, START_MS + 2000,
+    ]  # fmt: skip
+    world.at(3, "GD07.gas", 60.0)
+    assert [each for batch in world.close() for each in batch.raised_ms] == []
+
+
+def test_an_alarm_that_is_over_its_delay_names_no_reading():
+    world = Judged(with_("TK101.level", on_delay_s=10.0))
+    world.at(1, "TK101.level", 11.0)
+    world.at(9, "TK101.level", 11.0)
+    assert world.told() == []
+    world.at(13, "TK102.level", 5.0)  # another point's reading, by which the time of the board goes on
+    (event,) = world.events()
+    assert (event["alarm"], event["reading"], event["t_ms"]) == ("TK101.level:H", None, START_MS + 11_000)
+
+
+def test_a_boards_time_goes_on_over_its_boots_whatever_utc_says():
+    world = Judged(with_("TK101.level", on_delay_s=10.0))
+    world.at(100, "TK101.level", 11.0, clock=UNSYNCED)
+    world.at(106, "TK101.level", 11.0, clock=UNSYNCED)
+    world.at(1, "TK101.level", 11.0, boot="00000002", clock=UNSYNCED)  # six of ten seconds are over
+    world.at(4, "TK101.level", 11.0, boot="00000002", clock=UNSYNCED)
+    assert world.told() == []
+    world.at(6, "TK101.level", 11.0, boot="00000002", clock=UNSYNCED)
+    (event,) = world.events()
+    assert (event["boot"], event["t_uptime_ms"], event["t_ms"]) == ("cab1/00000002", 5000, None)
+
+
+def test_a_board_that_is_quiet_makes_its_points_stale_and_nothing_else():
+    world = Judged(with_("TK101.level", on_delay_s=10.0))
+    world.at(1, "TK101.level", 11.0)
+    world.close()
+    world.look(1 + QUIET_S + 5.9)
+    assert ("TK101.level:STALE", "raise", "UNACK", "simulated") not in world.told(stale=True)
+    world.look(1 + QUIET_S + 60)
+    told = world.told(stale=True)
+    assert ("TK101.level:STALE", "raise", "UNACK", "simulated") in told
+    assert all(alarm.endswith(":STALE") for alarm, *_rest in told)
+    for second in range(3, 60, 2):  # what the board kept comes, and is judged in its own time
+        world.at(second, "TK101.level", 11.0 if second < 20 else 5.0)
+    assert [each[:3] for each in world.told(stale=True) if each[0].startswith("TK101.level")] == [
+        ("TK101.level:STALE", "clear", "RTNUN"),
+        ("TK101.level:H", "raise", "UNACK"),
+        ("TK101.level:H", "clear", "RTNUN"),
+    ]
+
+
+def test_a_restart_of_a_board_makes_nothing_stale():
+    world = Judged()
+    world.at(100, "GD07.gas", 5.0)
+    world.look(100 + QUIET_S)
+    world.at(8, "GD07.gas", 5.0, boot="00000002")
+    assert [each for each in world.told(stale=True) if each[0].startswith("GD07")] == []
+
+
+def test_a_board_that_never_comes_is_found():
+    world = Judged()
+    world.look(START_S + 4)
+    assert ("GD07.gas:STALE", "raise", "UNACK", "simulated") in world.told(stale=True)
+
+
+def test_an_excursion_while_the_gateway_was_off_stands_as_returned_and_marked():
+    world = Judged(now_s=LATE_S + 60)
+    for second, value in enumerate((5.0, 60.0, 60.0, 5.0, 5.0)):
+        world.at(second, "TK105.temp", value)
+    late = world.events()
+    assert [(each["alarm"], each["transition"], each["judged_late"]) for each in late] == [
+        ("TK105.temp:H", "raise", True), ("TK105.temp:HH", "raise", True),
+    ]  # fmt: skip
+    for second in range(5, 20):
+        world.at(second, "TK105.temp", 5.0)
+    assert [(each["alarm"], each["to"], each["judged_late"]) for each in world.events()] == [
+        ("TK105.temp:H", "RTNUN", True), ("TK105.temp:HH", "RTNUN", True),
+    ]  # fmt: skip
+    assert [(each.alarm, each.state, each.is_late) for each in world.judge.standing() if each.state == "RTNUN"] == [
+        ("TK105.temp:HH", "RTNUN", True), ("TK105.temp:H", "RTNUN", True),
+    ]  # fmt: skip
+
+
+def test_what_stood_is_known_after_a_restart_and_told_once():
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    assert world.command("GD07.gas:H", "ack", occurrence=1) == "ACKED"
+    kept, bypasses = stored(world.close())
+    later = Judged(kept=kept, bypasses=bypasses)
+    assert later.told() == [
+        ("GD07.gas:H", "note", "ACKED", "simulated"), ("GD07.gas:HH", "note", "UNACK", "simulated"),
+    ]  # fmt: skip
+    later.at(1, "GD07.gas", 60.0)
+    assert later.told() == []
+    assert [(each.alarm, each.facts.occurrence, each.seq > 0) for each in later.judge.standing()] == [
+        ("GD07.gas:HH", 1, True), ("GD07.gas:H", 1, True),
+    ]  # fmt: skip
+
+
+def test_a_changed_limit_is_told_and_the_alarm_keeps_its_state():
+    world = Judged()
+    world.at(1, "TK105.temp", 42.0)
+    world.close()
+    site = with_("TK105.temp", limits=(("H", 41.0), ("HH", 45.0)))
+    told = world.judge.configure(site, 2.0, START_MS)
+    world.pipeline.tell(told, OWN, START_MS, 2.0)
+    (event,) = world.events()
+    assert (event["transition"], event["to"], event["setpoint"], event["reason"]) == (
+        "limit_changed", "UNACK", 41.0, "40 → 41",
+    )  # fmt: skip
+    kept, _bypasses = stored([])
+    assert kept == ()
+
+
+def test_a_limit_that_was_changed_while_nobody_ran_is_told_at_the_start():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    kept, _bypasses = stored(world.close())
+    assert Judged(with_("TK105.temp", limits=(("H", 41.0), ("HH", 45.0))), kept).told() == [
+        ("TK105.temp:H", "limit_changed", "NORM", "simulated")
+    ]
+
+
+def test_a_delay_that_has_begun_goes_on_through_a_change_of_the_site():
+    world = Judged(with_("TK101.level", on_delay_s=10.0))
+    world.at(1, "TK101.level", 11.0)
+    world.pipeline.tell(world.judge.configure(replace(world.site), 2.0, START_MS), OWN, START_MS, 2.0)
+    world.at(12, "TK101.level", 11.0)
+    assert world.told() == [("TK101.level:H", "raise", "UNACK", "simulated")]
+
+
+def test_what_is_worked_on_goes_out_without_a_value_and_its_alarms_are_a_test():
+    world = Judged()
+    world.at(1, "GD07.gas", 5.0)
+    world.close()
+    world.bypass("unit", "gas-b/1")
+    assert {each[1:] for each in world.told()} == {("out_of_service", "OOSRV", "simulated")}
+    world.at(2, "GD07.gas", 60.0)
+    batches = world.close()
+    (data,) = messages(batches, "data")
+    assert data["rows"] == [["GD07.gas", 0, None, IN_MAINTENANCE]]
+    assert [(each["alarm"], each["to"], each["mode"], each["value"]) for each in messages(batches, "alarm")] == [
+        ("GD07.gas:H", "OOSRV", "test", 60.0), ("GD07.gas:HH", "OOSRV", "test", 60.0),
+    ]  # fmt: skip
+    kept, bypasses = stored([*world.close(), *batches])
+    assert world.judge.bypassed == {"GD07.gas"}
+    world.look(3602)  # its hour is over: what is so is so
+    told = world.told()
+    assert ("GD07.gas:HH", "in_service", "UNACK", "simulated") in told
+    assert ("GD07.gas:FAULT", "in_service", "NORM", "simulated") in told
+    world.at(3602, "GD07.gas", 60.0)
+    assert messages(world.close(), "data")[0]["rows"][0][2] == 60.0
+
+
+def test_what_two_bypasses_cover_comes_back_with_the_second():
+    world = Judged()
+    world.bypass("asset", "TK101", minutes=10)
+    world.bypass("point", "TK101.level", minutes=20)
+    world.close()
+    world.look(601)
+    assert {alarm.partition(":")[0] for alarm, *_rest in world.told()} == {"TK101.temp"}
+    world.look(1201)
+    assert {alarm.partition(":")[0] for alarm, *_rest in world.told()} == {"TK101.level"}
+
+
+def test_a_bypass_survives_a_restart_and_ends_at_its_time_all_the_same():
+    world = Judged()
+    world.bypass("point", "TK101.level", minutes=10)
+    kept, bypasses = stored(world.close())
+    later = Judged(kept=kept, bypasses=bypasses)
+    assert later.judge.bypassed == {"TK101.level"}
+    later.close()
+    later.look(601)
+    assert later.judge.bypassed == frozenset()
+    assert all(each[1:3] == ("in_service", "NORM") for each in later.told() if each[0] == "TK101.level:H")
+
+
+def test_a_bypass_lasts_no_longer_than_it_was_meant_to_whatever_the_clock_says_after_a_restart():
+    world = Judged()
+    world.bypass("point", "TK101.level", minutes=10)
+    kept, bypasses = stored(world.close())
+    a_day_back = Judge(SITE, kept, bypasses, 0.0, START_MS - 86_400_000)
+    list(a_day_back.look(599, START_MS))
+    assert a_day_back.bypassed
+    list(a_day_back.look(601, START_MS))
+    assert not a_day_back.bypassed
+
+
+def test_a_number_of_a_bypass_is_not_given_twice():
+    judge = Judge(SITE, (), (), 0.0, START_MS, last_number=7)
+    (begun, *_others) = judge.bypass("point", "GD07.gas", "HW-18", "R7", "x", START_MS + 60_000, 0.0, START_MS)
+    assert begun.bypass.number == 8
+
+
+def test_what_stands_of_a_point_that_leaves_the_site_is_told_and_comes_back_as_it_was():
+    world = Judged()
+    world.at(1, "TK105.temp", 42.0)
+    world.close()
+    less = replace(SITE, points=tuple(each for each in SITE.points if each.point != "TK105.temp"))
+    world.pipeline.tell(world.judge.leave(less, START_MS, "R7"), OWN, START_MS, 2.0)
+    world.pipeline.tell(world.judge.configure(less, 2.0, START_MS, "R7"), OWN, START_MS, 2.0)
+    batches = world.close()
+    (event,) = messages(batches, "alarm")
+    assert [event[name] for name in ("alarm", "transition", "to", "by")] == [
+        "TK105.temp:H", "out_of_service", "OOSRV", "R7",
+    ]  # fmt: skip
+    assert world.judge.standing() == []
+    kept, _bypasses = stored(batches)
+    later = Judged(kept=kept)  # a restart, by files that have it again
+    assert [each[:3] for each in later.told()] == [
+        ("TK105.temp:H", "note", "OOSRV"), ("TK105.temp:H", "in_service", "UNACK"),
+    ]  # fmt: skip
+    world.pipeline.tell(world.judge.configure(SITE, 3.0, START_MS), OWN, START_MS, 3.0)
+    assert world.told() == [("TK105.temp:H", "in_service", "UNACK", "simulated")]
+
+
+def test_what_a_store_knew_that_could_be_read_only_later_is_learnt_and_not_written_over():
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    world.at(1, "TK105.temp", 42.0)
+    assert world.command("GD07.gas:HH", "ack", occurrence=1) == "ACKED"
+    world.bypass("point", "TK101.level", minutes=10)
+    kept, bypasses = stored(world.close())
+    later = Judged(is_unread=True)
+    later.at(1, "TK105.temp", 50.0)
+    assert [each[:2] for each in later.told()] == [("TK105.temp:H", "raise"), ("TK105.temp:HH", "raise")]
+    assert stored(later.close()) == ((), ())
+    later.pipeline.tell(later.judge.learn(kept, bypasses, 4, 2.0, START_MS), OWN, START_MS, 2.0)
+    told = [each[:3] for each in later.told()]
+    assert ("GD07.gas:HH", "note", "ACKED") in told and ("GD07.gas:H", "note", "UNACK") in told
+    assert not [each for each in told if each[0].startswith("TK105")]
+    assert later.judge.bypassed == {"TK101.level"}
+    later.at(2, "GD07.gas", 60.0)
+    assert later.told() == []
+    for second in (3, 34):
+        later.at(second, "GD07.gas", 5.0)
+    assert ("GD07.gas:HH", "clear", "ACKED", "simulated") in later.told()  # it latches
+    states = {each.alarm: each.state for each in later.judge.standing()}
+    assert states["TK105.temp:HH"] == "UNACK" and states["TK101.level:H"] == "OOSRV"
+
+
+def test_in_a_drill_everything_says_so():
+    world = Judged()
+    world.bypass(DRILL, "", minutes=1)
+    world.at(1, "GD07.gas", 30.0)
+    assert world.told() == [("GD07.gas:H", "raise", "UNACK", "drill")]
+    world.look(61)
+    assert world.command("GD07.gas:H", "ack", occurrence=1) == "ACKED"
+    assert world.told()[-1] == ("GD07.gas:H", "ack", "ACKED", "simulated")
+
+
+def test_a_shelf_ends_by_itself():
+    world = Judged()
+    world.at(1, "GD07.gas", 30.0)
+    assert world.command("GD07.gas:HH", "shelve", until_ms=START_MS + 60_000) == "never_shelved"
+    assert world.command("GD07.gas:H", "shelve", until_ms=START_MS + 60_000, reason="wiring") == "SHLVD"
+    world.close()
+    world.look(62)
+    assert world.told() == [("GD07.gas:H", "unshelve", "UNACK", "simulated")]
+
+
+def test_a_note_changes_nothing():
+    world = Judged()
+    assert world.command("GD07.gas:H", "note", reason="sensor is old") == "NORM"
+    (event,) = world.events()
+    assert (event["transition"], event["from"], event["to"], event["by"], event["reason"]) == (
+        "note", "NORM", "NORM", "R7", "sensor is old",
+    )  # fmt: skip
+
+
+def test_a_vote_of_detectors_on_two_boards():
+    voting = Voting("pumps", ("GD05.gas", "GD07.gas"), 2, True)
+    site = replace(SITE, votings=(voting,))
+    world = Judged(site)
+    world.at(1, "GD05.gas", 30.0)
+    world.at(1, "GD07.gas", 5.0)
+    world.close()
+    world.at(2, "GD07.gas", 30.0)
+    found = messages(world.close(), "alarm")
+    assert [(each["alarm"], each.get("rests_on")) for each in found] == [
+        ("GD07.gas:H", None), ("vote.pumps:VOTE", 2),
+    ]  # fmt: skip
+    content = json_feed.birth_content(site, "0.1.0", "0.1.0", "live", map(birth_row, alarms_of(site)))
+    payload = json_feed.birth("jt-0042", "01KAR8M2", 1, json_feed.birth_id(content), content)
+    document = json_feed.read(payload)
+    assert document is not None
+    assert list(SCHEMAS.violations("birth", document)) == []
+    assert document["alarms"][-1]["members"] == ["GD05.gas:H", "GD07.gas:H"]
+
+
+@pytest.mark.parametrize("event", ["ack", "reset"])
+def test_another_occurrence_than_the_one_that_was_seen_is_refused(event):
+    world = Judged()
+    world.at(1, "GD07.gas", 30.0)
+    assert world.command("GD07.gas:H", event, occurrence=2) in ("other_occurrence", "still_active")
