@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from gettext import gettext as _
 
 from edge.planning import BoardPlan
-from edge.timebase import UNSYNCED, Clock, Timebase
-from protocols import link
+from edge.timebase import Clock, Timebase
+from protocols import link, octets
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.model import Board, Site
 
@@ -22,7 +22,10 @@ _CHUNK_BYTES = link.CHUNK_MAX_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good."""
+    """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good.
+
+    `began_s`: when that boot began, on the gateway's monotonic clock.
+    """
 
     board: str
     boot: str
@@ -30,6 +33,7 @@ class Taken:
     next_record: int
     lost: int
     clock: Clock
+    began_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,11 @@ class Boards:
         self._committed = dict(taken)
         self._expected = dict(taken)  # beyond that: taken, and not yet on disk
         self._cables: dict[str, _Cable] = {}
+
+    def learn(self, taken: Mapping[tuple[str, str], int]) -> None:
+        """How far boards had been taken by earlier processes, of those that were not heard meanwhile."""
+        self._committed = {**taken, **self._committed}
+        self._expected = {**taken, **self._expected}
 
     def configure(self, site: Site, plans: Mapping[str, BoardPlan], now_s: float) -> None:
         """Another site, or other plans. A board that stays as it was keeps its cable, its clock and what waits."""
@@ -257,7 +266,7 @@ class Boards:
         name = attached.board.name
         if attached.boot != hello.boot:
             self._take_early(attached)
-            attached.timebase = Timebase(now_s)
+            attached.timebase = Timebase(now_s, hello.uptime_s)
         attached.port = port
         attached.boot = hello.boot
         attached.firmware = hello.firmware
@@ -301,10 +310,15 @@ class Boards:
             self._take_early(attached)
 
     def _take_early(self, attached: Attached) -> None:
-        clock = UNSYNCED if attached.timebase is None else attached.timebase.clock
+        if attached.timebase is None:
+            return  # without a boot nothing came
+        began_s = attached.timebase.began_s
         for each in attached.early:
             next_record = each.first + len(each.records)
-            self.events.append(Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock))
+            uptimes_ms = [octets.get_u28(body, 2) * 1000 for _, kind, body in each.records if kind == link.SAMPLE]
+            clock = attached.timebase.clock_at(*uptimes_ms[:1], *uptimes_ms[-1:])
+            taken = Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock, began_s)
+            self.events.append(taken)
         attached.early.clear()
 
     def _pong(self, cable: _Cable, pong: Pong, now_s: float, wall_ms: float, trusted: bool) -> None:
@@ -316,7 +330,8 @@ class Boards:
         attached.heard_s = now_s
         attached.uptime_s = pong.uptime_ms // 1000
         if attached.timebase.pong(pong.uptime_ms, cable.pinged_s, now_s, wall_ms, trusted):
-            clock = attached.timebase.clock
+            # What went out without a time is read by it: it claims what holds for all of this boot.
+            clock = attached.timebase.clock_at(0)
             self.events.append(ClockChanged(attached.board.name, pong.boot, pong.uptime_ms, clock))
         self._take_early(attached)
         cable.pinged_s = None

@@ -123,6 +123,7 @@ class Daemon:
             marks,
             is_set_aside,
             self._store.held(),
+            store_fault is not None,
         )
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
         self._unreadable: dict[str, set[int]] = {}  # by board: generations of plans that this version cannot read
@@ -144,9 +145,7 @@ class Daemon:
         self._scan_s = 0.0
         self._writer = Writer(self._store, self._wake_write, site.store, self._known_ms, store_fault)
         self._uplinks: list[Uplink] = []
-        self.keeping = Keeping(
-            self, self._store, self._writer, self._pipeline, self._boards, self._uplinks, store_fault is not None
-        )
+        self.keeping = Keeping(self, self._store, self._writer, self._pipeline, self._boards, self._uplinks)
         kept = self._store.epochs()
         for each in site.destinations:
             forward = Forward(self._store.positions(each.name), kept, each.await_receipt)
@@ -231,6 +230,16 @@ class Daemon:
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
+        self.begin()
+        while not self._stopping:
+            self.turn()
+            if not self._writer.is_alive():
+                return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
+        self._stop()
+        return 0
+
+    def begin(self) -> None:
+        """Start the other threads, and say who we are."""
         self._writer.start()
         self._pipeline.begin(self._content, time.monotonic())
         if self._problems:
@@ -246,14 +255,8 @@ class Daemon:
             )
         )
         self.keeping.tell_notes(time.monotonic())
-        while not self._stopping:
-            self._turn()
-            if not self._writer.is_alive():
-                return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
-        self._stop()
-        return 0
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Wait until something happens or is due, then let every policy have its say."""
         now_s = time.monotonic()
         readable = self._wait(max(0.0, min(self._due_s(), now_s + 1.0) - now_s))
