@@ -361,7 +361,8 @@ def test_two_that_begin_at_once_make_the_tables_once(database):
             await each.close()
 
     asyncio.run(both())
-    assert asyncio.run(rows(database, "SELECT version FROM version ORDER BY 1")) == [(number,) for number in range(1, len(scripts()) + 1)]
+    made = [(number + 1,) for number, _script in enumerate(scripts())]
+    assert asyncio.run(rows(database, "SELECT version FROM version ORDER BY 1")) == made
 
 
 def test_one_sweeps_until_it_ends(database):

@@ -67,7 +67,8 @@ def main(seeds: str, hours: float) -> None:
     click.echo(
         f"{len(chosen)} seeds of {hours:g} hours, {failed} failed; {total.answers} answers of units: {total.readings} "
         f"readings received, {total.unsynced} of them without a time; {total.missing} answers told as missing by "
-        f"{sum(total.gaps.values())} gaps ({', '.join(f'{cause} {count}' for cause, count in sorted(total.gaps.items()))}); {total.doubles} messages "
+        f"{sum(total.gaps.values())} gaps "
+        f"({', '.join(f'{cause} {count}' for cause, count in sorted(total.gaps.items()))}); {total.doubles} messages "
         f"came twice; {len(chosen) * hours / minutes:.0f} simulated hours a minute"
     )
     if not total.readings:
