@@ -405,12 +405,11 @@ class Daemon:
                 yield name, *latest
 
     def _clock_state(self) -> dict[str, Any]:
-        clocks = [each.timebase.clock for each in self._boards.attached.values() if each.timebase is not None]
-        known = [clock for clock in clocks if clock.err_ms is not None]
-        if not known:
+        timebases = [each.timebase for each in self._boards.attached.values() if each.timebase is not None]
+        worst = max(timebases, key=lambda each: each.clock.err_ms or 0, default=None)
+        if worst is None or worst.clock.err_ms is None:
             return {"kind": "unsynced", "err_ms": None, "since_ms": None}
-        worst = max(known, key=lambda clock: clock.err_ms or 0)
-        return {"kind": worst.kind, "err_ms": worst.err_ms, "since_ms": None}
+        return {"kind": worst.clock.kind, "err_ms": worst.clock.err_ms, "since_ms": worst.since_ms}
 
     def _board_rows(self, now_s: float) -> list[list[Any]]:
         return [

@@ -60,11 +60,17 @@ class Timebase:
         self._synced_s: float | None = None  # when the wall clock was last trusted
         self._from_ms = self._to_ms = 0  # uptimes of the first and the newest ping that the line in force agrees with
         self._unsure_ppb = round(_AGEING * 1e9)  # of its drift
+        self._since_ms = 0  # uptime since which the line in force is of its kind
 
     @property
     def is_heard(self) -> bool:
         """Whether a ping was ever answered."""
         return self._pings > 0
+
+    @property
+    def since_ms(self) -> int | None:
+        """UTC, by the line in force, since which there is one of its kind; None without one."""
+        return self.clock.utc_ms(self._since_ms)
 
     def clock_at(self, *uptimes_ms: int) -> Clock:
         """The line in force, and what it claims so far from where it was measured: before its pings, or after them.
@@ -126,6 +132,8 @@ class Timebase:
             moved_ms = abs((clock.utc_ms(best.uptime_ms) or 0) - (old.utc_ms(best.uptime_ms) or 0))
             if moved_ms <= old.err_ms and err_ms * 2 > old.err_ms and err_ms < old.err_ms * 2:
                 return False  # the line in force is still as good as it says
+        if clock.kind != old.kind:
+            self._since_ms = self._to_ms
         self.clock = clock
         self._from_ms = best.uptime_ms
         return True

@@ -32,13 +32,20 @@ class World:
     """A pipeline with the plans of both boards, and samples made for it from the profiles."""
 
     def __init__(
-        self, site: Site = SITE, marks: Sequence[Mark] = (), is_set_aside: bool = False, held: Sequence[Held] = ()
+        self,
+        site: Site = SITE,
+        marks: Sequence[Mark] = (),
+        is_set_aside: bool = False,
+        held: Sequence[Held] = (),
+        is_unread: bool = False,
     ) -> None:
         self.site = site
         content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
         self.birth = json_feed.birth_id(content)
         self.births = {self.birth: content}
-        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside, held)
+        self.pipeline = Pipeline(
+            site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside, held, is_unread
+        )
         self.plans: dict[str, BoardPlan] = {}
         for board in site.boards:
             plan = compile_board(site, board.name, self.birth, ())
@@ -441,6 +448,32 @@ def test_what_a_store_knew_that_was_set_aside_is_told() -> None:
     assert span(gap) == (None, None, f"cab1/{BOOT}", 9000)
 
 
+def test_while_the_store_cannot_be_read_gaps_wait_until_it_can() -> None:
+    """Until then nobody knows where they began; what goes on meanwhile is told at once."""
+    for marks, begins in (((Mark("cab1", BOOT, 77, 1000, START_MS + 1000),), (f"cab1/{BOOT}", 1000)), ((), None)):
+        world = World(is_unread=True)
+        world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
+        world.take(world.sample("TK101.level", 7.6, 9000), boot=OTHER_BOOT, clock=LATER, lost=2)
+        (ring_full,) = messages(world.close(), "gap")
+        assert ring_full["cause"] == "ring_full"
+        world.pipeline.learn(marks, False, (), 10.0)
+        world.take(world.sample("TK101.level", 7.7, 10_000), boot=OTHER_BOOT, clock=LATER)
+        gaps = messages(world.close(), "gap")
+        assert [span(gap) for gap in gaps] == ([(*begins, f"cab1/{OTHER_BOOT}", 4000)] if begins else [])
+
+
+def test_records_that_an_unread_store_has_are_no_gap() -> None:
+    """A board says that 76 records were before the first that came; 70 of them turn out to be on disk."""
+    for next_record, polls in ((76, []), (70, [6])):
+        world = World(is_unread=True)
+        world.take(world.sample("TK101.level", 7.5, 4000), lost=76)
+        assert messages(world.close(), "gap") == []
+        world.pipeline.learn([Mark("cab1", BOOT, next_record, 1000, START_MS + 1000)], False, (), 10.0)
+        gaps = messages(world.close(), "gap")
+        assert [gap["polls"] for gap in gaps] == polls
+        assert all(span(gap) == (f"cab1/{BOOT}", 1000, f"cab1/{BOOT}", 4000) for gap in gaps)
+
+
 def test_a_sample_that_no_read_of_its_plan_gives_becomes_a_gap_and_never_a_reading() -> None:
     world = World()
     board, (generation, kind, body) = world.sample("TK101.level", 7.5, 1000)
@@ -548,6 +581,18 @@ def test_a_replaced_unit_is_still_replaced_after_a_restart() -> None:
     assert polled(second, 3000) == REPLACED
     second.take(second.check(40005, OLD, 4000))
     assert polled(second, 5000) == GOOD
+
+
+def test_a_device_that_was_believed_while_the_store_could_not_be_read_is_doubted_when_it_can() -> None:
+    first = detector_world()
+    first.take(first.check(40005, OLD, 1000))
+    kept = held(first.close())
+    second = detector_world()
+    second.take(second.check(40005, NEW, 2000))
+    assert polled(second, 3000) == GOOD
+    second.pipeline.learn((), False, kept, 4.0)
+    assert polled(second, 5000) == REPLACED
+    assert second.pipeline.replaced == {UNIT}
 
 
 def test_a_person_accepts_the_new_device() -> None:

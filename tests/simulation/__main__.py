@@ -8,6 +8,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,15 +22,15 @@ _IN_MEMORY = Path("/dev/shm")
 
 
 def live(seed: int, hours: float) -> tuple[Verdict, list[str]]:
-    """One life: the verdict, and what chance did."""
+    """One life: the verdict, and what chance did. Whatever is raised in it is a fault of this life."""
     with tempfile.TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as folder:
         world = World(seed, Path(folder))
         try:
             with world.gateway.in_place():
                 world.run(hours)
                 return judge(world), world.done
-        except AssertionError as fault:
-            return Verdict(faults=[str(fault)]), world.done
+        except Exception:
+            return Verdict(faults=[traceback.format_exc()]), world.done
         finally:
             world.gateway.cut()
 

@@ -105,6 +105,7 @@ class Line:
 
     def __init__(self, time: Time, chance: Random, faults: Faults, units: dict[int, Unit], char_us: int) -> None:
         self.lost = False
+        self._is_deaf = False
         self._time = time
         self._chance = chance
         self._faults = faults
@@ -118,6 +119,7 @@ class Line:
         """A board that has just been switched on listens here."""
         self._wake = wake
         self._heard.clear()
+        self._is_deaf = False
         self._power += 1
 
     # As firmware/board.py's ports:
@@ -125,8 +127,8 @@ class Line:
     def wants_reopening(self, _now_ms: int) -> bool:
         return False
 
-    def set_deaf(self, _deaf: bool) -> None:
-        pass
+    def set_deaf(self, deaf: bool) -> None:
+        self._is_deaf = deaf
 
     def read(self, buf: bytearray) -> int:
         if not self._heard:
@@ -163,7 +165,8 @@ class Line:
         self._heard.append(reply)
         if unit is not None:
             unit.answers.append(Answer(number, self._time.now_us))
-        self._wake()
+        if not self._is_deaf:
+            self._wake()
 
 
 class Cable:

@@ -29,15 +29,22 @@ class _Machine(ModuleType):
     def __init__(self) -> None:
         super().__init__("board")
         self.turn: SimBoard
+        self._ms = self._us = 0
+
+    def begin(self, turn: "SimBoard") -> None:
+        """Time stands still until its next turn."""
+        self.turn = turn
+        self._ms, self._us = turn.now_ms(), turn.now_us()
 
     def now_ms(self) -> int:
-        return self.turn.now_ms()
+        return self._ms
 
     def now_us(self) -> int:
-        return self.turn.counted_us() + self.turn.us_offset & MASK
+        return self._us
 
     def wait(self, wait_us: int) -> None:
-        self.turn.wake.at(self.turn.time.now_us + wait_us)  # by the fake clock: an hour's ppm are microseconds here
+        # By the fake clock: so long that the slowest crystal has counted enough, or it would wait again and again.
+        self.turn.wake.at(self.turn.time.now_us + wait_us + wait_us * PPM_MAX // 1_000_000 + 2)
         raise _Turned
 
     def feed_watchdog(self) -> None:
@@ -114,7 +121,7 @@ class SimBoard:
         self.is_on = False
         self.started_us: dict[str, int] = {}  # by boot
         self.wake = Wake(time, self._turn)
-        self.us_offset = 0
+        self._us_offset = 0
         self._ms_offset = 0
         self._ppm = chance.randint(-PPM_MAX, PPM_MAX)
         self._chance = chance
@@ -125,6 +132,10 @@ class SimBoard:
     def counted_us(self) -> int:
         """What its crystal has counted."""
         return self.time.now_us + self.time.now_us * self._ppm // 1_000_000
+
+    def now_us(self) -> int:
+        """Its counter of microseconds."""
+        return self.counted_us() + self._us_offset & MASK
 
     def now_ms(self) -> int:
         """Its counter of milliseconds."""
@@ -137,7 +148,7 @@ class SimBoard:
     def start(self) -> None:
         """Power."""
         self.is_on = True
-        self.us_offset, self._ms_offset = self._chance.getrandbits(28), self._chance.getrandbits(28)
+        self._us_offset, self._ms_offset = self._chance.getrandbits(28), self._chance.getrandbits(28)
         _MACHINE.turn = self
         self._recorder = _MAIN.Recorder(bytearray(RING_BYTES))
         self._uptime = _MAIN.Uptime(self.now_ms())
@@ -184,13 +195,12 @@ class SimBoard:
             self._polled = self._plan.digest
             for bus in range(readplan.buses(plan)):
                 heard = self._overheard[plan[readplan.bus_at(plan, bus)] - 1]
-                now_us = self.counted_us() + self.us_offset & MASK
-                self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, self.now_ms(), now_us))
+                self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, self.now_ms(), self.now_us()))
             self._recorder.plan(self._plan.generation(), self.now_ms())
             self._end.say_hello()
 
     def _turn(self) -> None:
-        _MACHINE.turn = self
+        _MACHINE.begin(self)
         while True:
             try:
                 _MAIN.loop(self._pollers, self._lines, self._end, self._link_port, self._uptime, self._rx)

@@ -179,7 +179,7 @@ class Broker:
         self._time.after(latency_us, lambda: self._handed_over(connection, payload))
 
     def _handed_over(self, connection: int, payload: bytes) -> None:
-        if connection == self._connection:
+        if connection and connection == self._connection:
             self._client.tell("message", "tankgate/v1/simulated/receipt", payload)
 
 
