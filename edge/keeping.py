@@ -193,6 +193,11 @@ class Keeping:
                 log.error("%s", fault)
 
     @property
+    def is_unread(self) -> bool:
+        """Whether nobody knows yet what earlier processes left in the store."""
+        return self._writer.is_unread
+
+    @property
     def is_well(self) -> bool:
         """Whether the store has worked for a while."""
         return self._gone_s is None
@@ -259,9 +264,9 @@ class Keeping:
             epoch, stream, seq = key
             self._pipeline.dropped(Dropped(stream, "disk_fault", numbers={epoch: (seq, seq)}), now_s)
 
-    def tell_not_kept(self, epoch: str, stream: str, first: int, last: int, now_s: float) -> None:
-        """The district asked for what retention has taken."""
-        self._pipeline.dropped(Dropped(stream, "retention", numbers={epoch: (first, last)}), now_s)
+    def tell_not_kept(self, why: str, epoch: str, stream: str, first: int, last: int, now_s: float) -> None:
+        """The district asked for what is not here: retention took it, or no disk ever had it."""
+        self._pipeline.dropped(Dropped(stream, why, numbers={epoch: (first, last)}), now_s)
 
     def tell_set_back(self, destination: str, now_s: float) -> None:
         """The district has what this store never made."""

@@ -145,7 +145,8 @@ def test_since_when_there_is_a_line_of_this_kind_is_told_by_the_line_in_force() 
     board.run(3600)
     assert abs(board.timebase.since_ms - board.wall_ms(1600.0)) < 5000
     board.run(3600, trusted=False)
-    assert (board.timebase.clock.kind, abs(board.timebase.since_ms - board.wall_ms(5200.0)) < 5000) == ("holdover", True)
+    assert board.timebase.clock.kind == "holdover"
+    assert abs(board.timebase.since_ms - board.wall_ms(5200.0)) < 5000
     board.run(60)
     since_ms = board.timebase.since_ms
     board.wall_step_ms = -3_600_000

@@ -6,16 +6,20 @@ ever had, within the error that its message claims; what came without a time by 
 that completes it. Must never forgive: what it cannot explain is told.
 """
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from tests.simulation.parts import Answer
+from tests.simulation.parts import SECOND_US, Answer
 from tests.simulation.sim_broker import Received
-from tests.simulation.world import REGISTERS, UNIT_IDS, World
+from tests.simulation.world import PERIOD_S, REGISTERS, UNIT_IDS, World
 
 _TOLERANCE_MS = 5  # of a sample's time: whole milliseconds, and the board's turn
 _NUMBERS = 4096  # an answer's number comes again after so many
+_ASKED_EVERY_MS = 2 * PERIOD_S * 1000 + 1000  # every unit, whether it answers or not: once in each period
+_LISTENS_MS = 5000  # a board that starts, before it asks
 _PPM_MAX = 100  # how far crystals may be off, as the feed says of what no Clock record covers
 
 
@@ -38,6 +42,7 @@ class _Gap:
     cause: str
     from_ms: float
     to_ms: float
+    polls: int | None = None  # at most so many are missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class _Judge:
         # unit -> (number, register) -> whether the message was on disk
         self.found: dict[tuple[str, int], dict[tuple[int, int], bool]] = defaultdict(dict)
         self.gaps: list[_Gap] = []
+        self.missing: Counter[_Gap] = Counter()  # answers that no other gap tells of
+        self.newest_us: dict[tuple[str, str, int], int] = {}  # of an epoch and a unit
         self.lines: dict[str, list[_Line]] = defaultdict(list)
         self.said = {
             (board, unit_id): _by_number(units[unit_id].answers)
@@ -75,7 +82,7 @@ class _Judge:
             document = message.document
             values = (document[name] for name in ("from_uptime_ms", "utc_at_uptime_0_ms", "drift_ppm", "err_ms"))
             self.lines[document["boot"]].append(_Line(*values))
-        for message in by_kind["data"]:
+        for message in sorted(by_kind["data"], key=lambda each: each.document["seq"]):
             for row in message.document["rows"]:
                 self._row(message, row)
         for message in by_kind["gap"]:
@@ -84,6 +91,10 @@ class _Judge:
             for answers in by_number.values():
                 for answer in answers:
                     self._answer(board, unit_id, answer)
+        for gap, missing in self.missing.items():
+            self._count(gap, missing)
+        for (board, unit_id), unit in ((place, self.world.units[place[0]][place[1]]) for place in self.said):
+            self._asked(board, unit_id, unit.asked_us)
         if not self.verdict.readings:
             self._fault("nothing was checked: no reading was received")
         return self.verdict
@@ -112,6 +123,10 @@ class _Judge:
                     self._fault(f"{point}: answer {answer.number} was received twice")
                 self.verdict.readings += reading not in self.found[place]
                 self.found[place][reading] = message.is_stored or self.found[place].get(reading, False)
+                stream = (document["epoch"], *place)
+                if answer.at_us < self.newest_us.get(stream, 0):
+                    self._fault(f"{point}: answer {answer.number} came after a later one, in message {document['seq']}")
+                self.newest_us[stream] = answer.at_us
                 return
         self._fault(f"{point} = {value}, message {document['epoch']} {document['seq']}: no unit said so at that time")
 
@@ -152,6 +167,12 @@ class _Judge:
 
     def _gap(self, document: dict[str, Any]) -> None:
         self.verdict.gaps[document["cause"]] += 1
+        if document["cause"] == "disk_fault" and document["missing_seq"]:
+            first, last = document["missing_seq"]
+            which = document["missing_epoch"], document["of"]
+            came = [seq for seq in range(first, last + 1) if (*which, seq) in self.district.received]
+            if came:
+                self._fault(f"gap {document['seq']} of {document['epoch']} names {which} {came} as gone, and they came")
         board = document["scope"]["board"]
         if "boot" in document:
             from_ms = 0.0
@@ -160,7 +181,7 @@ class _Judge:
             to_ms = self._true_ms(document["boot"], document["to_uptime_ms"])
             if from_ms > to_ms:
                 self._fault(f"gap {document['seq']} of {document['epoch']} ends before it begins")
-            self.gaps.append(_Gap(board, document["cause"], from_ms, to_ms))
+            self.gaps.append(_Gap(board, document["cause"], from_ms, to_ms, document["polls"]))
         elif document["from_ms"] is not None:
             for line in self.world.clock.lines:
                 begin_us = line.since_us - line.utc_ms * 1000
@@ -184,8 +205,30 @@ class _Judge:
                 self._fault(f"{place}: it came, and {inside[0]} tells that it will not")
         elif telling and not stored:
             self.verdict.missing += 1
+            if len(telling) == 1:
+                self.missing[telling[0]] += 1
         else:
             self._fault(f"{place}: {len(stored)} readings came, and no gap tells why")
+
+    def _count(self, gap: _Gap, missing: int) -> None:
+        """Of how much a gap tells: no less than is missing, no more than was asked, and counted each minute."""
+        if gap.polls is None or gap.board is None:
+            return
+        units = self.world.units[gap.board].values()
+        ends_us = gap.from_ms * 1000 - SECOND_US, gap.to_ms * 1000 + SECOND_US
+        asked = sum(bisect_left(unit.asked_us, ends_us[1]) - bisect_left(unit.asked_us, ends_us[0]) for unit in units)
+        most = asked + (gap.to_ms - gap.from_ms) / 60_000 + 2
+        if not missing <= gap.polls <= most:
+            self._fault(f"{gap} counts {gap.polls}: at least {missing} are missing, and at most {most:.0f}")
+
+    def _asked(self, board: str, unit_id: int, asked_us: list[int]) -> None:
+        """A board that has power and a plan polls, whatever else happens."""
+        for begin_us, end_us in self.world.boards[board].polling_us:
+            asked = asked_us[bisect_left(asked_us, begin_us) : bisect_left(asked_us, end_us)]
+            for earlier_us, later_us in pairwise((begin_us + _LISTENS_MS * 1000, *asked, end_us)):
+                if later_us - earlier_us > _ASKED_EVERY_MS * 1000:
+                    spans = f"{earlier_us / SECOND_US:.3f} to {later_us / SECOND_US:.3f} s"
+                    self._fault(f"{board} unit {unit_id} was not asked from {spans}")
 
     def _fault(self, sentence: str) -> None:
         self.verdict.faults.append(sentence)

@@ -3,9 +3,9 @@
 Everything happens at a microsecond of one fake clock, by chances drawn from one seed. Must never look at a real clock.
 """
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from random import Random
 
 from protocols import modbus
@@ -24,7 +24,7 @@ class Time:
     def at(self, when_us: int, happens: Callable[[], None]) -> None:
         """Let something happen, now at the earliest; what is due at one moment happens in the order of asking."""
         self._count += 1
-        heapq.heappush(self._queue, (max(when_us, self.now_us), self._count, happens))
+        heappush(self._queue, (when_us if when_us > self.now_us else self.now_us, self._count, happens))
 
     def after(self, delay_us: float, happens: Callable[[], None]) -> None:
         """Let something happen so much later."""
@@ -34,7 +34,7 @@ class Time:
         """Let everything happen until then."""
         queue = self._queue
         while queue and queue[0][0] <= until_us:
-            self.now_us, _count, happens = heapq.heappop(queue)
+            self.now_us, _count, happens = heappop(queue)
             happens()
         self.now_us = until_us
 
@@ -46,20 +46,21 @@ class Wake:
         self._time = time
         self._happens = happens
         self._due_us: int | None = None
+        self._rings = self._ring
 
     def at(self, when_us: int) -> None:
         """Wake no later than then."""
         when_us = max(when_us, self._time.now_us)
         if self._due_us is None or when_us < self._due_us:
             self._due_us = when_us
-            self._time.at(when_us, lambda: self._ring(when_us))
+            self._time.at(when_us, self._rings)
 
     def off(self) -> None:
         """Do not wake."""
         self._due_us = None
 
-    def _ring(self, when_us: int) -> None:
-        if self._due_us == when_us:
+    def _ring(self) -> None:
+        if self._due_us == self._time.now_us:  # and not earlier, because somebody asked for that meanwhile
             self._due_us = None
             self._happens()
 
@@ -92,6 +93,7 @@ class Unit:
 
     unit_id: int
     answers: list[Answer] = field(default_factory=list)
+    asked_us: list[int] = field(default_factory=list)
     is_dead: bool = False
     number: int = 0
 
@@ -140,8 +142,9 @@ class Line:
     def write(self, buf: bytearray, count: int) -> None:
         """A request: the unit answers after the request's wire time and its own."""
         request = bytes(buf[:count])
-        unit = self._units.get(request[0])
-        if unit is None or unit.is_dead or self._chance.random() < self._faults.bus_loss:
+        unit = self._units[request[0]]
+        unit.asked_us.append(self._time.now_us)
+        if unit.is_dead or self._chance.random() < self._faults.bus_loss:
             return
         words = int.from_bytes(request[4:6], "big")
         unit.number += 1

@@ -120,7 +120,9 @@ class SimBoard:
         self.files: dict[str, bytes] = {}
         self.is_on = False
         self.started_us: dict[str, int] = {}  # by boot
+        self.polling_us: list[tuple[int, int]] = []  # from when to when it had a plan
         self.wake = Wake(time, self._turn)
+        self._polls_since_us: int | None = None
         self._us_offset = 0
         self._ms_offset = 0
         self._ppm = chance.randint(-PPM_MAX, PPM_MAX)
@@ -171,6 +173,7 @@ class SimBoard:
     def cut(self) -> None:
         """No power: its ring is gone, its flash stays."""
         self.is_on = False
+        self._polls_no_more()
         self.wake.off()
         self._down.to(None)
 
@@ -187,12 +190,19 @@ class SimBoard:
         if self.is_on:
             self.wake.at(self.time.now_us)
 
+    def _polls_no_more(self) -> None:
+        if self._polls_since_us is not None:
+            self.polling_us.append((self._polls_since_us, self.time.now_us))
+            self._polls_since_us = None
+
     def _poll_plan(self) -> None:
         """As main() does: pollers of the plan in flash, and a record and a HELLO that say so."""
+        self._polls_no_more()
         self._pollers: list[Any] = []
         plan = self._plan.bytes
         if plan:
             self._polled = self._plan.digest
+            self._polls_since_us = self.time.now_us
             for bus in range(readplan.buses(plan)):
                 heard = self._overheard[plan[readplan.bus_at(plan, bus)] - 1]
                 self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, self.now_ms(), self.now_us()))

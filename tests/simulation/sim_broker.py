@@ -21,6 +21,7 @@ ASK_AFTER_S = 30.0  # a hole may be on its way for so long
 _RETRY_US = 2 * SECOND_US
 
 Key = tuple[str, str, int]
+Promise = tuple[int, list[tuple[int, int]]]  # committed up to, and missing
 Published = tuple[str, bytes, bool]  # topic, payload, whether it is on the gateway's disk
 
 
@@ -199,6 +200,7 @@ class _Stream:
     dropped: Ranges = field(default_factory=Ranges)  # named by a gap
     announced: int = 0
     holes_us: dict[int, int] = field(default_factory=dict)  # the first number of a hole -> when it was first seen
+    promise: Promise | None = None  # until something comes, or a hole may grow old
 
 
 class District:
@@ -214,7 +216,7 @@ class District:
         self._publish = receipt
         self._fresh: list[Published] = []
         self._streams: dict[tuple[str, str], _Stream] = {}
-        self._told = b""
+        self._told: dict[tuple[str, str], Promise] = {}
         self._time.after(RECEIPT_S * SECOND_US, self._commit)
 
     def comes(self, topic: str, payload: bytes, is_stored: bool) -> None:
@@ -226,10 +228,10 @@ class District:
         fresh, self._fresh = self._fresh, []
         for published in fresh:
             self._take(*published)
-        receipt = json.dumps({f"{epoch}/{name}": self._promise(s) for (epoch, name), s in self._streams.items()})
-        if self.is_there and receipt.encode() != self._told:
-            self._told = receipt.encode()
-            self._publish(self._receipt(json.loads(receipt)))
+        promises = {which: stream.promise or self._promise(stream) for which, stream in self._streams.items()}
+        if self.is_there and promises != self._told:
+            self._told = promises
+            self._publish(self._receipt(promises))
         self._time.after(self._chance.uniform(0.2, 1) * RECEIPT_S * SECOND_US, self._commit)
 
     def _take(self, topic: str, payload: bytes, is_stored: bool) -> None:
@@ -254,7 +256,10 @@ class District:
             self._stream(document["missing_epoch"], document["of"]).dropped.add(*document["missing_seq"])
 
     def _stream(self, epoch: str, name: str) -> _Stream:
-        return self._streams.setdefault((epoch, name), _Stream())
+        """To be changed."""
+        stream = self._streams.setdefault((epoch, name), _Stream())
+        stream.promise = None
+        return stream
 
     def missing(self, epoch: str, name: str, last: int) -> list[tuple[int, int]]:
         """What of this stream has neither come nor was named by a gap."""
@@ -269,10 +274,12 @@ class District:
         """Epoch and name of all that it knows."""
         return list(self._streams)
 
-    def _promise(self, stream: _Stream) -> tuple[int, list[tuple[int, int]]]:
-        """Committed up to, and missing: a young hole may be on its way."""
+    def _promise(self, stream: _Stream) -> Promise:
+        """A young hole may be on its way."""
         end = max([stream.announced, *(last for _first, last in stream.came)])
         holes = list(Ranges([(1, end)]).without(stream.came, stream.dropped))
+        if not holes:
+            stream.promise = end, []
         stream.holes_us = {first: stream.holes_us.get(first, self._time.now_us) for first, _last in holes}
         missing = []
         for first, last in holes:
@@ -281,10 +288,9 @@ class District:
             missing.append((first, last))
         return end, missing
 
-    def _receipt(self, promises: dict[str, Any]) -> bytes:
+    def _receipt(self, promises: dict[tuple[str, str], Promise]) -> bytes:
         epochs: dict[str, Any] = {}
-        for name, (committed, missing) in promises.items():
-            epoch, _slash, stream = name.partition("/")
+        for (epoch, stream), (committed, missing) in promises.items():
             epochs.setdefault(epoch, {})[stream] = {"committed": committed, "missing": missing}
         at_ms = self._time.now_us // 1000
         document = {"schema": "tankgate/receipt/1", "gateway": "simulated", "at_ms": at_ms, "epochs": epochs}

@@ -203,11 +203,12 @@ class SimDaemon(Daemon):
 
     def _keep_ports_open(self, now_s: float) -> None:
         """Looked at again only while one is closed."""
-        if any(port.fileno is None for port in self._ports.values()):
+        is_closed = None in [port.fileno for port in self._ports.values()]
+        if is_closed or now_s >= self._scan_s:
             self._scan_s = min(self._scan_s, now_s + REOPEN_S)
-        super()._keep_ports_open(now_s)
-        if all(port.fileno is not None for port in self._ports.values()):
-            self._scan_s = float("inf")
+            super()._keep_ports_open(now_s)
+            if None not in [port.fileno for port in self._ports.values()]:
+                self._scan_s = float("inf")
 
     def due_s(self, now_s: float) -> float:
         """When it wants its turn although nothing happens: each second only while there is trouble."""

@@ -300,3 +300,5 @@ class World:
             if self.time.now_us > until_us:
                 raise AssertionError(f"seed {self.seed}: not at rest {_REST_S / HOUR_S:.0f} hours after all faults")
             self.time.run(self.time.now_us + SECOND_US // 10)
+        for board in self.boards.values():
+            board.cut()
