@@ -54,24 +54,13 @@ def main(seeds: str, hours: float) -> None:
     chosen = [int(seeds[1:])] if seeds.startswith("=") else list(range(int(seeds)))
     total, failed = Verdict(), 0
     for seed, verdict, done in lives(chosen, hours):
-        total.answers += verdict.answers
-        total.readings += verdict.readings
-        total.missing += verdict.missing
-        total.unsynced += verdict.unsynced
-        total.doubles += verdict.doubles
-        total.gaps += verdict.gaps
+        total.add(verdict)
         if verdict.faults:
             failed += 1
             told = [*done, *verdict.faults[:5], f"{len(verdict.faults)} faults"]
             click.echo("\n  ".join([f"seed {seed}:", *told, f"again: make simulate SEEDS=={seed} HOURS={hours:g}"]))
-    minutes = (time.monotonic() - begun_s) / 60
-    click.echo(
-        f"{len(chosen)} seeds of {hours:g} hours, {failed} failed; {total.answers} answers of units: {total.readings} "
-        f"readings received, {total.unsynced} of them without a time; {total.missing} answers told as missing by "
-        f"{sum(total.gaps.values())} gaps "
-        f"({', '.join(f'{cause} {count}' for cause, count in sorted(total.gaps.items()))}); {total.doubles} messages "
-        f"came twice; {len(chosen) * hours / minutes:.0f} simulated hours a minute"
-    )
+    rate = len(chosen) * hours / (time.monotonic() - begun_s) * 60
+    click.echo(f"{len(chosen)} seeds of {hours:g} hours, {failed} failed; {total}; {rate:.0f} simulated hours a minute")
     if not total.readings:
         click.echo("nothing was checked: no reading was received")
     sys.exit(1 if failed or not total.readings else 0)

@@ -35,6 +35,20 @@ class Verdict:
     doubles: int = 0  # messages that came again
     faults: list[str] = field(default_factory=list)
 
+    def add(self, other: "Verdict") -> None:
+        """And how another run ended."""
+        for name in ("answers", "readings", "missing", "unsynced", "gaps", "doubles"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.faults = self.faults + other.faults
+
+    def __str__(self) -> str:
+        gaps = ", ".join(f"{cause} {count}" for cause, count in sorted(self.gaps.items()))
+        return (
+            f"{self.answers} answers of units: {self.readings} readings received, {self.unsynced} of them without a "
+            f"time; {self.missing} answers told as missing by {sum(self.gaps.values())} gaps ({gaps}); {self.doubles} "
+            "messages came twice"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
@@ -66,6 +80,7 @@ class _Judge:
         self.missing: Counter[_Gap] = Counter()  # answers that no other gap tells of
         self.newest_us: dict[tuple[str, str, int], int] = {}  # of an epoch and a unit
         self.lines: dict[str, list[_Line]] = defaultdict(list)
+        self.likely = world.clock.lines[0]  # what was so for one reading is mostly so for the next
         self.said = {
             (board, unit_id): _by_number(units[unit_id].answers)
             for board, units in world.units.items()
@@ -144,9 +159,11 @@ class _Judge:
 
     def _was(self, utc_ms: float, allowed_ms: float, answer: Answer) -> bool:
         """Whether one of the gateway's clocks said so then, or would have."""
-        if abs(self.world.clock.at(answer.at_us).ms(answer.at_us) - utc_ms) <= allowed_ms:
-            return True
-        return any(abs(line.ms(answer.at_us) - utc_ms) <= allowed_ms for line in self.world.clock.lines)
+        for line in (self.likely, *self.world.clock.lines):
+            if abs(line.ms(answer.at_us) - utc_ms) <= allowed_ms:
+                self.likely = line
+                return True
+        return False
 
     def _complete(self, document: dict[str, Any], uptime_ms: int, answer: Answer) -> None:
         """As a district does: by the newest Clock record of that boot that had begun, or else by the first."""

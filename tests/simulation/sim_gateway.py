@@ -7,7 +7,6 @@ What was not yet committed is gone when the power is cut.
 
 import logging
 import os
-from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -56,10 +55,6 @@ class WallClock:
     def ms(self) -> float:
         """UTC, as far as it knows."""
         return self.lines[-1].ms(self._time.now_us)
-
-    def at(self, now_us: int) -> Line:
-        """The line of that moment."""
-        return self.lines[bisect_right(self.lines, now_us, key=lambda line: line.since_us) - 1]
 
     def set(self, utc_ms: float, is_trusted: bool) -> None:
         """Somebody sets it, and is trusted or not."""
