@@ -97,7 +97,7 @@ class Keeping:
                 self._release(group, stream)
         is_gone = self._writer.is_gone(now_s)
         for group in self._untold:
-            if is_gone or now_s - group.put_s > EVENT_WAIT_S:
+            if is_gone or now_s >= group.put_s + EVENT_WAIT_S:  # as `due_s` reckons, to the last bit
                 self._release(group, "event")
             if is_gone:
                 self._release(group, "data")

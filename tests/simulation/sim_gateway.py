@@ -26,6 +26,8 @@ from protocols.model import Destination, Site
 from tests.simulation.parts import SECOND_US, Cable, Time, Wake
 from tests.simulation.sim_broker import Broker, Client
 
+SPINS_US = 1000  # more than one turn in ten microseconds for so long is no work
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -245,6 +247,7 @@ class SimGateway:
         self._daemon: SimDaemon | None = None
         self._client: Client | None = None
         self._is_hanging = False
+        self._turned_us = self._turns = 0
         self._time = time
         self._chance = chance
         self._site = site
@@ -351,7 +354,12 @@ class SimGateway:
     def _turn(self) -> None:
         assert self._daemon is not None
         self._daemon.turn()
-        self._wake.at(int(self._daemon.due_s(self.now_s) * SECOND_US) + 1)
+        self._wake.at(max(int(self._daemon.due_s(self.now_s) * SECOND_US), self._time.now_us) + 1)
+        if self._time.now_us > self._turned_us + SPINS_US:
+            self._turned_us, self._turns = self._time.now_us, 0
+        self._turns += 1
+        if self._turns > SPINS_US // 10:
+            raise AssertionError(f"the daemon turns and turns at {self.now_s} s")
 
     def _write(self) -> None:
         self._is_hanging = False
