@@ -21,10 +21,10 @@ PROCESSES = 2
 _IN_MEMORY = Path("/dev/shm")
 
 
-def live(seed: int, hours: float) -> tuple[Verdict, list[str]]:
+def live(seed: int, hours: float, is_calm: bool = False) -> tuple[Verdict, list[str]]:
     """One life: the verdict, and what chance did. Whatever is raised in it is a fault of this life."""
     with tempfile.TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as folder:
-        world = World(seed, Path(folder))
+        world = World(seed, Path(folder), is_calm)
         try:
             with world.gateway.in_place():
                 world.run(hours)

@@ -17,6 +17,12 @@ def test_every_answer_is_received_once_or_told_as_missing(seed: int) -> None:
     assert verdict.readings + 10 * verdict.missing == 10 * verdict.answers > 5000
 
 
+def test_where_nothing_happens_nothing_is_missing_and_nothing_comes_twice() -> None:
+    verdict, _done = live(1, hours=0.5, is_calm=True)
+    assert (verdict.faults, verdict.missing, verdict.doubles, dict(verdict.gaps)) == ([], 0, 0, {})
+    assert verdict.readings == 10 * verdict.answers > 20_000
+
+
 def test_the_same_seed_is_the_same_life() -> None:
     assert live(17, hours=0.25) == live(17, hours=0.25)
 
