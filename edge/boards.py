@@ -24,7 +24,8 @@ _CHUNK_BYTES = link.CHUNK_MAX_BYTES
 class Taken:
     """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good.
 
-    `began_s`: when that boot began, on the gateway's monotonic clock.
+    `began_s`: when that boot began, on the gateway's monotonic clock. `has_past`: it had a plan when it was first
+    heard, so that earlier boots may have polled.
     """
 
     board: str
@@ -34,6 +35,7 @@ class Taken:
     lost: int
     clock: Clock
     began_s: float
+    has_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Attached:
     board: Board
     port: str | None = None
     boot: str | None = None
+    has_past: bool = False  # it had a plan when this boot was first heard
     firmware: str | None = None
     generation: int | None = None
     uptime_s: int = 0
@@ -267,6 +270,7 @@ class Boards:
         if attached.boot != hello.boot:
             self._take_early(attached)
             attached.timebase = Timebase(now_s, hello.uptime_s)
+            attached.has_past = hello.generation != 0
         attached.port = port
         attached.boot = hello.boot
         attached.firmware = hello.firmware
@@ -312,12 +316,12 @@ class Boards:
     def _take_early(self, attached: Attached) -> None:
         if attached.timebase is None:
             return  # without a boot nothing came
-        began_s = attached.timebase.began_s
+        name, began_s = attached.board.name, attached.timebase.began_s
         for each in attached.early:
             next_record = each.first + len(each.records)
             uptimes_ms = [octets.get_u28(body, 2) * 1000 for _, kind, body in each.records if kind == link.SAMPLE]
             clock = attached.timebase.clock_at(*uptimes_ms[:1], *uptimes_ms[-1:])
-            taken = Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock, began_s)
+            taken = Taken(name, each.boot, each.records, next_record, each.lost, clock, began_s, attached.has_past)
             self.events.append(taken)
         attached.early.clear()
 

@@ -290,6 +290,9 @@ class Pipeline:
         self._begun.clear()
 
     def _tell_gap(self, taken: Taken, first_ms: int, newest: _Newest | None, lost: int, now_s: float) -> None:
+        if newest is None and taken.has_past and not self._is_set_aside:  # what earlier boots polled never came here
+            end = _moment(taken.board, taken.boot, taken.clock, 0)
+            self._gap("not_running", taken.board, taken.clock, json_feed.Moment(None), end, None, now_s)
         polls: int | None = lost
         if newest is not None and newest.boot != taken.boot:
             cause, polls = _why_a_new_boot(newest, taken), None  # what its ring still held nobody can count

@@ -235,6 +235,23 @@ def test_what_a_board_kept_for_hours_claims_less_than_what_it_has_just_polled() 
     assert world.clocks[-1].clock.err_ms >= kept.clock.err_ms  # it completes what went out without a time, too
 
 
+def test_a_board_that_has_a_plan_when_it_is_first_heard_has_a_past() -> None:
+    one, _other = two()
+    world = World(SITE, {"/dev/a": one}, {"cab1": plan_for("cab1")})
+    world.run(3000)
+    one.sample(world.now_ms)
+    world.run(1000)
+    assert [taken.has_past for taken in world.taken] == [False] * len(world.taken) != []
+    again = FakeBoard("esp32-one", b"\4\4\4\4")
+    again.recorder.plan(readplan.generation(one.digest), world.now_ms)
+    world.cables = {"/dev/a": again}
+    world.taken.clear()
+    world.run(3000)
+    again.sample(world.now_ms)
+    world.run(1000)
+    assert [taken.has_past for taken in world.taken] == [True] * len(world.taken) != []
+
+
 def test_how_far_a_store_took_a_board_counts_although_it_is_read_late() -> None:
     one, other = two()
     for _ in range(5):

@@ -462,6 +462,23 @@ def test_while_the_store_cannot_be_read_gaps_wait_until_it_can() -> None:
         assert [span(gap) for gap in gaps] == ([(*begins, f"cab1/{OTHER_BOOT}", 4000)] if begins else [])
 
 
+def test_what_a_board_polled_before_it_was_first_heard_is_a_gap_without_a_beginning() -> None:
+    """A gateway that gave it a plan and lost its power before a sample came; or whose card is a new one."""
+    for lost, causes in ((0, ["not_running"]), (12, ["not_running", "ring_full"])):
+        world = World()
+        board, record = world.sample("TK101.level", 7.5, 4000)
+        taken = Taken(board, OTHER_BOOT, [record], lost + 1, lost, LATER, 0.0, has_past=True)
+        world.pipeline.take(taken, 0.0)
+        world.take(world.sample("TK101.level", 7.6, 5000), boot=OTHER_BOOT, clock=LATER)
+        gaps = messages(world.close(), "gap")
+        assert [gap["cause"] for gap in gaps] == causes
+        assert span(gaps[0]) == (None, None, f"cab1/{OTHER_BOOT}", 0)
+        assert (gaps[0]["from_ms"], gaps[0]["polls"]) == (None, None)
+    world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
+    world.pipeline.take(replace(taken, lost=0), 0.0)
+    assert [gap["cause"] for gap in messages(world.close(), "gap")] == ["board_restart"]
+
+
 def test_records_that_an_unread_store_has_are_no_gap() -> None:
     """A board says that 76 records were before the first that came; 70 of them turn out to be on disk."""
     for next_record, polls in ((76, []), (70, [6])):

@@ -86,6 +86,11 @@ class _Judge:
             for board, units in world.units.items()
             for unit_id in UNIT_IDS
         }
+        self.points = {
+            f"{board}-{unit_id}.r{register}": ((board, unit_id), register)
+            for board, unit_id in self.said
+            for register in range(REGISTERS)
+        }
 
     def judge(self) -> Verdict:
         self._numbers()
@@ -128,16 +133,15 @@ class _Judge:
         if value is None:
             return
         document = message.document
-        unit, _dot, register = point.partition(".r")
-        board, _dash, unit_id = unit.partition("-")
-        place = board, int(unit_id)
+        place, register = self.points[point]
+        found = self.found[place]
         for answer in self.said[place].get(value >> 4, ()):
-            if value & 15 == int(register) and self._is_then(document, board, dt_ms, answer):
-                reading = answer.number, int(register)
-                if self.found[place].get(reading, False) and message.is_stored:
+            if value & 15 == register and self._is_then(document, place[0], dt_ms, answer):
+                reading = answer.number, register
+                if found.get(reading, False) and message.is_stored:
                     self._fault(f"{point}: answer {answer.number} was received twice")
-                self.verdict.readings += reading not in self.found[place]
-                self.found[place][reading] = message.is_stored or self.found[place].get(reading, False)
+                self.verdict.readings += reading not in found
+                found[reading] = message.is_stored or found.get(reading, False)
                 stream = (document["epoch"], *place)
                 if answer.at_us < self.newest_us.get(stream, 0):
                     self._fault(f"{point}: answer {answer.number} came after a later one, in message {document['seq']}")

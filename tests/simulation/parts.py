@@ -33,9 +33,13 @@ class Time:
     def run(self, until_us: int) -> None:
         """Let everything happen until then."""
         queue = self._queue
-        while queue and queue[0][0] <= until_us:
-            self.now_us, _count, happens = heappop(queue)
-            happens()
+        while queue:
+            next_one = heappop(queue)
+            if next_one[0] > until_us:
+                heappush(queue, next_one)
+                break
+            self.now_us = next_one[0]
+            next_one[2]()
         self.now_us = until_us
 
 
