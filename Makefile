@@ -4,6 +4,7 @@
 #   make bench ONLY=edge_rss_mib     the project's figures, beside its peers; writes bench.json
 #   make fuzz  ONLY=modbus RUNS=1000 every parser, or these, under coverage-guided input; RUNS is 1,000,000 otherwise
 #   make check                       ruff and mypy
+#   make simulate SEEDS=200 HOURS=6  the whole chain on a fake clock, by chance; SEEDS==17: that one again
 #   make soak  MINUTES=60            the whole chain under mixed faults; soak/soak.csv, soak/soak.png, a verdict
 #   make slow-faults                 the fault catalogue on boards as slow as an ESP32; minutes, on both cores
 #   make prove                       what takes too long for every day: a hundred power cuts (as root)
@@ -18,7 +19,7 @@ INSTALL    = .venv/bin/python -m pip install --quiet --disable-pip-version-check
              $(if $(WHEELS),--no-index --find-links '$(abspath $(WHEELS))') --editable
 PACKAGING  = pyproject.toml hatch_build.py $(wildcard edge/locale/*/LC_MESSAGES/*.po)
 
-.PHONY: demo test bench soak fuzz prove check slow-faults tools
+.PHONY: demo test bench simulate soak fuzz prove check slow-faults tools
 
 demo: .venv/.demo
 	@.venv/bin/tankgate demo $(ARGS)
@@ -28,6 +29,9 @@ test: .venv/.dev tools tests/interpreters/node_modules
 
 bench: .venv/.dev tools tests/interpreters/node_modules
 	@.venv/bin/python -m tests.figures $(if $(ONLY),--only '$(ONLY)') $(ARGS)
+
+simulate: .venv/.dev
+	@PYTHONPATH=firmware .venv/bin/python -m tests.simulation $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(HOURS),--hours '$(HOURS)')
 
 soak: .venv/.dev tools
 	@.venv/bin/python -m hil_tests.soak $(if $(MINUTES),--minutes '$(MINUTES)') $(ARGS)

@@ -70,13 +70,14 @@ class Message:
 class Mark:
     """How far the records of a board have been taken.
 
-    `next_record` is the first of that boot that was not, `newest_ms` the UTC of the newest sample, None where no
-    clock was known.
+    `next_record` is the first of that boot that was not, `newest_uptime_ms` when its newest sample was taken, and
+    `newest_ms` the UTC of that, by the clock of then; None where none was known.
     """
 
     board: str
     boot: str
     next_record: int
+    newest_uptime_ms: int
     newest_ms: int | None
 
 

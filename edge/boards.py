@@ -11,7 +11,7 @@ from gettext import gettext as _
 
 from edge.planning import BoardPlan
 from edge.timebase import Clock, Timebase
-from protocols import link
+from protocols import link, octets
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.model import Board, Site
 
@@ -24,7 +24,8 @@ _CHUNK_BYTES = link.CHUNK_MAX_BYTES
 class Taken:
     """Records of one boot of a board, in order, to be read by `clock`; `lost` before them are gone for good.
 
-    `began_s`: when that boot began, on the gateway's monotonic clock.
+    `began_s`: when that boot began, on the gateway's monotonic clock. `has_past`: it had a plan when it was first
+    heard, so that earlier boots may have polled.
     """
 
     board: str
@@ -34,6 +35,7 @@ class Taken:
     lost: int
     clock: Clock
     began_s: float
+    has_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Attached:
     board: Board
     port: str | None = None
     boot: str | None = None
+    has_past: bool = False  # it had a plan when this boot was first heard
     firmware: str | None = None
     generation: int | None = None
     uptime_s: int = 0
@@ -105,6 +108,11 @@ class Boards:
         self._committed = dict(taken)
         self._expected = dict(taken)  # beyond that: taken, and not yet on disk
         self._cables: dict[str, _Cable] = {}
+
+    def learn(self, taken: Mapping[tuple[str, str], int]) -> None:
+        """How far boards had been taken by earlier processes, of those that were not heard meanwhile."""
+        self._committed = {**taken, **self._committed}
+        self._expected = {**taken, **self._expected}
 
     def configure(self, site: Site, plans: Mapping[str, BoardPlan], now_s: float) -> None:
         """Another site, or other plans. A board that stays as it was keeps its cable, its clock and what waits."""
@@ -262,6 +270,7 @@ class Boards:
         if attached.boot != hello.boot:
             self._take_early(attached)
             attached.timebase = Timebase(now_s, hello.uptime_s)
+            attached.has_past = hello.generation != 0
         attached.port = port
         attached.boot = hello.boot
         attached.firmware = hello.firmware
@@ -307,10 +316,12 @@ class Boards:
     def _take_early(self, attached: Attached) -> None:
         if attached.timebase is None:
             return  # without a boot nothing came
-        clock, began_s = attached.timebase.clock, attached.timebase.began_s
+        name, began_s = attached.board.name, attached.timebase.began_s
         for each in attached.early:
             next_record = each.first + len(each.records)
-            taken = Taken(attached.board.name, each.boot, each.records, next_record, each.lost, clock, began_s)
+            uptimes_ms = [octets.get_u28(body, 2) * 1000 for _, kind, body in each.records if kind == link.SAMPLE]
+            clock = attached.timebase.clock_at(*uptimes_ms[:1], *uptimes_ms[-1:])
+            taken = Taken(name, each.boot, each.records, next_record, each.lost, clock, began_s, attached.has_past)
             self.events.append(taken)
         attached.early.clear()
 
@@ -323,7 +334,8 @@ class Boards:
         attached.heard_s = now_s
         attached.uptime_s = pong.uptime_ms // 1000
         if attached.timebase.pong(pong.uptime_ms, cable.pinged_s, now_s, wall_ms, trusted):
-            clock = attached.timebase.clock
+            # What went out without a time is read by it: it claims what holds for all of this boot.
+            clock = attached.timebase.clock_at(0)
             self.events.append(ClockChanged(attached.board.name, pong.boot, pong.uptime_ms, clock))
         self._take_early(attached)
         cable.pinged_s = None

@@ -135,6 +135,7 @@ class Daemon:
             marks,
             is_set_aside,
             self._store.held(),
+            store_fault is not None,
             self._judge,
         )
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
@@ -159,9 +160,7 @@ class Daemon:
         self._scan_s = 0.0
         self._writer = Writer(self._store, self._wake_write, site.store, self._known_ms, store_fault)
         self._uplinks: list[Uplink] = []
-        self.keeping = Keeping(
-            self, self._store, self._writer, self._pipeline, self._boards, self._uplinks, store_fault is not None
-        )
+        self.keeping = Keeping(self, self._store, self._writer, self._pipeline, self._boards, self._uplinks)
         kept = self._store.epochs()
         for each in site.destinations:
             forward = Forward(self._store.positions(each.name), kept, each.await_receipt)
@@ -256,6 +255,16 @@ class Daemon:
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
+        self.begin()
+        while not self._stopping:
+            self.turn()
+            if not self._writer.is_alive():
+                return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
+        self._stop()
+        return 0
+
+    def begin(self) -> None:
+        """Start the other threads, and say who we are."""
         self._writer.start()
         self._pipeline.begin(self._content, time.monotonic())
         self._tell_judged(self._judge.begin(int(self.wall_ms())), time.monotonic())
@@ -272,14 +281,8 @@ class Daemon:
             )
         )
         self.keeping.tell_notes(time.monotonic())
-        while not self._stopping:
-            self._turn()
-            if not self._writer.is_alive():
-                return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
-        self._stop()
-        return 0
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Wait until something happens or is due, then let every policy have its say."""
         now_s = time.monotonic()
         readable = self._wait(max(0.0, min(self._due_s(), now_s + 1.0) - now_s))
@@ -438,12 +441,11 @@ class Daemon:
                 yield name, *latest
 
     def _clock_state(self) -> dict[str, Any]:
-        clocks = [each.timebase.clock for each in self._boards.attached.values() if each.timebase is not None]
-        known = [clock for clock in clocks if clock.err_ms is not None]
-        if not known:
+        timebases = [each.timebase for each in self._boards.attached.values() if each.timebase is not None]
+        worst = max(timebases, key=lambda each: each.clock.err_ms or 0, default=None)
+        if worst is None or worst.clock.err_ms is None:
             return {"kind": "unsynced", "err_ms": None, "since_ms": None}
-        worst = max(known, key=lambda clock: clock.err_ms or 0)
-        return {"kind": worst.kind, "err_ms": worst.err_ms, "since_ms": None}
+        return {"kind": worst.clock.kind, "err_ms": worst.clock.err_ms, "since_ms": worst.since_ms}
 
     def _board_rows(self, now_s: float) -> list[list[Any]]:
         return [

@@ -47,6 +47,14 @@ class Devices:
         self._cells = {each[:6]: _Cell(each.known, each.seen) for each in held}
         self._changed: dict[_Key, _Cell] = {}
 
+    def learn(self, held: Iterable[Held]) -> None:
+        """What earlier processes knew turns out late: it counts, and not what was believed meanwhile."""
+        for each in held:
+            cell = self._cells.setdefault(each[:6], _Cell(None, each.seen))
+            if cell.known != each.known:
+                cell.known = each.known
+                self._changed[each[:6]] = cell
+
     def watches(self, bus: str, unit_id: int, profile: Profile) -> tuple[Watch, ...]:
         """The checks of a unit under this profile."""
         watches = []

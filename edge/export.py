@@ -35,7 +35,7 @@ def records(
     gaps = [
         gap
         for gap in _gaps(connection)
-        if gap["t_ms"] is None or (gap["t_ms"] <= end_ms and gap["until_ms"] >= begin_ms)
+        if gap["t_ms"] is None or gap["until_ms"] is None or _crosses(gap, begin_ms, end_ms)
     ]
     gaps.sort(key=lambda gap: gap["t_ms"] or 0)
     for first_ms, reading in _readings(connection, begin_ms, end_ms, clocks):
@@ -69,9 +69,17 @@ def _gaps(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
             bus=event["scope"]["bus"],
             polls=event["polls"],
             polls_are=event["polls_are"],
-            boot=event.get("boot"),
+            boot=event.get("from_boot"),
             uptime_ms=event.get("from_uptime_ms"),
+            until_boot=event.get("boot"),
+            until_uptime_ms=event.get("to_uptime_ms"),
         )
+
+
+def _crosses(gap: dict[str, Any], begin_ms: int, end_ms: int) -> bool:
+    """A clock that was put back lets a gap end before it begins."""
+    ends_ms = gap["t_ms"], gap["until_ms"]
+    return min(ends_ms) <= end_ms and max(ends_ms) >= begin_ms
 
 
 def _gap(cause: str, t_ms: int | None, until_ms: int | None, **more: Any) -> dict[str, Any]:

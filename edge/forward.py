@@ -45,7 +45,7 @@ Span = tuple[int, int]
 class Receipted(NamedTuple):
     """What a receipt asks for that is not kept any more, and whether it has what was never made here."""
 
-    gone: list[tuple[str, str, int, int]]  # epoch, stream, first, last
+    gone: list[tuple[str, str, str, int, int]]  # why, epoch, stream, first, last
     is_ahead: bool
 
 
@@ -226,19 +226,21 @@ class Forward:
         """
         is_news = self._receipt_ms is not None and at_ms > self._receipt_ms
         self._receipt_ms = at_ms
-        gone: list[tuple[str, str, int, int]] = []
+        gone: list[tuple[str, str, str, int, int]] = []
         is_ahead = False
         for epoch, streams in epochs.items():
             for stream, (committed, missing) in streams.items():
                 which = (epoch, stream)
                 if which not in self._known:
-                    is_ahead |= self._is_strange(epoch)
+                    is_strange = self._is_strange(epoch)
+                    is_ahead |= is_strange
+                    gone += self._not_kept("disk_fault" if is_strange else "retention", which, missing)
                     continue
                 is_ahead |= committed > self._known[which]
                 self._cover(which, committed, missing, now_s)
                 if is_news:
                     self._doubt_less(which, now_s)
-                gone += self._not_kept(which, missing)
+                gone += self._not_kept("retention", which, missing)
         return Receipted(gone, is_ahead)
 
     def _is_strange(self, epoch: str) -> bool:
@@ -282,14 +284,15 @@ class Forward:
                 asked.add(*span)
             self._send_again(which, again)
 
-    def _not_kept(self, which: Stream, missing: list[Span]) -> list[tuple[str, str, int, int]]:
+    def _not_kept(self, why: str, which: Stream, missing: list[Span]) -> list[tuple[str, str, str, int, int]]:
         """Told once."""
         told = self._told_gone.setdefault(which, Ranges())
-        kept = [(self._oldest[which], max(self._known[which], self._oldest[which]))]
+        oldest = self._oldest.get(which, 1)
+        kept = [(oldest, max(self._known[which], oldest))] if which in self._known else []
         new = Ranges(missing).without(kept, told)
         for span in new:
             told.add(*span)
-        return [(*which, *span) for span in new]
+        return [(why, *which, *span) for span in new]
 
     # --- what to do -----------------------------------------------------------------------------------------
 

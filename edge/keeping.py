@@ -44,9 +44,7 @@ class Keeping:
         pipeline: Pipeline,
         boards: Boards,
         uplinks: list[Uplink],
-        is_unread: bool,
     ) -> None:
-        """`is_unread`: the store could not be opened yet."""
         self.last_seq: dict[str, dict[str, int]] = {}  # of what may be sent: epoch -> stream -> number
         self._daemon = daemon
         self._store = store
@@ -54,9 +52,9 @@ class Keeping:
         self._pipeline = pipeline
         self._boards = boards
         self._uplinks = uplinks
-        self._is_unread = is_unread
         self._stored = dict.fromkeys(STREAMS, 0)  # numbers of this epoch that are on disk
         self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
+        self._untold: list[Group] = []  # of which not everything may be sent yet
         self._given_up: dict[str, Dropped] = {}  # by the memory, while there is no store; told when there is one
         self._told_damaged: set[tuple[str, str, int]] = set()
         self._gone_s: float | None = None  # when it was last seen so
@@ -79,7 +77,9 @@ class Keeping:
     def put(self, batches: list[Batch], now_s: float, dropped: Dropped | None = None) -> None:
         """To be committed together; nothing where there is nothing."""
         if batches or dropped is not None:
-            for given_up in self._writer.put(batches, now_s, dropped):
+            group = Group(batches, now_s, dropped)
+            self._untold.append(group)
+            for given_up in self._writer.put(group, now_s):
                 told = self._given_up.setdefault(given_up.stream, given_up)
                 if told is not given_up:
                     told.merge(given_up)
@@ -96,11 +96,12 @@ class Keeping:
             for stream in STREAMS:
                 self._release(group, stream)
         is_gone = self._writer.is_gone(now_s)
-        for group in self._writer.waiting():
-            if is_gone or now_s - group.put_s > EVENT_WAIT_S:
+        for group in self._untold:
+            if is_gone or now_s >= group.put_s + EVENT_WAIT_S:  # as `due_s` reckons, to the last bit
                 self._release(group, "event")
             if is_gone:
                 self._release(group, "data")
+        self._untold = [group for group in self._untold if len(group.told) < len(STREAMS)]
         if now_s >= self._positions_s:
             self._positions_s = now_s + POSITIONS_S
             for uplink in self._uplinks:
@@ -128,12 +129,14 @@ class Keeping:
     def due_s(self) -> float:
         """When `digest` wants to be called although nothing happened."""
         return min(
-            (group.put_s + EVENT_WAIT_S for group in self._writer.waiting()[:1] if "event" not in group.told),
+            (group.put_s + EVENT_WAIT_S for group in self._untold if "event" not in group.told),
             default=float("inf"),
         )
 
     def watch(self, now_s: float) -> None:
         """Whether it works; what it has learned, and what it wants to give up."""
+        if self._writer.is_unread and self._writer.is_readable:
+            self._learn_earlier(now_s)
         while self._writer.reopened:
             log.warning(_("store: works again (it was: {fault})").format(fault=self._writer.reopened.popleft()))
             self._learn_store(now_s)
@@ -161,27 +164,46 @@ class Keeping:
         if is_gone:
             self._gone_s = now_s
 
-    def _learn_store(self, now_s: float) -> None:
-        """It was opened again: a new file knows nothing, and one that could not be read at the start knows a lot."""
+    def _learn_earlier(self, now_s: float) -> None:
+        """What earlier processes knew could not be read at the start: the gaps since then go in the first commit."""
         is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
-        self.tell_notes(now_s)
-        if not is_set_aside and not self._is_unread:
-            return
         try:
-            kept = self._store.epochs()
-            if is_set_aside:
-                self._tell_what_was_set_aside(kept, now_s)
-                if self._pipeline.judge is not None:
-                    self._pipeline.judge.store_all()
-            if self._is_unread:
-                self.learn_numbers(kept)
-                for uplink in self._uplinks:
-                    uplink.forward.learn(self._store.positions(uplink.destination.name), kept)
-                self._daemon.load_plans()
-                self._daemon.learn_alarms(now_s)
-                self._is_unread = False
+            kept, marks, held = self._store.epochs(), self._store.taken(), self._store.held()
+            positions = [self._store.positions(uplink.destination.name) for uplink in self._uplinks]
+            self._daemon.learn_alarms(now_s)
         except StoreFault as fault:  # gone again, as the writing thread finds out as well
             log.error("%s", fault)
+            return
+        self._boards.learn({(mark.board, mark.boot): mark.next_record for mark in marks})
+        self._pipeline.learn(marks, is_set_aside, held, now_s)
+        self.learn_numbers(kept)
+        for uplink, known in zip(self._uplinks, positions, strict=True):
+            uplink.forward.learn(known, kept)
+        self._daemon.load_plans()
+        self.put(self._pipeline.close(now_s), now_s)
+        self._writer.is_unread = False
+
+    def _learn_store(self, now_s: float) -> None:
+        """It was opened again: a new file knows nothing."""
+        is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
+        self.tell_notes(now_s)
+        if is_set_aside:
+            try:
+                self._tell_what_was_set_aside(self._store.epochs(), now_s)
+                if self._pipeline.judge is not None:
+                    self._pipeline.judge.store_all()
+            except StoreFault as fault:  # gone again, as the writing thread finds out as well
+                log.error("%s", fault)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody knows yet what earlier processes left in the store."""
+        return self._writer.is_unread
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the store has worked for a while."""
+        return self._gone_s is None
 
     def tell_notes(self, now_s: float) -> None:
         """What a person must know about the file, in the log and in the journal."""
@@ -245,9 +267,9 @@ class Keeping:
             epoch, stream, seq = key
             self._pipeline.dropped(Dropped(stream, "disk_fault", numbers={epoch: (seq, seq)}), now_s)
 
-    def tell_not_kept(self, epoch: str, stream: str, first: int, last: int, now_s: float) -> None:
-        """The district asked for what retention has taken."""
-        self._pipeline.dropped(Dropped(stream, "retention", numbers={epoch: (first, last)}), now_s)
+    def tell_not_kept(self, why: str, epoch: str, stream: str, first: int, last: int, now_s: float) -> None:
+        """The district asked for what is not here: retention took it, or no disk ever had it."""
+        self._pipeline.dropped(Dropped(stream, why, numbers={epoch: (first, last)}), now_s)
 
     def tell_set_back(self, destination: str, now_s: float) -> None:
         """The district has what this store never made."""

@@ -74,11 +74,24 @@ class _Meaning:
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
-    """The newest sample of a board; of one that an earlier process took, only its UTC is known."""
+    """The newest sample of a board, with its UTC by the clock of then.
+
+    `at_s` is when it was on the monotonic clock, None of one that an earlier process took.
+    """
 
     boot: str
-    uptime_ms: int | None
+    uptime_ms: int
     utc_ms: int | None
+    at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What first came of a board; its first sample is of uptime `first_ms`, and `lost` records were before it."""
+
+    taken: Taken
+    first_ms: int
+    lost: int
 
 
 @dataclass(slots=True)
@@ -125,7 +138,8 @@ class Pipeline:
     """One epoch of one gateway. `take` what the boards sent, `close` gives what is to be committed together.
 
     `marks`: how far earlier processes took each board; `held`: what they knew of the devices; `is_set_aside`: the store
-    that knew it could not be used. `judge`: of the alarms of points, where there are any.
+    that knew it could not be used. `is_unread`: it cannot be asked yet, and `learn` follows. `judge`: of the alarms of
+    points, where there are any.
     """
 
     def __init__(
@@ -138,6 +152,7 @@ class Pipeline:
         marks: Iterable[Mark] = (),
         is_set_aside: bool = False,
         held: Iterable[Held] = (),
+        is_unread: bool = False,
         judge: Judge | None = None,
     ) -> None:
         self.epoch = epoch
@@ -161,7 +176,9 @@ class Pipeline:
         self._events: list[Message | _Alarm] = []
         self._raised_ms: list[int] = []
         self._close_s: float | None = None
-        self._newest = {mark.board: _Newest(mark.boot, None, mark.newest_ms) for mark in marks}
+        self._newest = _newest(marks)
+        self._is_unread = is_unread
+        self._begun: dict[str, _Begun] = {}  # boards whose first gap can be told when the store is read
         self._lost: dict[str, int] = {}  # records of a board that are gone since its newest sample
         self._is_set_aside = is_set_aside
         self._devices = Devices(held)
@@ -242,10 +259,11 @@ class Pipeline:
         if self._close_s is None:
             self._close_s = now_s + BATCH_S
         if not samples and newest is not None:
-            self._taken[taken.board, taken.boot] = Mark(taken.board, taken.boot, taken.next_record, newest.utc_ms)
+            self._mark(taken, newest)
             return
         clock = taken.clock
         times = [octets.get_u28(body, 2) * 1000 + octets.get_u16(body, 6) for _generation, _kind, body in samples]
+        newest_at_s = taken.began_s + times[-1] / 1000
         self._tell_missing(taken, times[0], now_s)
         if self.judge is not None:
             self.judge.took(taken, now_s)
@@ -258,12 +276,14 @@ class Pipeline:
                 self._sample(taken, *read, uptime_ms, body, now_s, wall_ms)
         if unknown:
             self.refused_samples += len(unknown)
-            quality = _quality(taken.board, taken.boot, clock)
-            from_ms, to_ms = _moment_ms(clock, unknown[0]), _moment_ms(clock, unknown[-1])
-            self._gap("plan_unknown", taken.board, quality, from_ms, to_ms, len(unknown), now_s)
-        newest_ms = clock.utc_ms(times[-1])
-        self._newest[taken.board] = _Newest(taken.boot, times[-1], newest_ms)
-        self._taken[taken.board, taken.boot] = Mark(taken.board, taken.boot, taken.next_record, newest_ms)
+            begin, end = (_moment(taken.board, taken.boot, clock, uptime_ms) for uptime_ms in (unknown[0], unknown[-1]))
+            self._gap("plan_unknown", taken.board, clock, begin, end, len(unknown), now_s)
+        newest = self._newest[taken.board] = _Newest(taken.boot, times[-1], clock.utc_ms(times[-1]), newest_at_s)
+        self._mark(taken, newest)
+
+    def _mark(self, taken: Taken, newest: _Newest) -> None:
+        mark = Mark(taken.board, taken.boot, taken.next_record, newest.uptime_ms, newest.utc_ms)
+        self._taken[taken.board, taken.boot] = mark
 
     def _read(self, board: str, generation: int, body: bytes) -> tuple[str, _Read] | None:
         """Birth and read that a sample belongs to; None where no plan that is known gives such a sample."""
@@ -276,13 +296,37 @@ class Pipeline:
         return meaning.birth, read
 
     def _tell_missing(self, taken: Taken, first_ms: int, now_s: float) -> None:
-        """The gap before the sample of uptime `first_ms`, if there is one."""
-        clock = taken.clock
+        """The gap before the sample of uptime `first_ms`, if there is one: from the newest sample on.
+
+        Whatever clocks say. Nobody knows where that was when the store that knew it could not be used.
+        """
         newest = self._newest.get(taken.board)
         lost = self._lost.pop(taken.board)
+        if newest is None and self._is_unread:
+            self._begun[taken.board] = _Begun(taken, first_ms, lost)
+            return
+        self._tell_gap(taken, first_ms, newest, lost, now_s)
+
+    def learn(self, marks: Iterable[Mark], is_set_aside: bool, held: Iterable[Held], now_s: float) -> None:
+        """What could not be read when this process began."""
+        self._is_unread = False
+        self._is_set_aside |= is_set_aside
+        self._devices.learn(held)
+        earlier = _newest(marks)
+        next_records = {(mark.board, mark.boot): mark.next_record for mark in marks}
+        self._newest = {**earlier, **self._newest}
+        for board, begun in self._begun.items():
+            lost = max(begun.lost - next_records.get((board, begun.taken.boot), 0), 0)
+            self._tell_gap(begun.taken, begun.first_ms, earlier.get(board), lost, now_s)
+        self._begun.clear()
+
+    def _tell_gap(self, taken: Taken, first_ms: int, newest: _Newest | None, lost: int, now_s: float) -> None:
+        if newest is None and taken.has_past and not self._is_set_aside:  # what earlier boots polled never came here
+            end = _moment(taken.board, taken.boot, taken.clock, 0)
+            self._gap("not_running", taken.board, taken.clock, json_feed.Moment(None), end, None, now_s)
         polls: int | None = lost
         if newest is not None and newest.boot != taken.boot:
-            cause, polls = _why_a_new_boot(newest, clock), None  # what its ring still held nobody can count
+            cause, polls = _why_a_new_boot(newest, taken), None  # what its ring still held nobody can count
         elif newest is None and self._is_set_aside:
             cause, polls = "set_aside", None
         elif lost:
@@ -290,15 +334,14 @@ class Pipeline:
             cause, polls = "ring_full", lost if newest else lost - 1
         else:
             return
-        to_ms = _moment_ms(clock, first_ms)
-        if newest is not None and newest.boot == taken.boot and newest.uptime_ms is not None:
-            from_ms = _moment_ms(clock, newest.uptime_ms)
-        elif newest is not None and newest.utc_ms is not None and clock.utc_at_uptime_0_ms is not None:
-            from_ms = min(newest.utc_ms, to_ms)  # a clock may have been put back meanwhile
+        if newest is not None:
+            begin = json_feed.Moment(newest.utc_ms, f"{taken.board}/{newest.boot}", newest.uptime_ms)
+        elif cause == "set_aside":
+            begin = json_feed.Moment(None)
         else:
-            from_ms = _moment_ms(clock, 0)
-        quality = _quality(taken.board, taken.boot, clock)
-        self._gap(cause, taken.board, quality, from_ms, to_ms, polls, now_s, polls_are="at_most")
+            begin = _moment(taken.board, taken.boot, taken.clock, 0)
+        end = _moment(taken.board, taken.boot, taken.clock, first_ms)
+        self._gap(cause, taken.board, taken.clock, begin, end, polls, now_s, polls_are="at_most")
 
     def _count(self, taken: Taken, generation: int, body: bytes, now_s: float) -> None:
         """What a board counted on one of its buses, and in which state that bus is now."""
@@ -327,19 +370,16 @@ class Pipeline:
     def _silent_since_ms(self, taken: Taken, uptime_ms: int) -> int:
         """Uptime since which another master is heard, where the first word of it came to an earlier process."""
         newest = self._newest.get(taken.board)
-        utc_ms = taken.clock.utc_ms(uptime_ms)
-        if newest is None or newest.boot != taken.boot or newest.uptime_ms is not None:
-            return uptime_ms
-        if newest.utc_ms is None or utc_ms is None:
-            return uptime_ms
-        return uptime_ms - min(max(utc_ms - newest.utc_ms, 0), uptime_ms)
+        is_earlier = newest is not None and newest.boot == taken.boot and newest.at_s is None
+        return newest.uptime_ms if newest is not None and is_earlier else uptime_ms
 
     def _tell_other_master(self, place: tuple[str, str], now_s: float) -> None:
         silence = self._silences.pop(place)
         board, bus = place
-        from_ms, to_ms = (_moment_ms(silence.clock, uptime_ms) for uptime_ms in (silence.from_ms, silence.to_ms))
-        quality = _quality(board, silence.boot, silence.clock)
-        self._gap("other_master", board, quality, from_ms, to_ms, None, now_s, bus=bus)
+        begin, end = (
+            _moment(board, silence.boot, silence.clock, uptime_ms) for uptime_ms in (silence.from_ms, silence.to_ms)
+        )
+        self._gap("other_master", board, silence.clock, begin, end, None, now_s, bus=bus)
 
     @property
     def other_masters(self) -> set[str]:
@@ -457,16 +497,19 @@ class Pipeline:
         self,
         cause: str,
         board: str,
-        quality: json_feed.TimeQuality,
-        from_ms: int,
-        to_ms: int,
+        clock: Clock,
+        begin: json_feed.Moment,
+        end: json_feed.Moment,
         polls: int | None,
         now_s: float,
         *,
         polls_are: str = "exact",
         bus: str | None = None,
     ) -> None:
-        """Readings of this board are missing between two moments; `polls` is None where nobody can know how many."""
+        """Readings of this board are missing between two moments, of which `clock` gives the time of the second.
+
+        `polls` is None where nobody can know how many.
+        """
         seq = self._number("event")
         payload = json_feed.gap(
             self.gateway,
@@ -474,9 +517,9 @@ class Pipeline:
             seq,
             self.birth,
             cause=cause,
-            quality=quality,
-            from_ms=from_ms,
-            to_ms=to_ms,
+            quality=json_feed.TimeQuality(clock.kind, clock.err_ms, None),
+            begin=begin,
+            end=end,
             board=board,
             bus=bus,
             polls=polls,
@@ -548,8 +591,8 @@ class Pipeline:
                 self.birth,
                 cause=dropped.cause,
                 quality=quality,
-                from_ms=dropped.from_ms,
-                to_ms=dropped.to_ms,
+                begin=json_feed.Moment(dropped.from_ms),
+                end=json_feed.Moment(dropped.to_ms),
                 polls=dropped.polls if is_all else None,
                 polls_are="at_most" if is_all else "unknown",
                 of=dropped.stream,
@@ -715,26 +758,27 @@ class Pipeline:
         return Message("data", seq, "data", filled.birth, payload, bitmap(filled.reported, len(filled.rows)))
 
 
-def _why_a_new_boot(newest: _Newest, clock: Clock) -> str:
+def _newest(marks: Iterable[Mark]) -> dict[str, _Newest]:
+    return {mark.board: _Newest(mark.boot, mark.newest_uptime_ms, mark.newest_ms, None) for mark in marks}
+
+
+def _why_a_new_boot(newest: _Newest, taken: Taken) -> str:
     """What kept the readings between the newest sample and this boot of the board away.
 
     A board that starts again is back within seconds. One that was away for longer was down; and where the gateway was
-    away as well, nobody knows what the board had been doing.
+    away as well, nobody knows what the board had been doing. Only then the wall clock measures how long that was: if it
+    was stepped meanwhile, the cause may be the wrong one of these, the gap is right.
     """
-    began_ms = clock.utc_at_uptime_0_ms
+    if newest.at_s is not None:
+        return "board_restart" if taken.began_s - newest.at_s < SILENT_S else "board_down"
+    began_ms = taken.clock.utc_at_uptime_0_ms
     if began_ms is None or newest.utc_ms is None or began_ms - newest.utc_ms < SILENT_S * 1000:
         return "board_restart"
-    return "not_running" if newest.uptime_ms is None else "board_down"
+    return "not_running"
 
 
-def _quality(board: str, boot: str, clock: Clock) -> json_feed.TimeQuality:
-    return json_feed.TimeQuality(clock.kind, clock.err_ms, f"{board}/{boot}" if clock.kind == "unsynced" else None)
-
-
-def _moment_ms(clock: Clock, uptime_ms: int) -> int:
-    """UTC, or the board's uptime where no clock is known."""
-    utc_ms = clock.utc_ms(uptime_ms)
-    return uptime_ms if utc_ms is None else utc_ms
+def _moment(board: str, boot: str, clock: Clock, uptime_ms: int) -> json_feed.Moment:
+    return json_feed.Moment(clock.utc_ms(uptime_ms), f"{board}/{boot}", uptime_ms)
 
 
 def _registers(body: bytes, bits: int) -> Sequence[int]:

@@ -61,8 +61,8 @@ CREATE TABLE plan (
 -- A board's ring dies with its boot: only its newest boot matters. Marks ride in the batches, which saves a page a
 -- commit; from time to time they are written here, as they stood after batch `batch`.
 CREATE TABLE taken (
-    board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL, newest_ms INTEGER,
-    batch INTEGER NOT NULL) WITHOUT ROWID;
+    board TEXT PRIMARY KEY, boot TEXT NOT NULL, next_record INTEGER NOT NULL, newest_uptime_ms INTEGER NOT NULL,
+    newest_ms INTEGER, batch INTEGER NOT NULL) WITHOUT ROWID;
 -- Registers that tell which device a unit is. known: its accepted serial number; null where the profile says it.
 CREATE TABLE held (
     bus TEXT, unit_id INTEGER, profile TEXT, function_code INTEGER, address INTEGER, registers INTEGER,
@@ -720,7 +720,7 @@ def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
 
 def _read_marks(writer: apsw.Connection) -> dict[str, Mark]:
     marks = {}
-    for row in writer.execute("SELECT board, boot, next_record, newest_ms FROM taken"):
+    for row in writer.execute("SELECT board, boot, next_record, newest_uptime_ms, newest_ms FROM taken"):
         marks[row[0]] = Mark(*row)
     sql = "SELECT taken FROM batch WHERE id > (SELECT coalesce(max(batch), 0) FROM taken) AND taken IS NOT NULL"
     for (text,) in writer.execute(f"{sql} ORDER BY id"):
@@ -730,7 +730,7 @@ def _read_marks(writer: apsw.Connection) -> dict[str, Mark]:
 
 def _write_marks(writer: apsw.Connection, marks: Mapping[str, Mark], batch: int) -> None:
     writer.executemany(
-        "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)", ((*astuple(mark), batch) for mark in marks.values())
+        "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?, ?)", ((*astuple(mark), batch) for mark in marks.values())
     )
 
 

@@ -6,7 +6,7 @@ that was given is never changed: each new line is a Clock record, and readings n
 Must never read a clock: monotonic seconds, the wall clock and whether it is trusted are arguments.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WINDOW = 12  # pings; the best of them is believed
 FAST_PINGS = 8  # the first ones, half a second apart
@@ -17,6 +17,8 @@ MARGIN_MS = 1  # rounding of both counters
 DRIFT_SPAN_MS = 120_000  # a drift is fitted over at least this long
 HOLDOVER_PPM = 50  # how fast a clock that nobody corrects is assumed to go wrong
 _AGEING = 1e-4  # how fast an old ping loses its worth: a crystal's 100 ppm
+_NEAR_MS = 10_000  # so far beside the pings a line claims no more than between them
+_STEADY_PPB = 5_000  # how well a fitted drift holds where nobody looks: crystals mind the temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,30 @@ class Timebase:
         self._window: list[_Ping] = []
         self._anchors: list[_Ping] = []  # the best of each full window, for the drift
         self._synced_s: float | None = None  # when the wall clock was last trusted
+        self._from_ms = self._to_ms = 0  # uptimes of the first and the newest ping that the line in force agrees with
+        self._unsure_ppb = round(_AGEING * 1e9)  # of its drift
+        self._since_ms = 0  # uptime since which the line in force is of its kind
 
     @property
     def is_heard(self) -> bool:
         """Whether a ping was ever answered."""
         return self._pings > 0
+
+    @property
+    def since_ms(self) -> int | None:
+        """UTC, by the line in force, since which there is one of its kind; None without one."""
+        return self.clock.utc_ms(self._since_ms)
+
+    def clock_at(self, *uptimes_ms: int) -> Clock:
+        """The line in force, and what it claims so far from where it was measured: before its pings, or after them.
+
+        By whole minutes, so that a backlog is read by few lines.
+        """
+        far_ms = max((max(self._from_ms - each, each - self._to_ms) for each in uptimes_ms), default=0)
+        if self.clock.err_ms is None or far_ms <= _NEAR_MS:
+            return self.clock
+        more_ms = (far_ms // 60_000 + 1) * 60_000 * self._unsure_ppb // 1_000_000_000 + 1
+        return replace(self.clock, err_ms=self.clock.err_ms + more_ms)
 
     def pinged(self, now_s: float) -> None:
         """A ping went out; another one follows if this is lost."""
@@ -83,10 +104,11 @@ class Timebase:
         if self._is_step(ping):
             self._window.clear()
             self._anchors.clear()
+        self._to_ms = uptime_ms
         self._window.append(ping)
         del self._window[:-WINDOW]
         best = min(self._window, key=lambda each: each.err_ms + (uptime_ms - each.uptime_ms) * _AGEING)
-        if self._pings % WINDOW == 0:
+        if trusted and self._pings % WINDOW == 0:
             self._anchors.append(best)
             del self._anchors[:-60]
         return self._put_in_force(best, now_s, trusted)
@@ -110,7 +132,10 @@ class Timebase:
             moved_ms = abs((clock.utc_ms(best.uptime_ms) or 0) - (old.utc_ms(best.uptime_ms) or 0))
             if moved_ms <= old.err_ms and err_ms * 2 > old.err_ms and err_ms < old.err_ms * 2:
                 return False  # the line in force is still as good as it says
+        if clock.kind != old.kind:
+            self._since_ms = self._to_ms
         self.clock = clock
+        self._from_ms = best.uptime_ms
         return True
 
     def _drift_ppb(self, best: _Ping) -> int:
@@ -122,6 +147,7 @@ class Timebase:
             return self.clock.drift_ppb
         drift_ppb = ((best.utc_ms - first.utc_ms) / span_ms - 1) * 1e9
         certain_ppb = (best.err_ms + first.err_ms) / span_ms * 1e9
+        self._unsure_ppb = min(self._unsure_ppb, round(2 * certain_ppb) + _STEADY_PPB)
         if abs(drift_ppb - self.clock.drift_ppb) <= certain_ppb:
             return self.clock.drift_ppb
         return round(drift_ppb)

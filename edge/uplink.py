@@ -176,6 +176,8 @@ class Uplink:
                 destination=self.destination.name, gateway=gateway))
             return
         at_ms, epochs = found
+        if self._daemon.keeping.is_unread:
+            epochs = {epoch: streams for epoch, streams in epochs.items() if epoch == self._daemon.epoch}
         receipted = self.forward.receipt(epochs, at_ms, now_s)
         for which in receipted.gone:
             self._daemon.keeping.tell_not_kept(*which, now_s)

@@ -70,6 +70,9 @@ class Writer(threading.Thread):
         self.surplus: deque[Dropped] = deque()  # to be put back with the gaps that it leaves
         self.reopened: deque[str] = deque()  # why it had been gone, once it has committed again
         self.gone = "" if fault is None else str(fault)
+        # Until somebody has read what earlier processes left in the store nothing may be written over it.
+        self.is_unread = fault is not None
+        self.is_readable = fault is None
         self.usage: Usage | None = None
         self.stored = Pace()  # bytes of readings and messages
         self._stored_bytes = 0
@@ -79,6 +82,7 @@ class Writer(threading.Thread):
         self._known_ms = known_ms
         self._queue: deque[Group] = deque()
         self._in_hand = 0  # of these, the first ones: the writing thread's
+        self._packed_bytes: int | None = None  # of all, while there is no store
         self._tried = 0  # so many were in the newest commit
         self._jobs: deque[tuple[Job, Any]] = deque()
         self._positions: dict[str, dict[tuple[str, str, str], Any]] = {}
@@ -90,14 +94,19 @@ class Writer(threading.Thread):
 
     # --- the deciding thread --------------------------------------------------------------------------------
 
-    def put(self, batches: list[Batch], now_s: float, dropped: Dropped | None = None) -> list[Dropped]:
-        """To be committed together. What memory gave up for it while there is no store."""
-        group = Group(batches, now_s, dropped)
+    def put(self, group: Group, now_s: float) -> list[Dropped]:
+        """To be committed. What memory gave up for it while there is no store."""
         with self._something:
             self._queue.append(group)
             self._something.notify()
             if not self.is_gone(now_s):
+                self._packed_bytes = None
                 return []
+            new = [group] if self._packed_bytes is not None else self._queue
+            self._packed_bytes = (self._packed_bytes or 0) + sum(each.bytes for one in new for each in one.packed())
+            if self._packed_bytes <= MEMORY_MAX_BYTES:
+                return []
+            self._packed_bytes = None
             waiting = list(self._queue)[self._in_hand :]
             return list(shrink([group.packed() for group in waiting], MEMORY_MAX_BYTES, self._store.epoch))
 
@@ -155,23 +164,31 @@ class Writer(threading.Thread):
         is_last = False
         while not is_last:
             is_last = self._wait()
-            try:
-                self._busy_since_s = time.monotonic()
-                if self.gone:
-                    self._open_again()
-                self._commit()
-                if self.gone:
-                    self.reopened.append(self.gone)
-                    self.gone = ""
-                self._tidy()
-            except StoreFault as fault:
-                self.gone = str(fault)
-                if fault.is_full:
-                    self._store.give_up_reserve()
+            self.work()
+
+    def work(self) -> None:
+        """Everything that waits, once."""
+        try:
+            self._busy_since_s = time.monotonic()
+            if self.gone:
+                self._open_again()
+                self.is_readable = True
+            if self.is_unread:
                 self._wake_up()
-            finally:
-                self._busy_since_s = None
-                self._in_hand = 0
+                return
+            self._commit()
+            if self.gone:
+                self.reopened.append(self.gone)
+                self.gone = ""
+            self._tidy()
+        except StoreFault as fault:
+            self.gone = str(fault)
+            if fault.is_full:
+                self._store.give_up_reserve()
+            self._wake_up()
+        finally:
+            self._busy_since_s = None
+            self._in_hand = 0
 
     def _wait(self) -> bool:
         """Until there is something to do, or to try again; whether it is the last time."""

@@ -504,8 +504,8 @@ _POINTS_OF_BIRTH = (
 )
 _T = "coalesce(utc((e ->> 't_ms')::bigint), utc_of(gateway, e ->> 'boot', (e ->> 't_uptime_ms')::bigint))"
 _SPAN = ", ".join(
-    f"coalesce(utc((e ->> '{end}_ms')::bigint), utc_of(gateway, e ->> 'boot', (e ->> '{end}_uptime_ms')::bigint))"
-    for end in ("from", "to")
+    f"coalesce(utc((e ->> '{end}_ms')::bigint), utc_of(gateway, e ->> '{boot}', (e ->> '{end}_uptime_ms')::bigint))"
+    for end, boot in (("from", "from_boot"), ("to", "boot"))
 )
 _OF_EVENTS = " FROM unnest($1::int[], $2::bigint[], $3::int[], $4::jsonb[]) AS e (stream, seq, gateway, e)"
 _EVENTS = {
@@ -524,22 +524,27 @@ _EVENTS = {
         " (e ->> 'from_uptime_ms')::bigint, (e ->> 'to_uptime_ms')::bigint, e ->> 'cause', e -> 'scope' ->> 'board',"
         " e -> 'scope' ->> 'bus', (e ->> 'polls')::bigint, e ->> 'polls_are', e ->> 'missing_epoch',"
         " CASE WHEN e ->> 'missing_epoch' IS NOT NULL THEN"
-        "  int8range((e -> 'missing_seq' ->> 0)::bigint, (e -> 'missing_seq' ->> 1)::bigint, '[]') END, e"
+        "  int8range((e -> 'missing_seq' ->> 0)::bigint, (e -> 'missing_seq' ->> 1)::bigint, '[]') END,"
+        " e, e ->> 'from_boot'"
     ),
     "action": (
         f"INSERT INTO action SELECT stream, seq, gateway, {_T}, e ->> 'boot', (e ->> 't_uptime_ms')::bigint,"
         " e ->> 'action', e ->> 'by', e ->> 'reason', e"
     ),
 }
-# An event without a time gets that of its boot's clock, once.
-_HAS_CLOCK = "EXISTS (SELECT FROM clock c WHERE c.gateway = {0}.gateway AND c.boot = {0}.boot)"
+# An event without a time gets that of its boot's clock, once; each end of a gap that of its own.
+_HAS_CLOCK = "EXISTS (SELECT FROM clock c WHERE c.gateway = {0}.gateway AND c.boot = {0}.{1})"
 _COMPLETE = (
     *(
-        f"UPDATE {table} SET t = utc_of(gateway, boot, uptime_ms) WHERE t IS NULL AND {_HAS_CLOCK.format(table)}"
+        f"UPDATE {table} SET t = utc_of(gateway, boot, uptime_ms)"
+        f" WHERE t IS NULL AND {_HAS_CLOCK.format(table, 'boot')}"
         for table in ("alarm", "action")
     ),
-    "UPDATE gap SET from_t = utc_of(gateway, boot, from_uptime_ms), to_t = utc_of(gateway, boot, to_uptime_ms)"
-    f" WHERE from_t IS NULL AND {_HAS_CLOCK.format('gap')}",
+    *(
+        f"UPDATE gap SET {end}_t = utc_of(gateway, {boot}, {end}_uptime_ms)"
+        f" WHERE {end}_t IS NULL AND {_HAS_CLOCK.format('gap', boot)}"
+        for end, boot in (("from", "from_boot"), ("to", "boot"))
+    ),
 )
 # A hole that shrinks keeps its age.
 _FIND_HOLES = """

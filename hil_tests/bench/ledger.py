@@ -174,7 +174,7 @@ class Ledger:
         self._messages.add(identity)
         if kind == "data":
             self._data(payload, message["received_ms"])
-        elif kind == "gap" and payload["from_ms"] is not None:
+        elif kind == "gap" and None not in (payload["from_ms"], payload["to_ms"]):
             self._gaps.append(_Gap(payload["from_ms"], payload["to_ms"], payload["scope"]))
         elif kind == "clock":
             self._clock(payload)

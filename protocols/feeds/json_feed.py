@@ -36,6 +36,17 @@ class TimeQuality:
     boot: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An end of a gap: its UTC in ms by the clock of then, None where none was known, and the uptime of a boot, like
+    "cab1/9f3a60c2", where the gap is a board's. Moments are ordered by boots and uptimes: a clock may be put back.
+    """
+
+    utc_ms: int | None
+    boot: str | None = None
+    uptime_ms: int | None = None
+
+
 def topic(gateway: str, kind: str) -> str:
     """Like "tankgate/v1/jt-0042/event/alarm" for the kind "event/alarm"."""
     return f"tankgate/v1/{gateway}/{kind}"
@@ -202,8 +213,8 @@ def gap(
     *,
     cause: str,
     quality: TimeQuality,
-    from_ms: int | None,
-    to_ms: int | None,
+    begin: Moment,
+    end: Moment,
     polls: int | None,
     polls_are: str,
     board: str | None = None,
@@ -211,7 +222,7 @@ def gap(
     of: str = "data",
     missing: tuple[str, int, int] | None = None,
 ) -> bytes:
-    """What was measured, or would have been, and will not come. Times are uptimes where unsynced.
+    """What was measured, or would have been, and will not come. `quality` is that of `end`.
 
     `missing`: epoch, first and last number of the messages dropped, of the stream `of`; None where nothing was ever
     numbered. Of the stream "event", `polls` counts its messages.
@@ -219,7 +230,9 @@ def gap(
     return _json(
         _message("gap", gateway, epoch, "event", seq, birth)
         | {"of": of, "cause": cause}
-        | _moments(quality, from_ms=from_ms, to_ms=to_ms)
+        | {"from_ms": begin.utc_ms, "to_ms": end.utc_ms}
+        | ({} if begin.boot is None else {"from_boot": begin.boot, "from_uptime_ms": begin.uptime_ms})
+        | ({} if end.boot is None else {"boot": end.boot, "to_uptime_ms": end.uptime_ms})
         | {
             "time": _time(quality),
             "scope": {"board": board, "bus": bus, "points": None},

@@ -218,6 +218,55 @@ def test_samples_wait_for_the_first_pong_and_so_have_a_time() -> None:
     assert {taken.clock.kind for taken in world.taken} == {"synced"}
 
 
+def test_what_a_board_kept_for_hours_claims_less_than_what_it_has_just_polled() -> None:
+    one, _other = two()
+    one.sample(0)
+    world = World(SITE, {})
+    world.now_ms = 4 * 3_600_000
+    one.uptime.advance(world.now_ms // 2)
+    world.cables = {"/dev/a": one}
+    world.boards.opened("/dev/a", world.now_ms / 1000)
+    world.run(5000)
+    one.sample(world.now_ms)
+    world.run(1000)
+    kept, fresh = (taken for taken in world.taken if any(kind == link.SAMPLE for _, kind, _body in taken.records))
+    assert kept.clock.err_ms > 1000 > 10 > fresh.clock.err_ms
+    assert abs(kept.began_s) < 1 and abs(fresh.began_s) < 0.1
+    assert world.clocks[-1].clock.err_ms >= kept.clock.err_ms  # it completes what went out without a time, too
+
+
+def test_a_board_that_has_a_plan_when_it_is_first_heard_has_a_past() -> None:
+    one, _other = two()
+    world = World(SITE, {"/dev/a": one}, {"cab1": plan_for("cab1")})
+    world.run(3000)
+    one.sample(world.now_ms)
+    world.run(1000)
+    assert [taken.has_past for taken in world.taken] == [False] * len(world.taken) != []
+    again = FakeBoard("esp32-one", b"\4\4\4\4")
+    again.recorder.plan(readplan.generation(one.digest), world.now_ms)
+    world.cables = {"/dev/a": again}
+    world.taken.clear()
+    world.run(3000)
+    again.sample(world.now_ms)
+    world.run(1000)
+    assert [taken.has_past for taken in world.taken] == [True] * len(world.taken) != []
+
+
+def test_how_far_a_store_took_a_board_counts_although_it_is_read_late() -> None:
+    one, other = two()
+    for _ in range(5):
+        one.sample(0)
+        other.sample(0)
+    world = World(SITE, {"/dev/a": one})
+    world.run(2000)
+    world.boards.learn({("cab1", "01010101"): 2, ("cab2", "02020202"): 3})
+    world.cables["/dev/b"] = other
+    world.boards.opened("/dev/b", world.now_ms / 1000)
+    world.run(2000)
+    assert world.samples("cab1") == list(range(5))  # was heard meanwhile: what came, came
+    assert world.samples("cab2") == [3, 4]
+
+
 def test_samples_that_wait_for_a_pong_of_a_board_that_restarts_are_taken_all_the_same() -> None:
     one, _other = two()
     one.sample(0)

@@ -59,8 +59,9 @@ def make_history(folder: Path, base_ms: int) -> Store:
     store.open(base_ms)
     synced = Section("cab1", "4be01d77", Clock("synced", 7, base_ms, 0))
     gap = event(
-        store, 1, "gap", cause="ring_full", quality=json_feed.TimeQuality("synced", 7, None), from_ms=base_ms + 4500,
-        to_ms=base_ms + 7500, polls=6, polls_are="at_most", board="cab1",
+        store, 1, "gap", cause="ring_full", quality=json_feed.TimeQuality("synced", 7, None),
+        begin=json_feed.Moment(base_ms + 4500), end=json_feed.Moment(base_ms + 7500), polls=6, polls_are="at_most",
+        board="cab1",
     )  # fmt: skip
     clock = event(
         store, 2, "clock", boot="cab2/c2905a3e", from_uptime_ms=0, utc_at_uptime_0_ms=base_ms + 100_000, drift_ppm=0,

@@ -218,13 +218,30 @@ def test_the_clock_of_another_boot_says_nothing(district):
 
 def test_events_without_a_clock_get_their_time_too(district):
     untimed = {"t_ms": None, "boot": BOOT, "t_uptime_ms": 700, "time": {"kind": "unsynced", "err_ms": None}}
-    district.take(event("gap-unsynced", 1, boot=BOOT), event("alarm", 2, **untimed), event("alarm-system-unsynced", 3))
+    gap = event("gap-unsynced", 1, from_boot=BOOT, boot=BOOT)
+    district.take(gap, event("alarm", 2, **untimed), event("alarm-system-unsynced", 3))
     assert district.rows("SELECT FROM alarm WHERE t IS NOT NULL") == []
     district.take(clock(4, 0, T0))
     district.sweep()
     times = "SELECT extract(epoch FROM {}) * 1000 FROM {} ORDER BY seq"
     assert district.rows(times.format("to_t", "gap")) == [(T0 + 7900,)]
     assert district.rows(times.format("t", "alarm")) == [(T0 + 700,), (None,)]
+
+
+def test_each_end_of_a_gap_gets_the_time_of_its_own_boot(district):
+    later = event("gap-to-a-boot-without-clock", 1, boot=BOOT)
+    earlier = event("gap", 2, from_ms=None, from_boot="cab1/00000000", from_uptime_ms=500, to_ms=T0)
+    district.take(later, earlier)
+    times = "extract(epoch FROM from_t) * 1000, extract(epoch FROM to_t) * 1000"
+    seen = f"SELECT {times}, from_boot, boot FROM gap ORDER BY seq"
+    boots = ("cab1/4be01d77", BOOT), ("cab1/00000000", "cab1/4be01d77")
+    assert district.rows(seen) == [(1795399744000, None, *boots[0]), (None, T0, *boots[1])]
+    district.take(clock(4, 0, T0))
+    district.sweep()
+    assert district.rows(seen) == [(1795399744000, T0 + 6120, *boots[0]), (None, T0, *boots[1])]
+    district.take(event("clock", 5, boot="cab1/00000000", from_uptime_ms=0, utc_at_uptime_0_ms=T0, drift_ppm=0))
+    district.sweep()
+    assert district.rows(seen)[1] == (T0 + 500, T0, *boots[1])
 
 
 # --- alarms -------------------------------------------------------------------------------------------------
@@ -344,7 +361,8 @@ def test_two_that_begin_at_once_make_the_tables_once(database):
             await each.close()
 
     asyncio.run(both())
-    assert asyncio.run(rows(database, "SELECT version FROM version")) == [(1,)]
+    made = [(number + 1,) for number, _script in enumerate(scripts())]
+    assert asyncio.run(rows(database, "SELECT version FROM version ORDER BY 1")) == made
 
 
 def test_one_sweeps_until_it_ends(database):

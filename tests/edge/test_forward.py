@@ -404,7 +404,7 @@ def test_what_is_not_kept_is_told_once_and_never_sent() -> None:
     forward = awaiting(data=9, event=2)
     receipt(forward, 9, [], 1000, 0.0)
     forward.dropped("A", "data", 1, 5)
-    assert receipt(forward, 9, [(4, 7)], 2000, 1.0) == ([("A", "data", 4, 5)], False)
+    assert receipt(forward, 9, [(4, 7)], 2000, 1.0) == ([("retention", "A", "data", 4, 5)], False)
     assert receipt(forward, 9, [(4, 7)], 3000, 2.0) == ([], False)
     assert seqs(all_now(forward)) == [6, 7] and forward.oldest_kept("A", "data") == 6
 
@@ -414,6 +414,15 @@ def test_receipts_of_messages_that_this_store_never_made_are_a_sign() -> None:
     assert not forward.receipt({"0": {"data": (3, [])}}, 1000, 0.0).is_ahead  # older than all: retention took it
     assert receipt(forward, 10, [], 1000, 0.0).is_ahead
     assert forward.receipt({"B": {"data": (3, [])}}, 1000, 0.0).is_ahead
+
+
+def test_what_was_sent_while_there_was_no_disk_and_got_lost_is_told_as_gone() -> None:
+    """A process that never had its store leaves an epoch that no store knows."""
+    forward = awaiting(data=9)
+    asked = {"B": {"data": (165, [(1, 52)])}}
+    assert forward.receipt(asked, 1000, 0.0) == ([("disk_fault", "B", "data", 1, 52)], True)
+    assert forward.receipt(asked, 2000, 1.0).gone == []
+    assert forward.receipt({"0": {"data": (3, [(1, 2)])}}, 3000, 2.0) == ([("retention", "0", "data", 1, 2)], False)
 
 
 def test_a_destination_without_receipts_does_not_wait_for_any() -> None:
@@ -448,7 +457,7 @@ def test_a_stream_of_which_nothing_is_kept_has_no_backlog_and_was_not_set_back()
     forward.connected(0.0, 65535)
     assert (forward.pending("A", "data"), forward.receipted("A", "data")) == ([], 9)
     assert receipt(forward, 9, [], 1000, 0.0) == ([], False)
-    assert receipt(forward, 9, [(8, 9)], 2000, 1.0) == ([("A", "data", 8, 9)], False)
+    assert receipt(forward, 9, [(8, 9)], 2000, 1.0) == ([("retention", "A", "data", 8, 9)], False)
     assert all_now(forward) == []
 
 

@@ -32,13 +32,20 @@ class World:
     """A pipeline with the plans of both boards, and samples made for it from the profiles."""
 
     def __init__(
-        self, site: Site = SITE, marks: Sequence[Mark] = (), is_set_aside: bool = False, held: Sequence[Held] = ()
+        self,
+        site: Site = SITE,
+        marks: Sequence[Mark] = (),
+        is_set_aside: bool = False,
+        held: Sequence[Held] = (),
+        is_unread: bool = False,
     ) -> None:
         self.site = site
         content = json_feed.birth_content(site, "0.1.0", "0.1.0", "simulated")
         self.birth = json_feed.birth_id(content)
         self.births = {self.birth: content}
-        self.pipeline = Pipeline(site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside, held)
+        self.pipeline = Pipeline(
+            site, EPOCH, "simulated", self.birth, self.births, marks, is_set_aside, held, is_unread
+        )
         self.plans: dict[str, BoardPlan] = {}
         for board in site.boards:
             plan = compile_board(site, board.name, self.birth, ())
@@ -104,10 +111,12 @@ class World:
         clock: Clock = SYNCED,
         lost: int = 0,
         now_s: float = 0.0,
+        began_s: float = 0.0,
     ) -> None:
         for board, record in samples:
             self.numbers[board] += 1 + lost
-            self.pipeline.take(Taken(board, boot, [record], self.numbers[board], lost, clock, 0.0), now_s)
+            taken = Taken(board, boot, [record], self.numbers[board], lost, clock, began_s)
+            self.pipeline.take(taken, now_s)
             lost = 0
 
     def close(self) -> list[Batch]:
@@ -136,7 +145,7 @@ def test_a_reading_has_its_value_and_its_time() -> None:
     assert message["rows"] == [["TK101.level", 0, 8.5]]
     assert message["time"] == {"kind": "synced", "err_ms": 3}
     assert [row.value for batch in batches for row in batch.rows] == [8.5]
-    assert batches[-1].taken == (Mark("cab1", BOOT, 1, START_MS + 4118),)
+    assert batches[-1].taken == (Mark("cab1", BOOT, 1, 4118, START_MS + 4118),)
 
 
 def test_history_keeps_every_reading_and_the_message_those_beyond_the_deadband() -> None:
@@ -304,7 +313,7 @@ def test_samples_of_an_unknown_plan_become_a_gap_and_never_a_reading() -> None:
     assert data_rows(batches) == [] and not any(batch.rows for batch in batches)
     (gap,) = messages(batches, "gap")
     assert (gap["cause"], gap["polls"], gap["polls_are"], gap["scope"]["board"]) == ("plan_unknown", 1, "exact", "cab1")
-    assert batches[-1].taken == (Mark("cab1", BOOT, 1, START_MS + 1000),)
+    assert batches[-1].taken == (Mark("cab1", BOOT, 1, 1000, START_MS + 1000),)
 
 
 def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
@@ -332,7 +341,7 @@ def test_a_restarted_board_leaves_a_gap_up_to_its_first_sample() -> None:
 
 
 def test_a_board_that_restarted_together_with_the_gateway_leaves_the_same_gap() -> None:
-    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
     plan_only = (world.plans["cab1"].generation, link.PLAN, bytes(2))
     world.take(("cab1", plan_only), boot=OTHER_BOOT, clock=LATER)
     assert world.close() == []  # were it taken, a gateway killed here would have forgotten the gap
@@ -340,17 +349,17 @@ def test_a_board_that_restarted_together_with_the_gateway_leaves_the_same_gap() 
     batches = world.close()
     (gap,) = messages(batches, "gap")
     assert (gap["cause"], gap["from_ms"], gap["to_ms"]) == ("board_restart", START_MS + 1000, START_MS + 12_000)
-    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 12_000),)
+    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, 4000, START_MS + 12_000),)
 
 
 def test_a_board_that_was_away_for_longer_was_down_and_with_the_gateway_away_nobody_knows() -> None:
     away = replace(LATER, utc_at_uptime_0_ms=START_MS + 1000 + 10_000)
-    for marks, cause in (((), "board_down"), ((Mark("cab1", BOOT, 77, START_MS + 1000),), "not_running")):
+    for marks, cause in (((), "board_down"), ((Mark("cab1", BOOT, 77, 1000, START_MS + 1000),), "not_running")):
         world = World(marks=marks)
         if not marks:
             world.take(world.sample("TK101.level", 7.5, 1000))
             world.close()
-        world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=away)
+        world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=away, began_s=11.0)
         (gap,) = messages(world.close(), "gap")
         assert (gap["cause"], gap["polls_are"]) == (cause, "unknown")
         assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 15_000)
@@ -382,29 +391,48 @@ def test_an_alarm_says_whether_there_is_a_disk_to_write_it_to() -> None:
     assert [alarm["journalled"] for alarm in messages(world.close(), "alarm")] == [True, False]
 
 
-def test_a_restart_without_a_clock_is_told_in_the_new_boots_uptime() -> None:
-    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
-    world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=UNSYNCED)
-    (gap,) = messages(world.close(), "gap")
-    assert (gap["from_ms"], gap["boot"]) == (None, f"cab1/{OTHER_BOOT}")
-    assert (gap["from_uptime_ms"], gap["to_uptime_ms"]) == (0, 4000)
+def span(gap: dict[str, Any]) -> tuple[Any, ...]:
+    assert list(Schemas().violations("gap", gap)) == []
+    return tuple(gap.get(name) for name in ("from_boot", "from_uptime_ms", "boot", "to_uptime_ms"))
 
 
-def test_a_gap_does_not_end_before_it_begins_when_the_clock_was_put_back() -> None:
-    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 90_000)])
+def test_a_gap_tells_both_its_ends_by_board_time_whatever_is_known_of_clocks() -> None:
+    for newest_ms in (START_MS + 1000, None):
+        for clock in (LATER, UNSYNCED):
+            world = World(marks=[Mark("cab1", BOOT, 77, 1000, newest_ms)])
+            world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=clock)
+            (gap,) = messages(world.close(), "gap")
+            assert span(gap) == (f"cab1/{BOOT}", 1000, f"cab1/{OTHER_BOOT}", 4000)
+            assert (gap["from_ms"], gap["to_ms"]) == (newest_ms, clock.utc_ms(4000))
+
+
+def test_a_gap_over_a_clock_that_was_put_back_is_not_cut_short() -> None:
+    world = World(marks=[Mark("cab1", BOOT, 77, 90_000, START_MS + 90_000)])
     world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
     (gap,) = messages(world.close(), "gap")
-    assert gap["from_ms"] == gap["to_ms"] == START_MS + 12_000
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 90_000, START_MS + 12_000)
+    assert span(gap) == (f"cab1/{BOOT}", 90_000, f"cab1/{OTHER_BOOT}", 4000)
+
+
+def test_how_long_a_board_was_away_is_no_matter_of_the_wall_clock() -> None:
+    for step_ms in (-3_600_000, 0, 3_600_000):
+        for began_s, cause in ((10.0, "board_restart"), (12.0, "board_down")):
+            world = World()
+            world.take(world.sample("TK101.level", 7.5, 1000))
+            clock = replace(LATER, utc_at_uptime_0_ms=START_MS + step_ms)
+            world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=clock, began_s=began_s)
+            (gap,) = messages(world.close(), "gap")
+            assert gap["cause"] == cause
 
 
 def test_the_gateway_alone_was_restarted_and_nothing_is_missing() -> None:
-    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
     world.take(world.sample("TK101.level", 7.5, 2000))
     assert messages(world.close(), "gap") == []
 
 
 def test_what_the_ring_dropped_while_there_was_no_gateway_began_at_the_last_sample_on_disk() -> None:
-    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
     world.take(world.sample("TK101.level", 7.5, 9000), lost=12)
     (gap,) = messages(world.close(), "gap")
     assert (gap["cause"], gap["polls"]) == ("ring_full", 12)
@@ -417,7 +445,51 @@ def test_what_a_store_knew_that_was_set_aside_is_told() -> None:
     world.take(world.sample("TK101.level", 7.5, 10_000))
     (gap,) = messages(world.close(), "gap")
     assert (gap["cause"], gap["polls"], gap["polls_are"]) == ("set_aside", None, "unknown")
-    assert (gap["from_ms"], gap["to_ms"]) == (START_MS, START_MS + 9000)
+    assert (gap["from_ms"], gap["to_ms"]) == (None, START_MS + 9000)
+    assert span(gap) == (None, None, f"cab1/{BOOT}", 9000)
+
+
+def test_while_the_store_cannot_be_read_gaps_wait_until_it_can() -> None:
+    """Until then nobody knows where they began; what goes on meanwhile is told at once."""
+    for marks, begins in (((Mark("cab1", BOOT, 77, 1000, START_MS + 1000),), (f"cab1/{BOOT}", 1000)), ((), None)):
+        world = World(is_unread=True)
+        world.take(world.sample("TK101.level", 7.5, 4000), boot=OTHER_BOOT, clock=LATER)
+        world.take(world.sample("TK101.level", 7.6, 9000), boot=OTHER_BOOT, clock=LATER, lost=2)
+        (ring_full,) = messages(world.close(), "gap")
+        assert ring_full["cause"] == "ring_full"
+        world.pipeline.learn(marks, False, (), 10.0)
+        world.take(world.sample("TK101.level", 7.7, 10_000), boot=OTHER_BOOT, clock=LATER)
+        gaps = messages(world.close(), "gap")
+        assert [span(gap) for gap in gaps] == ([(*begins, f"cab1/{OTHER_BOOT}", 4000)] if begins else [])
+
+
+def test_what_a_board_polled_before_it_was_first_heard_is_a_gap_without_a_beginning() -> None:
+    """A gateway that gave it a plan and lost its power before a sample came; or whose card is a new one."""
+    for lost, causes in ((0, ["not_running"]), (12, ["not_running", "ring_full"])):
+        world = World()
+        board, record = world.sample("TK101.level", 7.5, 4000)
+        taken = Taken(board, OTHER_BOOT, [record], lost + 1, lost, LATER, 0.0, has_past=True)
+        world.pipeline.take(taken, 0.0)
+        world.take(world.sample("TK101.level", 7.6, 5000), boot=OTHER_BOOT, clock=LATER)
+        gaps = messages(world.close(), "gap")
+        assert [gap["cause"] for gap in gaps] == causes
+        assert span(gaps[0]) == (None, None, f"cab1/{OTHER_BOOT}", 0)
+        assert (gaps[0]["from_ms"], gaps[0]["polls"]) == (None, None)
+    world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
+    world.pipeline.take(replace(taken, lost=0), 0.0)
+    assert [gap["cause"] for gap in messages(world.close(), "gap")] == ["board_restart"]
+
+
+def test_records_that_an_unread_store_has_are_no_gap() -> None:
+    """A board says that 76 records were before the first that came; 70 of them turn out to be on disk."""
+    for next_record, polls in ((76, []), (70, [6])):
+        world = World(is_unread=True)
+        world.take(world.sample("TK101.level", 7.5, 4000), lost=76)
+        assert messages(world.close(), "gap") == []
+        world.pipeline.learn([Mark("cab1", BOOT, next_record, 1000, START_MS + 1000)], False, (), 10.0)
+        gaps = messages(world.close(), "gap")
+        assert [gap["polls"] for gap in gaps] == polls
+        assert all(span(gap) == (f"cab1/{BOOT}", 1000, f"cab1/{BOOT}", 4000) for gap in gaps)
 
 
 def test_a_sample_that_no_read_of_its_plan_gives_becomes_a_gap_and_never_a_reading() -> None:
@@ -529,6 +601,18 @@ def test_a_replaced_unit_is_still_replaced_after_a_restart() -> None:
     assert polled(second, 5000) == GOOD
 
 
+def test_a_device_that_was_believed_while_the_store_could_not_be_read_is_doubted_when_it_can() -> None:
+    first = detector_world()
+    first.take(first.check(40005, OLD, 1000))
+    kept = held(first.close())
+    second = detector_world()
+    second.take(second.check(40005, NEW, 2000))
+    assert polled(second, 3000) == GOOD
+    second.pipeline.learn((), False, kept, 4.0)
+    assert polled(second, 5000) == REPLACED
+    assert second.pipeline.replaced == {UNIT}
+
+
 def test_a_person_accepts_the_new_device() -> None:
     world = detector_world()
     quality = json_feed.TimeQuality("synced", None, None)
@@ -573,17 +657,17 @@ def test_a_unit_that_gets_another_profile_is_a_new_acquaintance() -> None:
     assert polled(world, 3000) == GOOD
 
 def test_counts_are_taken_without_a_sample_once_no_gap_is_owed() -> None:
-    world = World(marks=[Mark("cab1", BOOT, 77, START_MS + 1000)])
+    world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
     world.take(world.counts("level", link.POLLING, 60_000), boot=OTHER_BOOT, clock=LATER)
     assert world.close() == []  # the restart is yet to be told
     world.take(world.sample("TK101.level", 7.5, 64_000), boot=OTHER_BOOT, clock=LATER)
     batches = world.close()
     assert [gap["cause"] for gap in messages(batches, "gap")] == ["board_restart"]
-    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, START_MS + 72_000),)
+    assert batches[-1].taken == (Mark("cab1", OTHER_BOOT, 2, 64_000, START_MS + 72_000),)
     world.take(world.counts("level", link.POLLING, 120_000), boot=OTHER_BOOT, clock=LATER)
     batches = world.close()
     assert data_rows(batches) == [] and [batch.taken for batch in batches] == [
-        (Mark("cab1", OTHER_BOOT, 3, START_MS + 72_000),)
+        (Mark("cab1", OTHER_BOOT, 3, 64_000, START_MS + 72_000),)
     ]
     world.take(world.counts("level", link.POLLING, 180_000), boot=OTHER_BOOT, clock=LATER, lost=5)
     assert world.close() == []
@@ -595,7 +679,7 @@ def test_counts_beside_samples_are_taken_with_them_and_give_no_readings() -> Non
     world.pipeline.take(Taken(board, BOOT, [counts, sample, counts], 3, 0, SYNCED, 0.0), 0.0)
     batches = world.close()
     assert [row[0] for row in data_rows(batches)] == ["GD01.gas"]
-    assert batches[-1].taken == (Mark("cab1", BOOT, 3, START_MS + 1000),)
+    assert batches[-1].taken == (Mark("cab1", BOOT, 3, 1000, START_MS + 1000),)
     assert world.pipeline.statistics.buses["gas-a"].row() == ["polling", 20, 1, 4, 6]
 
 
@@ -651,7 +735,7 @@ def test_a_board_that_restarts_beside_another_master_leaves_both_gaps() -> None:
 
 
 def test_a_gateway_that_restarts_beside_another_master_tells_the_whole_gap() -> None:
-    world = World(marks=[Mark("cab2", BOOT, 77, START_MS + 1000)])
+    world = World(marks=[Mark("cab2", BOOT, 77, 1000, START_MS + 1000)])
     world.take(world.counts("gas-b", link.OTHER_MASTER, 121_500), world.counts("gas-b", link.POLLING, 130_000))
     (gap,) = messages(world.close(), "gap")
     assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 130_000)

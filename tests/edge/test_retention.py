@@ -59,7 +59,7 @@ def one_second(seq: int) -> Filed:
         Message("data", seq, "data", "d1c1a179", None, b"\x0f\0\0"),
         Message("event", seq, "alarm", "d1c1a179", b"{}", None),
     )
-    return filed(Batch("d1c1a179", (section,), rows, (Mark("cab1", "4be01d77", seq, NOW_MS),), messages))
+    return filed(Batch("d1c1a179", (section,), rows, (Mark("cab1", "4be01d77", seq, 9, NOW_MS),), messages))
 
 
 def test_memory_gives_up_the_oldest_readings_first_and_keeps_events_and_marks() -> None:

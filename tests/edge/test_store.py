@@ -55,7 +55,7 @@ def one_second(seq: int, section: Section = CAB1) -> Batch:
         Message("data", seq, "data", BIRTH, None, bitmap(range(0, 20, 3), 20)),
         Message("event", seq, "gap", BIRTH, event_payload(seq), None),
     )
-    return Batch(BIRTH, (section,), rows, (Mark("cab1", "4be01d77", 20 * seq, NOW_MS + seq),), messages)
+    return Batch(BIRTH, (section,), rows, (Mark("cab1", "4be01d77", 20 * seq, seq, NOW_MS + seq),), messages)
 
 
 def at_minute(minute: int, seq: int) -> Batch:
@@ -157,8 +157,8 @@ def test_an_epoch_that_said_nothing_is_not_listed_later(tmp_path: Path) -> None:
 
 def test_the_first_record_not_on_disk_is_known_of_each_boards_newest_boot(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    newest = [Mark("cab1", "00000002", 3, None), Mark("cab2", "c2905a3e", 77, NOW_MS)]
-    old_and_new = (Mark("cab1", "4be01d77", 500, NOW_MS), *newest)
+    newest = [Mark("cab1", "00000002", 3, 9, None), Mark("cab2", "c2905a3e", 77, 9, NOW_MS)]
+    old_and_new = (Mark("cab1", "4be01d77", 500, 9, NOW_MS), *newest)
     commit(store, [one_second(1), Batch(BIRTH, (), (), old_and_new, ())])
     store.close()
     assert open_store(tmp_path).taken() == newest
@@ -166,7 +166,7 @@ def test_the_first_record_not_on_disk_is_known_of_each_boards_newest_boot(tmp_pa
 
 def test_marks_ride_in_batches_and_neither_a_restart_nor_retention_forgets_them(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    quiet = Mark("cab2", "c2905a3e", 77, NOW_MS)
+    quiet = Mark("cab2", "c2905a3e", 77, 9, NOW_MS)
     commit(store, [replace(one_second(1), taken=(*one_second(1).taken, quiet))])
     for seq in range(2, 61):
         commit(store, [one_second(seq)])
@@ -174,14 +174,14 @@ def test_marks_ride_in_batches_and_neither_a_restart_nor_retention_forgets_them(
     assert table.fetchall() == [(20,), (77,)]
     store.close()
     store = open_store(tmp_path, NOW_MS + 1)
-    assert store.taken() == [Mark("cab1", "4be01d77", 1200, NOW_MS + 60), quiet]
+    assert store.taken() == [Mark("cab1", "4be01d77", 1200, 60, NOW_MS + 60), quiet]
     commit(store, [one_second(1)])
     commit(store, [one_second(2)])
     goes = store.what_goes(Drop("data", "retention", NOW_MS * 2, 0))
     assert goes is not None and goes.last_batch == 62
     store.commit([], {}, [goes])
     store.close()
-    assert open_store(tmp_path, NOW_MS + 2).taken() == [Mark("cab1", "4be01d77", 40, NOW_MS + 2), quiet]
+    assert open_store(tmp_path, NOW_MS + 2).taken() == [Mark("cab1", "4be01d77", 40, 2, NOW_MS + 2), quiet]
 
 
 def test_positions_replace_those_of_the_same_destination_and_stream_only(tmp_path: Path) -> None:

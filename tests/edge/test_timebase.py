@@ -98,6 +98,62 @@ def test_a_step_of_the_wall_clock_is_a_new_line_and_the_old_one_stays() -> None:
     assert board.error_ms() <= board.timebase.clock.err_ms
 
 
+def test_a_clock_that_is_first_set_hours_after_boot_claims_no_more_of_the_beginning_than_it_knows() -> None:
+    for ppm in (-80, 0, 80):
+        for seed in range(5):
+            board = Board(seed, ppm)
+            board.run(4 * 3600, trusted=False)
+            assert board.timebase.clock == UNSYNCED
+            board.run(30)
+            clock = board.timebase.clock_at(0)
+            utc_ms = clock.utc_ms(0)
+            assert utc_ms is not None and clock.err_ms is not None
+            assert abs(utc_ms - board.wall_ms(990.0)) <= clock.err_ms, (ppm, seed)
+            assert board.timebase.clock_at(board.uptime_ms(board.now_s)) == board.timebase.clock
+
+
+def test_a_backlog_of_hours_without_a_link_is_read_within_what_its_line_claims() -> None:
+    for ppm in (-80, 80):
+        board = Board(7, ppm)
+        board.run(1800)  # its drift is known
+        silent_s = board.now_s
+        board.now_s += 3 * 3600
+        for seconds in range(0, 3 * 3600, 600):
+            uptime_ms = board.uptime_ms(silent_s + seconds)
+            clock = board.timebase.clock_at(uptime_ms)
+            utc_ms = clock.utc_ms(uptime_ms)
+            assert utc_ms is not None and clock.err_ms is not None
+            assert abs(utc_ms - board.wall_ms(silent_s + seconds)) <= clock.err_ms, (ppm, seconds)
+
+
+def test_a_step_of_the_wall_clock_is_no_drift_and_no_interval_feels_it() -> None:
+    for step_ms in (-3_600_000, 500, 3_600_000, -365 * 86_400_000):
+        board = Board(4)
+        board.run(900)
+        board.wall_step_ms = step_ms
+        for _ in range(60):
+            board.run(10)
+            assert board.error_ms() <= board.timebase.clock.err_ms, step_ms
+            assert abs(board.timebase.began_s - 990.0) < 0.05
+        assert abs(board.timebase.clock.drift_ppb) < 10_000, step_ms
+
+
+def test_since_when_there_is_a_line_of_this_kind_is_told_by_the_line_in_force() -> None:
+    board = Board(5)
+    board.run(600, trusted=False)
+    assert board.timebase.since_ms is None
+    board.run(3600)
+    assert abs(board.timebase.since_ms - board.wall_ms(1600.0)) < 5000
+    board.run(3600, trusted=False)
+    assert board.timebase.clock.kind == "holdover"
+    assert abs(board.timebase.since_ms - board.wall_ms(5200.0)) < 5000
+    board.run(60)
+    since_ms = board.timebase.since_ms
+    board.wall_step_ms = -3_600_000
+    board.run(60)
+    assert abs(board.timebase.since_ms + 3_600_000 - since_ms) < 50
+
+
 def test_utc_is_integer_arithmetic() -> None:
     clock = Clock("synced", 3, EPOCH_MS, 3200)
     assert clock.utc_ms(10_000_000_000) == EPOCH_MS + 10_000_000_000 + 32_000

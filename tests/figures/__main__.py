@@ -34,6 +34,7 @@ from tests.figures import (
     mistakes,
     on_32_bits,
     receiver_rate,
+    simulated,
     traces,
     wraps,
 )
@@ -78,6 +79,7 @@ FIGURES = {
         Figure("alarms_reordered", "alarms", 0, alarm_kills.reordered),
         Figure("overflow_eta_error", "of the minutes left", 0.1, alarms.overflow_eta),
         Figure("broker_kill_lost", "messages", 0, broker_kill.lost),
+        Figure("simulated_hours_per_minute", "h/min", 100, simulated.hours_per_minute, least=True),
         Figure("receiver_rate", "readings/s", 50_000, receiver_rate.rate, least=True),
         Figure("config_mistakes_explained", "mistakes", 40, mistakes.explained, least=True),
     )

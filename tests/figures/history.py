@@ -112,7 +112,7 @@ class _Site:
                 body = head + struct.pack(f">{INTEGERS}H{FLOATS}f", *integers, *floats)
                 samples.append((plan.generation, link.SAMPLE, body))
             self._record += len(samples)
-            taken.append(Taken(plan.board, "4be01d77", samples, self._record, 0, self._clock))
+            taken.append(Taken(plan.board, "4be01d77", samples, self._record, 0, self._clock, 0.0))
         return taken
 
     def commit(self, taken: list[Taken], now_s: float) -> None:

@@ -252,6 +252,15 @@ def test_what_a_gap_admits_is_not_lost(scope, admitted):
     assert (after(book).admitted, after(book).lost) == (admitted, 4 - admitted)
 
 
+def test_a_gap_of_which_one_end_has_no_time_admits_nothing():
+    book = ledger()
+    book.polled([good(0, 3.0)])
+    scope = {"board": "cab1", "bus": None, "points": None}
+    book.received(event("gap", 1, from_ms=T0 - 900, to_ms=None, scope=scope))
+    book.received(event("gap", 2, from_ms=None, to_ms=T0 + 900, scope=scope))
+    assert after(book).lost == 1
+
+
 def test_a_disturbance_renews_the_patience():
     book = ledger()
     book.polled([good(0, 3.0)])

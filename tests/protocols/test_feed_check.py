@@ -92,8 +92,8 @@ def clock(seq: int) -> Message:
 
 def gap(seq: int, first: int, last: int) -> Message:
     payload = json_feed.gap(
-        GATEWAY, EPOCH, seq, BIRTH, cause="retention", quality=SYNCED, from_ms=0, to_ms=1, polls=None,
-        polls_are="unknown", missing=(EPOCH, first, last),
+        GATEWAY, EPOCH, seq, BIRTH, cause="retention", quality=SYNCED, begin=json_feed.Moment(0),
+        end=json_feed.Moment(1), polls=None, polls_are="unknown", missing=(EPOCH, first, last),
     )  # fmt: skip
     return on("event/gap", payload)
 

@@ -15,7 +15,7 @@ from referencing import Registry, Resource
 
 from protocols import profile
 from protocols.feeds import json_feed
-from protocols.feeds.json_feed import TimeQuality
+from protocols.feeds.json_feed import Moment, TimeQuality
 from protocols.model import Board, Bus, Line, Point, Site, StoreSettings
 
 FEEDS = Path(json_feed.__file__).parent
@@ -198,32 +198,47 @@ def test_clock():
 
 def test_gap():
     message = json_feed.gap(
-        *NOW, 915, BIRTH, cause="ring_full", quality=TimeQuality("synced", 40, None), from_ms=1795399744000,
-        to_ms=1795399963000, board="cab1", polls=1971, polls_are="at_most",
+        *NOW, 915, BIRTH, cause="ring_full", quality=TimeQuality("synced", 40, None),
+        begin=Moment(1795399744000, "cab1/4be01d77", 911_744_000),
+        end=Moment(1795399963000, "cab1/4be01d77", 911_963_000), board="cab1", polls=1971, polls_are="at_most",
     )  # fmt: skip
     assert message == golden("gap")
 
 
 def test_gap_of_a_bus():
     message = json_feed.gap(
-        *NOW, 917, BIRTH, cause="other_master", quality=TimeQuality("synced", 40, None), from_ms=1795399744000,
-        to_ms=1795399963000, board="cab2", bus="gas-b", polls=None, polls_are="unknown",
+        *NOW, 917, BIRTH, cause="other_master", quality=TimeQuality("synced", 40, None),
+        begin=Moment(1795399744000, "cab2/c2905a3e", 911_731_000),
+        end=Moment(1795399963000, "cab2/c2905a3e", 911_950_000), board="cab2", bus="gas-b", polls=None,
+        polls_are="unknown",
     )  # fmt: skip
     assert message == golden("gap-other-master")
 
 
 def test_gap_without_a_clock():
     message = json_feed.gap(
-        *AFTER_RESTART, 5, BIRTH, cause="plan_unknown", quality=UNSYNCED, from_ms=2100, to_ms=7900,
-        board="cab1", polls=12, polls_are="exact",
+        *AFTER_RESTART, 5, BIRTH, cause="plan_unknown", quality=UNSYNCED, begin=Moment(None, "cab1/9f3a60c2", 2100),
+        end=Moment(None, "cab1/9f3a60c2", 7900), board="cab1", polls=12, polls_are="exact",
     )  # fmt: skip
     assert message == golden("gap-unsynced")
 
 
+def test_gap_of_a_boot_before_and_one_after_without_a_clock_or_with_one_that_was_put_back():
+    begin = Moment(1795399744000, "cab1/4be01d77", 911_744_000)
+    gap = {"cause": "board_restart", "begin": begin, "board": "cab1", "polls": None, "polls_are": "unknown"}
+    end = Moment(1795396150120, "cab1/9f3a60c2", 6120)
+    message = json_feed.gap(*AFTER_RESTART, 2, BIRTH, quality=TimeQuality("synced", 40, None), end=end, **gap)
+    assert message == golden("gap-clock-put-back")
+    end = Moment(None, "cab1/9f3a60c2", 6120)
+    message = json_feed.gap(*AFTER_RESTART, 3, BIRTH, quality=UNSYNCED, end=end, **gap)
+    assert message == golden("gap-to-a-boot-without-clock")
+
+
 def test_gap_of_numbered_messages():
     message = json_feed.gap(
-        *NOW, 916, BIRTH, cause="disk_quota", quality=TimeQuality("synced", 40, None), from_ms=1795100000000,
-        to_ms=1795100600000, polls=None, polls_are="unknown", missing=("01KAQZZ0", 4100, 4711),
+        *NOW, 916, BIRTH, cause="disk_quota", quality=TimeQuality("synced", 40, None),
+        begin=Moment(1795100000000), end=Moment(1795100600000), polls=None, polls_are="unknown",
+        missing=("01KAQZZ0", 4100, 4711),
     )  # fmt: skip
     assert message == golden("gap-dropped")
 

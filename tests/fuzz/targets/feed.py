@@ -64,8 +64,8 @@ def seeds() -> Iterator[bytes]:
     late = _data(3, _UNSYNCED, [("a.b", 0, 1.5, 100, 0)])
     link = _message("link", json_feed.link(*who, True, 1795401004000), retained=True)
     gap = json_feed.gap(
-        *(*who, 2, _BIRTH), cause="retention", quality=_SYNCED, from_ms=1, to_ms=2, polls=3, polls_are="exact",
-        missing=(_EPOCH, 2, 2),
+        *(*who, 2, _BIRTH), cause="retention", quality=_SYNCED, begin=json_feed.Moment(1), end=json_feed.Moment(2),
+        polls=3, polls_are="exact", missing=(_EPOCH, 2, 2),
     )  # fmt: skip
     clock = json_feed.clock(
         *(*who, 3, _BIRTH), boot="cab1/9f3a60c2", from_uptime_ms=8, utc_at_uptime_0_ms=9, drift_ppm=3.2, err_ms=15

@@ -1,0 +1,87 @@
+"""Some lives of the whole chain on the fake clock; and that a chain which breaks its word is seen to. Shell."""
+
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from edge.pipeline import Pipeline
+from protocols import link
+from tests.simulation.__main__ import live, main
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_answer_is_received_once_or_told_as_missing(seed: int) -> None:
+    verdict, done = live(seed, hours=0.5)
+    assert verdict.faults == [], (f"seed {seed}", done)
+    assert verdict.readings + 10 * verdict.missing == 10 * verdict.answers > 5000
+
+
+def test_where_nothing_happens_nothing_is_missing_and_nothing_comes_twice() -> None:
+    verdict, _done = live(1, hours=0.5, is_calm=True)
+    assert (verdict.faults, verdict.missing, verdict.doubles, dict(verdict.gaps)) == ([], 0, 0, {})
+    assert verdict.readings == 10 * verdict.answers > 20_000
+
+
+def test_the_same_seed_is_the_same_life() -> None:
+    assert live(17, hours=0.25) == live(17, hours=0.25)
+
+
+def _forget_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Pipeline.take
+
+    def take(self, each, now_s):
+        kept = [record for record in each.records if record[1] != link.SAMPLE or record[2][2] % 16]
+        taken(self, replace(each, records=kept), now_s)
+
+    monkeypatch.setattr(Pipeline, "take", take)
+
+
+def _skip_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = Pipeline._number
+
+    def skipping(self, stream):
+        seq = number(self, stream)
+        return seq if seq % 50 else number(self, stream)
+
+    monkeypatch.setattr(Pipeline, "_number", skipping)
+
+
+def _tell_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "_tell_missing", lambda *_arguments: None)
+
+
+def _change_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Pipeline._sample
+    monkeypatch.setattr(
+        Pipeline,
+        "_sample",
+        lambda self, taken, birth, read, uptime_ms, *rest: sample(self, taken, birth, read, uptime_ms + 5000, *rest),
+    )
+
+
+BREAKS = [
+    (_forget_a_sample, "0 readings came"),
+    (_skip_a_number, "are missing"),
+    (_tell_no_gap, "0 readings came"),
+    (_change_the_time, "no unit said so at that time"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "tells"), BREAKS)
+def test_a_chain_that_breaks_its_word_is_found_out(breaks, tells, monkeypatch) -> None:
+    breaks(monkeypatch)
+    verdict, _done = live(3, hours=0.5)
+    assert any(tells in fault for fault in verdict.faults)
+
+
+def test_a_seed_that_failed_is_printed_with_how_it_lives_again(monkeypatch) -> None:
+    _forget_a_sample(monkeypatch)
+    ran = CliRunner().invoke(main, ["--seeds", "=3", "--hours", "0.1"])
+    assert ran.exit_code == 1
+    assert "seed 3:" in ran.output and "again: make simulate SEEDS==3 HOURS=0.1" in ran.output
+
+
+def test_a_run_that_checked_nothing_fails(monkeypatch) -> None:
+    ran = CliRunner().invoke(main, ["--seeds", "0"])
+    assert ran.exit_code == 1 and "nothing was checked" in ran.output
