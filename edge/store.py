@@ -752,11 +752,10 @@ def _transaction(connection: apsw.Connection) -> Iterator[None]:
     try:
         yield
         connection.execute("COMMIT")
-    except BaseException:
+    finally:
         if connection.in_transaction:
             with suppress(apsw.Error):
                 connection.execute("ROLLBACK")
-        raise
 
 
 @contextmanager

@@ -30,9 +30,9 @@ def test_the_same_seed_is_the_same_life() -> None:
 def _forget_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = Pipeline.take
 
-    def take(self, each, now_s):
+    def take(self, each, *rest):
         kept = [record for record in each.records if record[1] != link.SAMPLE or record[2][2] % 16]
-        taken(self, replace(each, records=kept), now_s)
+        taken(self, replace(each, records=kept), *rest)
 
     monkeypatch.setattr(Pipeline, "take", take)
 
