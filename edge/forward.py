@@ -80,6 +80,7 @@ class Forward:
         self._window = 0  # 0: not connected
         # Acknowledged over an earlier connection, and not receipted; and when that has been so for too long.
         self._doubted: dict[Stream, tuple[Ranges, float]] = {}
+        self._doubt_s = float("inf")  # when that is, of what nothing more is heard
         self._asked: dict[Stream, Ranges] = {}  # by a receipt, and sent again
         self._asked_s = float("inf")
         self._told_gone: dict[Stream, Ranges] = {}
@@ -106,6 +107,7 @@ class Forward:
                 self._known[which], self._oldest[which] = last, first
                 for span in acknowledged.missing(last):
                     self._late[stream].add(epoch, *span)
+                self._doubt([which])  # it was acknowledged over an earlier connection
 
     # --- what happens ---------------------------------------------------------------------------------------
 
@@ -125,8 +127,14 @@ class Forward:
         for stream in STREAMS:
             self._set_aside[stream].move_to(self._late[stream])
         self._asked.clear()
-        due_s = float("inf") if session_present else now_s
-        self._doubted = {which: (rest, due_s) for which in self._known if (rest := self._unreceipted(which))}
+        self._doubt_s = float("inf") if session_present else now_s
+        self._doubted.clear()
+        self._doubt(self._known)
+
+    def _doubt(self, streams: Iterable[Stream]) -> None:
+        for which in streams:
+            if rest := self._unreceipted(which):
+                self._doubted[which] = rest, self._doubt_s
 
     def _unreceipted(self, which: Stream) -> Ranges:
         """What only the broker has acknowledged."""

@@ -50,7 +50,10 @@ class Drop(NamedTuple):
 
 @dataclass(slots=True)
 class Dropped:
-    """What that comes to: numbers by epoch, span and count of polls (of events: how many), batches up to an id."""
+    """What that comes to: numbers by epoch, span and count of polls (of events: how many), batches up to an id.
+
+    Of some that have a time and some that have none there is no span: it would leave out the others.
+    """
 
     stream: str
     cause: str
@@ -59,12 +62,17 @@ class Dropped:
     polls: int = 0
     numbers: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_batch: int = 0
+    is_timed: bool = True
 
     def add(self, from_ms: int | None, to_ms: int | None, polls: int) -> None:
         """More of it."""
-        self.from_ms = min((ms for ms in (self.from_ms, from_ms) if ms is not None), default=None)
-        self.to_ms = max((ms for ms in (self.to_ms, to_ms) if ms is not None), default=None)
         self.polls += polls
+        self.is_timed &= from_ms is not None or not polls
+        begins_ms, ends_ms = (
+            [ms for ms in both if ms is not None and self.is_timed]
+            for both in ((self.from_ms, from_ms), (self.to_ms, to_ms))
+        )
+        self.from_ms, self.to_ms = min(begins_ms, default=None), max(ends_ms, default=None)
 
     def merge(self, later: "Dropped") -> None:
         """What was given up after it, of the same stream."""

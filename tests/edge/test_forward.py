@@ -491,6 +491,19 @@ def test_a_store_that_opens_late_brings_its_epochs() -> None:
     assert all_now(forward) == [("B", "data", 1, False), ("A", "data", 3, True)]
 
 
+def test_what_such_a_store_says_that_only_the_broker_has_is_doubted_as_after_a_lost_connection() -> None:
+    for session_present, sent_s in ((True, 520.0 + DOUBT_S), (False, 600.0)):
+        forward = Forward({}, {}, awaits_receipts=True)
+        forward.connected(0.0, 20, session_present)
+        marks = {("A", "data", "broker"): [(1, 9)], ("A", "data", "receipt"): [(1, 5)]}
+        forward.learn(marks, {"A": {"data": (1, 9)}})
+        if session_present:
+            receipt(forward, 5, [], 1000, 500.0)
+            receipt(forward, 7, [], 2000, 520.0)
+            assert all_now(forward, sent_s - 0.1) == []
+        assert seqs(all_now(forward, sent_s)) == ([8, 9] if session_present else [6, 7, 8, 9])
+
+
 def test_too_many_ranges_are_not_kept_but_sent_again_after_a_restart() -> None:
     last = 4 * PENDING_RANGES_MAX
     every_other = [(seq, seq) for seq in range(2, last + 1, 2)]

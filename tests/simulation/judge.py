@@ -77,6 +77,7 @@ class _Judge:
         # unit -> (number, register) -> whether the message was on disk
         self.found: dict[tuple[str, int], dict[tuple[int, int], bool]] = defaultdict(dict)
         self.gaps: list[_Gap] = []
+        self.gone_ms: dict[str, list[float]] = defaultdict(list)  # of a board, in messages that gaps name
         self.missing: Counter[_Gap] = Counter()  # answers that no other gap tells of
         self.newest_us: dict[tuple[str, str, int], int] = {}  # of an epoch and a unit
         self.lines: dict[str, list[_Line]] = defaultdict(list)
@@ -107,6 +108,8 @@ class _Judge:
                 self._row(message, row)
         for message in by_kind["gap"]:
             self._gap(message.document)
+        for gone_ms in self.gone_ms.values():
+            gone_ms.sort()
         for (board, unit_id), by_number in self.said.items():
             for answers in by_number.values():
                 for answer in answers:
@@ -203,11 +206,25 @@ class _Judge:
             if from_ms > to_ms:
                 self._fault(f"gap {document['seq']} of {document['epoch']} ends before it begins")
             self.gaps.append(_Gap(board, document["cause"], from_ms, to_ms, document["polls"]))
+        elif document["missing_seq"]:
+            if document["of"] == "data":
+                self._gone(document["missing_epoch"], *document["missing_seq"])
         elif document["from_ms"] is not None:
             for line in self.world.clock.lines:
                 begin_us = line.since_us - line.utc_ms * 1000
                 spans_ms = (begin_us / 1000 + document[end] for end in ("from_ms", "to_ms"))
                 self.gaps.append(_Gap(board, document["cause"], *spans_ms))
+
+    def _gone(self, epoch: str, first: int, last: int) -> None:
+        """A gap names messages: it tells of what was in them."""
+        for seq in range(first, last + 1):
+            for board, boot, uptime_ms in self.world.gateway.made.get((epoch, seq), ()):
+                self.gone_ms[board].append(self._true_ms(f"{board}/{boot}", uptime_ms))
+
+    def _is_gone(self, board: str, at_ms: float) -> bool:
+        gone_ms = self.gone_ms[board]
+        at = bisect_left(gone_ms, at_ms - _TOLERANCE_MS)
+        return at < len(gone_ms) and gone_ms[at] <= at_ms + _TOLERANCE_MS
 
     def _answer(self, board: str, unit_id: int, answer: Answer) -> None:
         self.verdict.answers += 1
@@ -224,7 +241,7 @@ class _Judge:
             inside = [gap for gap in telling if gap.from_ms + _TOLERANCE_MS < at_ms < gap.to_ms - _TOLERANCE_MS]
             if all(stored) and any(gap.board for gap in inside):
                 self._fault(f"{place}: it came, and {inside[0]} tells that it will not")
-        elif telling and not stored:
+        elif (telling or self._is_gone(board, at_ms)) and not stored:
             self.verdict.missing += 1
             if len(telling) == 1:
                 self.missing[telling[0]] += 1

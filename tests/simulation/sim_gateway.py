@@ -19,6 +19,7 @@ from unittest.mock import patch
 import apsw
 
 from edge.apart import Checked
+from edge.batch import Batch
 from edge.daemon import REOPEN_S, Daemon
 from edge.store import Store, StoreFault
 from edge.writer import POSITIONS_S, RETRY_S, Group, Writer
@@ -152,6 +153,7 @@ class _Writer(Writer):
         self.gateway.write_after(RETRY_S if self.gone else POSITIONS_S)
 
     def put(self, group: Group, now_s: float) -> Any:
+        self.gateway.note_made(group)
         given_up = super().put(group, now_s)
         self.gateway.write_soon()
         return given_up
@@ -244,6 +246,7 @@ class SimGateway:
         self.ports: dict[str, _Port] = {}
         self.disk = "well"  # "full"; "lies": the next commit is on disk, and seems to have failed
         self.writer: _Writer
+        self.made: dict[tuple[str, int], set[tuple[str, str, int]]] = {}  # message -> boards, boots, uptimes in it
         self._daemon: SimDaemon | None = None
         self._client: Client | None = None
         self._is_hanging = False
@@ -308,6 +311,16 @@ class SimGateway:
         if self._daemon is not None:
             self._daemon.close()
         self._daemon = None
+
+    def note_made(self, group: Group) -> None:
+        """Of what the data messages tell that are to be committed."""
+        assert self._daemon is not None
+        for batch in group.batches:
+            for message in batch.messages:
+                if message.stream == "data" and isinstance(batch, Batch):
+                    sections = [(section.board, section.boot) for section in batch.sections]
+                    moments = {(*sections[row.section], row.uptime_ms) for row in batch.rows}
+                    self.made[self._daemon.epoch, message.seq] = moments
 
     def pull(self, path: str) -> None:
         """Somebody pulls a plug, which is put in again when it leaves `pulled`."""
