@@ -210,6 +210,7 @@ class District:
         self.is_there = True
         self.received: dict[Key, Received] = {}
         self.doubles = 0
+        self.state: dict[str, Any] = {}  # the newest
         self.faults: list[str] = []
         self._time = time
         self._chance = chance
@@ -238,6 +239,7 @@ class District:
         document = json.loads(payload)
         numbered = identity(topic, document)
         if numbered is None:
+            self.state = document if "values" in document else self.state
             for epoch, streams in document.get("epochs", {}).items():
                 for name, entry in streams.items():
                     stream = self._stream(epoch, name)

@@ -246,7 +246,7 @@ class SimGateway:
         self.ports: dict[str, _Port] = {}
         self.disk = "well"  # "full"; "lies": the next commit is on disk, and seems to have failed
         self.writer: _Writer
-        self.made: dict[tuple[str, int], set[tuple[str, str, int]]] = {}  # message -> boards, boots, uptimes in it
+        self.made: dict[tuple[str, int], list[tuple[str, str, int]]] = {}  # message -> boards, boots, uptimes in it
         self._daemon: SimDaemon | None = None
         self._client: Client | None = None
         self._is_hanging = False
@@ -318,9 +318,10 @@ class SimGateway:
         for batch in group.batches:
             for message in batch.messages:
                 if message.stream == "data" and isinstance(batch, Batch):
-                    sections = [(section.board, section.boot) for section in batch.sections]
-                    moments = {(*sections[row.section], row.uptime_ms) for row in batch.rows}
-                    self.made[self._daemon.epoch, message.seq] = moments
+                    samples = {(row.section, row.uptime_ms) for row in batch.rows}
+                    self.made[self._daemon.epoch, message.seq] = [
+                        (batch.sections[at].board, batch.sections[at].boot, uptime_ms) for at, uptime_ms in samples
+                    ]
 
     def pull(self, path: str) -> None:
         """Somebody pulls a plug, which is put in again when it leaves `pulled`."""

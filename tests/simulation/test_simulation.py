@@ -1,6 +1,7 @@
 """Some lives of the whole chain on the fake clock; and that a chain which breaks its word is seen to. Shell."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -8,6 +9,8 @@ from click.testing import CliRunner
 from edge.pipeline import Pipeline
 from protocols import link
 from tests.simulation.__main__ import live, main
+from tests.simulation.parts import SECOND_US
+from tests.simulation.world import HOUR_S, UTC_MS, World
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -21,6 +24,23 @@ def test_where_nothing_happens_nothing_is_missing_and_nothing_comes_twice() -> N
     verdict, _done = live(1, hours=0.5, is_calm=True)
     assert (verdict.faults, verdict.missing, verdict.doubles, dict(verdict.gaps)) == ([], 0, 0, {})
     assert verdict.readings == 10 * verdict.answers > 20_000
+
+
+def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tmp_path: Path) -> None:
+    world = World(5, tmp_path, is_calm=True)
+    with world.gateway.in_place():
+        for board in world.boards.values():
+            board.start()
+        world.gateway.start()
+        world.time.run(HOUR_S * SECOND_US)
+        told = [world.broker.district.state["clock"]]
+        world.tell_time()
+        world.time.run((HOUR_S + 1200) * SECOND_US)
+        told.append(world.broker.district.state["clock"])
+        world.gateway.cut()
+    assert told[0] == {"kind": "unsynced", "err_ms": None, "since_ms": None}
+    assert told[1]["kind"] == "synced" and told[1]["err_ms"] < 200
+    assert 0 <= told[1]["since_ms"] - (UTC_MS + HOUR_S * 1000) < 10_000
 
 
 def test_the_same_seed_is_the_same_life() -> None:
