@@ -17,6 +17,7 @@ from tests.simulation.sim_broker import Received
 from tests.simulation.world import PERIOD_S, REGISTERS, UNIT_IDS, World
 
 _TOLERANCE_MS = 5  # of a sample's time: whole milliseconds, and the board's turn
+_ALL = (1 << REGISTERS) - 1
 _NUMBERS = 4096  # an answer's number comes again after so many
 _ASKED_EVERY_MS = 2 * PERIOD_S * 1000 + 1000  # every unit, whether it answers or not: once in each period
 _LISTENS_MS = 5000  # a board that starts, before it asks
@@ -74,8 +75,11 @@ class _Judge:
         self.world = world
         self.district = world.broker.district
         self.verdict = Verdict(doubles=self.district.doubles, faults=self.district.faults)
-        # unit -> (number, register) -> whether the message was on disk
-        self.found: dict[tuple[str, int], dict[tuple[int, int], bool]] = defaultdict(dict)
+        # unit -> number of an answer -> a bit for each register: came at all, came from disk
+        self.came: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
+        self.stored: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
+        self.asked: tuple[Any, ...] = ()
+        self.answer: Answer | None = None
         self.gaps: list[_Gap] = []
         self.gone_ms: dict[str, list[float]] = defaultdict(list)  # of a board, in messages that gaps name
         self.missing: Counter[_Gap] = Counter()  # answers that no other gap tells of
@@ -137,20 +141,33 @@ class _Judge:
             return
         document = message.document
         place, register = self.points[point]
-        found = self.found[place]
-        for answer in self.said[place].get(value >> 4, ()):
-            if value & 15 == register and self._is_then(document, place[0], dt_ms, answer):
-                reading = answer.number, register
-                if found.get(reading, False) and message.is_stored:
-                    self._fault(f"{point}: answer {answer.number} was received twice")
-                self.verdict.readings += reading not in found
-                found[reading] = message.is_stored or found.get(reading, False)
-                stream = (document["epoch"], *place)
-                if answer.at_us < self.newest_us.get(stream, 0):
-                    self._fault(f"{point}: answer {answer.number} came after a later one, in message {document['seq']}")
-                self.newest_us[stream] = answer.at_us
-                return
-        self._fault(f"{point} = {value}, message {document['epoch']} {document['seq']}: no unit said so at that time")
+        answer = self._said(message, place, dt_ms, value >> 4)
+        if answer is None or value & 15 != register:
+            where = f"message {document['epoch']} {document['seq']}"
+            self._fault(f"{point} = {value}, {where}: no unit said so at that time")
+            return
+        came, stored, bit = self.came[place], self.stored[place], 1 << register
+        if stored[answer.number] & bit and message.is_stored:
+            self._fault(f"{point}: answer {answer.number} was received twice")
+        self.verdict.readings += not came[answer.number] & bit
+        self.verdict.unsynced += document["t0_ms"] is None
+        came[answer.number] |= bit
+        if message.is_stored:
+            stored[answer.number] |= bit
+        stream = (document["epoch"], *place)
+        if answer.at_us < self.newest_us.get(stream, 0):
+            self._fault(f"{point}: answer {answer.number} came after a later one, in message {document['seq']}")
+        self.newest_us[stream] = answer.at_us
+
+    def _said(self, message: Received, place: tuple[str, int], dt_ms: int, number: int) -> Answer | None:
+        """The answer of that number modulo _NUMBERS that a row's time is that of. Rows of one answer lie together."""
+        asked = (id(message), place, dt_ms, number)
+        if asked != self.asked:
+            self.asked = asked
+            candidates = self.said[place].get(number, ())
+            then = (each for each in candidates if self._is_then(message.document, place[0], dt_ms, each))
+            self.answer = next(then, None)
+        return self.answer
 
     def _is_then(self, document: dict[str, Any], board: str, dt_ms: int, answer: Answer) -> bool:
         """Whether a row's time is that of the answer, within the error that is claimed."""
@@ -160,7 +177,6 @@ class _Judge:
         uptime_ms = document["t0_uptime_ms"] + dt_ms
         if abs(self._true_ms(document["boot"], uptime_ms) - answer.at_us / 1000) > _TOLERANCE_MS:
             return False
-        self.verdict.unsynced += 1
         self._complete(document, uptime_ms, answer)
         return True
 
@@ -228,8 +244,7 @@ class _Judge:
 
     def _answer(self, board: str, unit_id: int, answer: Answer) -> None:
         self.verdict.answers += 1
-        found = self.found[board, unit_id]
-        stored = [found[key] for register in range(REGISTERS) if (key := (answer.number, register)) in found]
+        came = self.came[board, unit_id][answer.number]
         at_ms = answer.at_us / 1000
         telling = [
             gap
@@ -237,16 +252,16 @@ class _Judge:
             if gap.board in (None, board) and gap.from_ms - _TOLERANCE_MS <= at_ms <= gap.to_ms + _TOLERANCE_MS
         ]
         place = f"{board} unit {unit_id}, answer {answer.number} at {at_ms / 1000:.3f} s"
-        if len(stored) == REGISTERS:
+        if came == _ALL:
             inside = [gap for gap in telling if gap.from_ms + _TOLERANCE_MS < at_ms < gap.to_ms - _TOLERANCE_MS]
-            if all(stored) and any(gap.board for gap in inside):
+            if self.stored[board, unit_id][answer.number] == _ALL and any(gap.board for gap in inside):
                 self._fault(f"{place}: it came, and {inside[0]} tells that it will not")
-        elif (telling or self._is_gone(board, at_ms)) and not stored:
+        elif (telling or self._is_gone(board, at_ms)) and not came:
             self.verdict.missing += 1
             if len(telling) == 1:
                 self.missing[telling[0]] += 1
         else:
-            self._fault(f"{place}: {len(stored)} readings came, and no gap tells why")
+            self._fault(f"{place}: {came.bit_count()} readings came, and no gap tells why")
 
     def _count(self, gap: _Gap, missing: int) -> None:
         """Of how much a gap tells: no less than is missing, no more than was asked, and counted each minute."""

@@ -233,7 +233,7 @@ class District:
         if self.is_there and promises != self._told:
             self._told = promises
             self._publish(self._receipt(promises))
-        self._time.after(self._chance.uniform(0.2, 1) * RECEIPT_S * SECOND_US, self._commit)
+        self._time.after(self._chance.uniform(0.8, 1.2) * RECEIPT_S * SECOND_US, self._commit)
 
     def _take(self, topic: str, payload: bytes, is_stored: bool) -> None:
         document = json.loads(payload)
