@@ -108,6 +108,11 @@ class CuttablePath:
             self._listener = socket.create_server((HOST, self.port))
             self._start(self._accept, self._listener)
 
+    def near_ends(self) -> list[socket.socket]:
+        """Of the connections that stand, the ends of whoever connected here."""
+        with self._lock:
+            return [end for end in self._open if end.fileno() >= 0 and end.getsockname()[1] == self.port]
+
     def _start(self, target: Callable[..., None], *sockets: socket.socket) -> None:
         threading.Thread(target=target, args=sockets, daemon=True).start()
 

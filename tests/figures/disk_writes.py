@@ -9,6 +9,7 @@ not the file system's own journal. Six minutes and a half, which is more than th
 import secrets
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from edge.batch import Batch, Message, Row, Section, bitmap, filed
@@ -65,20 +66,24 @@ def _measure(second_port: int) -> Measured:
 
 
 def _begin_history(folder: Path) -> None:
+    begin_ms = int(time.time() * 1000) - _DAY_MS - _DUE_S * 1000
+    begin_history(folder, _LOAD.per_s, _OLD_S, begin_ms, {"district", "second"})  # delivered long ago
+
+
+def begin_history(folder: Path, per_s: int, seconds: int, begin_ms: int, delivered: Collection[str]) -> None:
+    """A store of `per_s` readings each second, a batch and a message each, that these destinations have."""
     folder.mkdir()
     now_ms = int(time.time() * 1000)
     store = Store(folder / FILE, "figures", now_ms, secrets.token_bytes)
-    store.save_birth(_BIRTH, {"points": [{"point": f"P{i}.x", "type": "u16"} for i in range(_LOAD.per_s)]})
+    store.save_birth(_BIRTH, {"points": [{"point": f"P{i}.x", "type": "u16"} for i in range(per_s)]})
     store.open(now_ms)
-    begin_ms = now_ms - _DAY_MS - _DUE_S * 1000
     section = Section("cab1", "4be01d77", Clock("synced", 5, begin_ms, 0))
-    every = bitmap(range(_LOAD.per_s), _LOAD.per_s)
+    every = bitmap(range(per_s), per_s)
     batches = []
-    for second in range(_OLD_S):
-        rows = tuple(Row(0, 1000 * second + i // 10, i, (i * 37 + second) & 0xFFFF, 0, 0) for i in range(_LOAD.per_s))
+    for second in range(seconds):
+        rows = tuple(Row(0, 1000 * second + i // 10, i, (i * 37 + second) & 0xFFFF, 0, 0) for i in range(per_s))
         message = Message("data", second + 1, "data", _BIRTH, None, every)
         batches.append(filed(Batch(_BIRTH, (section,), rows, (), (message,))))
     which = (store.epoch, "data", "broker")
-    positions = {name: {which: [(1, _OLD_S)]} for name in ("district", "second")}  # delivered long ago
-    store.commit(batches, positions)
+    store.commit(batches, {name: {which: [(1, seconds)]} for name in delivered})
     store.close()

@@ -86,10 +86,16 @@ async def _measure(broker: Mosquitto, server: Postgres) -> Measured:
     return Measured(round(done / took_s), beside, spoilt=in_table != readings)
 
 
+def copy_command(port: int, database: str) -> list[str]:
+    """What starts one, in ROOT."""
+    url = f"mqtt://127.0.0.1:{port}"
+    return [sys.executable, "-m", "edge", "--lang", "en", "listen", url, "--into", database]
+
+
 def start_copy(broker: Mosquitto, database: str) -> subprocess.Popen[str]:
     """One that is connected."""
     copy = subprocess.Popen(
-        [sys.executable, "-m", "edge", "--lang", "en", "listen", f"mqtt://127.0.0.1:{broker.port}", "--into", database],
+        copy_command(broker.port, database),
         cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -1,0 +1,146 @@
+"""What a site costs its mobile plan. Shell.
+
+site_mb_per_day: the demo's site as it stands in hil_tests/site, at its default reporting, over mutual TLS: all bytes
+of the connection between gateway and broker, both ways, in 7 minutes, with 52 bytes of IP and TCP headers for each
+segment; by the kernel's own count. To that comes what a day has and these minutes have not: a state document each ten
+minutes. On loopback large documents go in one segment where a real line takes several: a few hundred bytes.
+
+Source: Linux, include/uapi/linux/tcp.h (tcp_info).
+"""
+
+import shutil
+import socket
+import struct
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from hil_tests.broker import HOST
+from hil_tests.chain import SITE, Chain
+from hil_tests.mosquitto import Mosquitto
+from tests.edge.certificates import authority, certificate
+from tests.figures.figure import Measured
+
+_WINDOW_S = 420.0
+_FIRST_S = 60.0
+_SETTLE_S = 15.0
+_DAY_S = 86_400
+_STATES = 144  # of a day
+_HEADERS_BYTES = 20 + 32  # IP, and TCP with its time stamps
+_FIXED_BYTES = 100  # of a document: MQTT, TLS
+_BYTES_ACKED = struct.Struct("=QQII")  # acknowledged, received, segments out and in
+_BYTES_ACKED_AT = 120
+_INFO_BYTES = 256
+_STEP_S = 0.05
+_BROKER = """
+allow_anonymous true
+cafile {folder}/ca.pem
+certfile {folder}/broker.pem
+keyfile {folder}/broker.key
+require_certificate true
+"""
+
+
+def per_day() -> Measured:
+    """site_mb_per_day."""
+    with tempfile.TemporaryDirectory(prefix="figures-") as name:
+        folder = Path(name)
+        authority(folder, "ca")
+        for each in ("broker", "gateway", "district"):
+            certificate(folder, each, each)
+        site = folder / "of"
+        with closing(Chain(folder, site=site)) as chain:
+            chain.start_broker(Mosquitto)
+            assert isinstance(chain.broker, Mosquitto)
+            chain.broker.kill()
+            chain.broker.configure(_BROKER.format(folder=folder))
+            chain.broker.start()
+            _write_site(site, folder, chain.path.port)
+            district = _District(folder, chain.broker.port)
+            try:
+                chain.start_boards()
+                chain.start_gateway()
+                return _measure(chain, district)
+            finally:
+                district.close()
+
+
+def _measure(chain: Chain, district: "_District") -> Measured:
+    until_s = time.monotonic() + _FIRST_S
+    while not district.bytes["data"]:
+        chain.step(_STEP_S)
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"no data in {_FIRST_S:.0f} s: {chain.log('gateway').read_text()[-600:]}")
+    _run(chain, _SETTLE_S)
+    (connection,) = chain.path.near_ends()
+    before, had = _carried_bytes(connection), district.bytes.copy()
+    began_s = time.monotonic()
+    _run(chain, _WINDOW_S)
+    carried_bytes, took_s = _carried_bytes(connection) - before, time.monotonic() - began_s
+    if chain.path.near_ends() != [connection]:
+        raise ConnectionError("the gateway connected anew meanwhile: nothing can be said of a day")
+    states_bytes = _STATES * (district.state_bytes + _FIXED_BYTES)
+    mb = (carried_bytes / took_s * _DAY_S + states_bytes) / 1e6
+    came = district.bytes - had
+    parts = ", ".join(f"{kind} {count / took_s * _DAY_S / 1e6:.2f}" for kind, count in sorted(came.items()))
+    beside = (
+        f"{carried_bytes} bytes in {took_s:.0f} s, and {_STATES} states of {district.state_bytes}; MB a day of the "
+        f"payloads alone: {parts}"
+    )
+    return Measured(round(mb, 2), beside, spoilt=not came["data"])
+
+
+def _run(chain: Chain, seconds: float) -> None:
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        chain.step(_STEP_S)
+        if chain.ended() is not None:
+            raise OSError(f"{chain.ended()} ended: {chain.log('gateway').read_text()[-600:]}")
+
+
+def _carried_bytes(connection: socket.socket) -> int:
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    acked, received, segments_out, segments_in = _BYTES_ACKED.unpack_from(info, _BYTES_ACKED_AT)
+    return int(acked + received + _HEADERS_BYTES * (segments_out + segments_in))
+
+
+def _write_site(site: Path, folder: Path, port: int) -> None:
+    shutil.copytree(SITE, site)
+    gateway_toml = site / "gateway.toml"
+    text = gateway_toml.read_text(encoding="utf-8")
+    before, after = text.split("[destinations.district]\n")
+    # Indented, so that the chain leaves it: its own broker has no TLS.
+    mine = f'  url = "mqtts://{HOST}:{port}"\n  feed = "json"\n  ca = "{folder}/ca.pem"\n'
+    mine += f'  cert = "{folder}/gateway.pem"\n  key = "{folder}/gateway.key"\n'
+    rest = [line for line in after.splitlines() if not line.startswith(("url", "feed"))]
+    gateway_toml.write_text("\n".join([before + "[destinations.district]\n" + mine, *rest, ""]), encoding="utf-8")
+
+
+class _District:
+    """Subscribed to everything; `bytes` of payloads by kind."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.bytes: Counter[str] = Counter()
+        self.state_bytes = 0
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.tls_set(folder / "ca.pem", folder / "district.pem", folder / "district.key")
+        self._client.on_connect = lambda client, *_rest: client.subscribe("#", qos=1)
+        self._client.on_message = self._on_message
+        self._client.connect(HOST, port)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        """Leave."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        kind = message.topic.split("/", 3)[3]
+        self.bytes[kind] += len(message.payload)
+        if kind == "state":
+            self.state_bytes = len(message.payload)
