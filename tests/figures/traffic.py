@@ -1,13 +1,18 @@
 """What a site costs its mobile plan. Shell.
 
 site_mb_per_day: the demo's site as it stands in hil_tests/site, at its default reporting, over mutual TLS: all bytes
-of the connection between gateway and broker, both ways, in 7 minutes, with 52 bytes of IP and TCP headers for each
-segment; by the kernel's own count. To that comes what a day has and these minutes have not: a state document each ten
+of the connection between gateway and broker, both ways, with 52 bytes of IP and TCP headers for each segment, by the
+kernel's own count, of three minutes. To that comes what a day has and these minutes have not: a state document each ten
 minutes. On loopback large documents go in one segment where a real line takes several: a few hundred bytes.
+
+The demo's plant moves so that its screen does: every tank fills or empties by 20 m an hour, and gas comes and goes
+within seconds, so that some reading is beyond its deadband in nearly every second of the day. Beside the figure stands
+the same of a plant that takes twenty times as long for everything, a metre an hour.
 
 Source: Linux, include/uapi/linux/tcp.h (tcp_info).
 """
 
+import math
 import shutil
 import socket
 import struct
@@ -20,13 +25,15 @@ from pathlib import Path
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from hil_tests.bench.plant import Plant
 from hil_tests.broker import HOST
 from hil_tests.chain import SITE, Chain
 from hil_tests.mosquitto import Mosquitto
 from tests.edge.certificates import authority, certificate
 from tests.figures.figure import Measured
 
-_WINDOW_S = 420.0
+_WINDOW_S = 180.0  # each point's heartbeat is in it three times
+_SLOW = 20
 _FIRST_S = 60.0
 _SETTLE_S = 15.0
 _DAY_S = 86_400
@@ -54,7 +61,8 @@ def per_day() -> Measured:
         for each in ("broker", "gateway", "district"):
             certificate(folder, each, each)
         site = folder / "of"
-        with closing(Chain(folder, site=site)) as chain:
+        plant = _Plant()
+        with closing(Chain(folder, site=site, measure=plant.value)) as chain:
             chain.start_broker(Mosquitto)
             assert isinstance(chain.broker, Mosquitto)
             chain.broker.kill()
@@ -65,34 +73,39 @@ def per_day() -> Measured:
             try:
                 chain.start_boards()
                 chain.start_gateway()
-                return _measure(chain, district)
+                return _measure(chain, district, plant)
             finally:
                 district.close()
 
 
-def _measure(chain: Chain, district: "_District") -> Measured:
+def _measure(chain: Chain, district: "_District", plant: "_Plant") -> Measured:
     until_s = time.monotonic() + _FIRST_S
     while not district.bytes["data"]:
         chain.step(_STEP_S)
         if time.monotonic() > until_s:
             raise TimeoutError(f"no data in {_FIRST_S:.0f} s: {chain.log('gateway').read_text()[-600:]}")
     _run(chain, _SETTLE_S)
+    mb, payloads = _mb_per_day(chain, district)
+    plant.slow_down(chain.bench.now_s())
+    slow_mb, slow_payloads = _mb_per_day(chain, district)
+    beside = (
+        f"payloads alone {payloads}; {slow_mb:.2f} (payloads {slow_payloads}) of a plant {_SLOW} times as slow; "
+        f"{_STATES} state documents of {district.state_bytes} bytes in each"
+    )
+    return Measured(round(mb, 2), beside)
+
+
+def _mb_per_day(chain: Chain, district: "_District") -> tuple[float, str]:
+    """All, and what there is of payloads of each kind."""
     (connection,) = chain.path.near_ends()
-    before, had = _carried_bytes(connection), district.bytes.copy()
-    began_s = time.monotonic()
+    before, had, began_s = _carried_bytes(connection), district.bytes.copy(), time.monotonic()
     _run(chain, _WINDOW_S)
-    carried_bytes, took_s = _carried_bytes(connection) - before, time.monotonic() - began_s
+    per_s = (_carried_bytes(connection) - before) / (time.monotonic() - began_s)
     if chain.path.near_ends() != [connection]:
         raise ConnectionError("the gateway connected anew meanwhile: nothing can be said of a day")
-    states_bytes = _STATES * (district.state_bytes + _FIXED_BYTES)
-    mb = (carried_bytes / took_s * _DAY_S + states_bytes) / 1e6
-    came = district.bytes - had
-    parts = ", ".join(f"{kind} {count / took_s * _DAY_S / 1e6:.2f}" for kind, count in sorted(came.items()))
-    beside = (
-        f"{carried_bytes} bytes in {took_s:.0f} s, and {_STATES} states of {district.state_bytes}; MB a day of the "
-        f"payloads alone: {parts}"
-    )
-    return Measured(round(mb, 2), beside, spoilt=not came["data"])
+    a_day = _DAY_S / _WINDOW_S / 1e6
+    came = ", ".join(f"{kind} {count * a_day:.2f}" for kind, count in sorted((district.bytes - had).items()))
+    return per_s * _DAY_S / 1e6 + _STATES * (district.state_bytes + _FIXED_BYTES) / 1e6, came
 
 
 def _run(chain: Chain, seconds: float) -> None:
@@ -119,6 +132,23 @@ def _write_site(site: Path, folder: Path, port: int) -> None:
     mine += f'  cert = "{folder}/gateway.pem"\n  key = "{folder}/gateway.key"\n'
     rest = [line for line in after.splitlines() if not line.startswith(("url", "feed"))]
     gateway_toml.write_text("\n".join([before + "[destinations.district]\n" + mine, *rest, ""]), encoding="utf-8")
+
+
+class _Plant:
+    """The demo's, at its own pace or slower."""
+
+    def __init__(self) -> None:
+        self._plant = Plant(1)
+        self._slow_s = math.inf  # from then on
+
+    def value(self, point: str, now_s: float) -> float:
+        """What a point measures."""
+        slow_s = max(now_s - self._slow_s, 0.0)
+        return self._plant.value(point, now_s - slow_s + slow_s / _SLOW)
+
+    def slow_down(self, now_s: float) -> None:
+        """From now on."""
+        self._slow_s = now_s
 
 
 class _District:
