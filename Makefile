@@ -7,7 +7,8 @@
 #   make simulate SEEDS=200 HOURS=6  the whole chain on a fake clock, by chance; SEEDS==17: that one again
 #   make soak  MINUTES=60            the whole chain under mixed faults; soak/soak.csv, soak/soak.png, a verdict
 #   make slow-faults                 the fault catalogue on boards as slow as an ESP32; minutes, on both cores
-#   make prove                       what takes too long for every day: a hundred power cuts (as root)
+#   make prove                       what takes too long for every day: a hundred power cuts (as root), and programs,
+#                                    boards, links and cards broken hundreds of times while all readings must arrive
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS and npm_config_registry are honoured by pip and npm themselves.
 # WHEELS=folder installs from that folder and nowhere else. To fill one, where there is a network:
 #   pip download --dest folder '.[dev]' hatchling babel editables
@@ -41,6 +42,7 @@ slow-faults: .venv/.dev tools
 
 prove: .venv/.dev tools
 	@CUTS=100 .venv/bin/python -m pytest tests/edge/test_power_cut.py $(ARGS)
+	@.venv/bin/python -m tests.figures.crash_loops
 
 fuzz: .venv/.dev
 	@PYTHONPATH=firmware .venv/bin/python -m tests.fuzz $(ONLY) $(if $(RUNS),--runs $(RUNS)) $(ARGS)

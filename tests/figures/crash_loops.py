@@ -3,8 +3,8 @@
 The real daemon, virtual boards, mosquitto (which persists nothing) and `tankgate listen --into`, judged by the bench's
 ledger on a site where every poll is due: the daemon killed (-9) at any moment; the broker killed while the receiver is
 connected, 5 ms slow with each message, or away; boards without power; the network and the link cables cut cleanly and
-silently; a card cloned and at work beside the first; a card set back to an older copy. `python -m
-tests.figures.crash_loops` does it as often as FULL says, which takes more than an hour; the figures are of a sample.
+silently; a card cloned and at work beside the first; a card set back to an older copy. `make prove` does it as often as
+FULL says, which takes half an hour and more; the figures are of a sample.
 
 lost_readings: due, not in the database, and in no gap record. wrong_readings: numbers that no sensor gave, or that the
 database has twice. lost_events: what the last card has in its journal and the database has not; power cuts of which no
