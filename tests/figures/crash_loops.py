@@ -277,7 +277,6 @@ class Loops:
         self._run(3.0, 8.0)
         self._chain.wait(self._has_every_told_event, _PATIENCE_S)
         self._chain.kill_gateway()
-        self._chain.wait(lambda: not _lacking_events(self._chain, self._site), _PATIENCE_S)
         shutil.rmtree(self._site / "store")
         self._spare.rename(self._site / "store")
         self._chain.start_gateway()
