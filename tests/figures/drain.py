@@ -3,8 +3,8 @@
 drain_ratio: a million readings wait on the gateway's disk, a second of 200 in each message, when its broker comes back;
 200 readings a second go on. Readings of the backlog a second at a subscriber, in the middle half of it or in 60 s of
 its middle, divided by 200. Meanwhile what has just happened must not wait: live readings no more than a second longer
-than they do without a backlog (the newest of a message, from its own time on), and alarm events no more than a second
-after they were decided. Each of these comes from the site's files, broken and mended while the daemon runs.
+than without a backlog (the oldest of a message, which has waited for its batch to close), and alarm events no more than
+a second after they were decided. Each of these comes from the site's files, broken and mended while the daemon runs.
 """
 
 import json
@@ -40,7 +40,7 @@ _TOGGLE_S = 1.0
 
 
 class _Came(NamedTuple):
-    """A message; `age_ms` of its newest reading, or since its alarm was decided."""
+    """A message; `age_ms` of its oldest reading, or since its alarm was decided."""
 
     at_s: float
     readings: int
@@ -75,10 +75,9 @@ class _District:
         if message.topic != tankgate.TOPIC:
             self.alarms.append(_Came(at_s, 0, now_ms - payload["decided_ms"]))
             return
-        rows = payload["rows"]
-        age_ms = now_ms - payload["t0_ms"] - max(row[1] for row in rows)
+        age_ms = now_ms - payload["t0_ms"]
         came = self.late if age_ms > _DAY_MS / 4 else self.live
-        came.append(_Came(at_s, len(rows), age_ms))
+        came.append(_Came(at_s, len(payload["rows"]), age_ms))
 
 
 def ratio() -> Measured:
