@@ -69,8 +69,11 @@ _SILENT_S = 50.0  # a gateway notices after one and a half keep-alives of 30 s
 _CALM_S = 5.0
 _PATIENCE_S = 150.0  # a gateway waits up to a minute before it connects, and doubts its broker for half of one
 _LAST_WORDS_S = 20.0
+_TOLD = 5  # findings beside a figure
 _SLACK_MS = 60
-_CAUSES = {"board_restart", "ring_full"}  # what is broken here may leave these gaps, and no others
+# What is broken here may leave gaps of these causes, and of no others.
+_OF_A_CUT = {"board_restart", "board_down", "not_running"}  # by who else was away, and for how long
+_OF_A_CARD = {"ring_full"}  # an older one does not know what the boards were told is safe
 
 _SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END $$;
@@ -362,7 +365,7 @@ def _judge(chain: JudgedChain, loops: Loops, faults: int) -> Outcome:
         wrong_readings=figures.wrong_values + figures.duplicated,
         lost_events=len(lacking) + len(untold) + len(unheard),
         reordered_events=int(reordered),
-        is_spoilt=bool(crashed) or bool(aside) or not causes.keys() <= _CAUSES or _is_little(figures),
+        is_spoilt=bool(crashed) or bool(aside) or not causes.keys() <= _OF_A_CUT | _OF_A_CARD or _is_little(figures),
         beside=beside,
         findings=findings,
     )
@@ -375,7 +378,8 @@ def _is_little(figures: Figures) -> bool:
 
 def _tells(gap: Gap, cut: PowerCut) -> bool:
     return (
-        (gap.board, gap.cause) == (cut.board, "board_restart")
+        gap.board == cut.board
+        and gap.cause in _OF_A_CUT
         and gap.from_ms <= cut.off_ms + _SLACK_MS
         and cut.on_ms - _SLACK_MS <= gap.to_ms
     )
@@ -392,7 +396,8 @@ def _sample() -> Outcome:
 
 def _measured(number: int) -> Measured:
     outcome = _sample()
-    return Measured(number, outcome.beside, spoilt=outcome.is_spoilt)
+    beside = "; ".join([outcome.beside, *outcome.findings[:_TOLD]])
+    return Measured(number, beside, spoilt=outcome.is_spoilt)
 
 
 def lost_readings() -> Measured:
