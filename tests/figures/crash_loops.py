@@ -68,7 +68,7 @@ _FILES_ALARM = "system.config:FAULT"
 _SILENT_S = 50.0  # a gateway notices after one and a half keep-alives of 30 s
 _CALM_S = 5.0
 _PATIENCE_S = 150.0  # a gateway waits up to a minute before it connects, and doubts its broker for half of one
-_LAST_WORDS_S = 20.0
+_LOOK_S = 1.0
 _TOLD = 5  # findings beside a figure
 _SLACK_MS = 60
 # What is broken here may leave gaps of these causes, and of no others.
@@ -306,14 +306,13 @@ def _copy(folder: Path, to: Path) -> None:
     shutil.copytree(folder, to, ignore=shutil.ignore_patterns("control.sock"))
 
 
-def _lacking_events(chain: JudgedChain, site: Path) -> set[tuple[str, int]]:
-    """What the journal on the card has, and the database has not."""
+def _events_on_card(site: Path) -> set[tuple[str, int]]:
+    """What the journal of a killed daemon has."""
     sql = "SELECT epoch.epoch, seq FROM message JOIN epoch ON epoch.id = message.epoch WHERE stream = 'event'"
     with tempfile.TemporaryDirectory() as name:
-        _copy(site / "store", card := Path(name) / "card")  # reading it would tidy up what a killed daemon left
+        _copy(site / "store", card := Path(name) / "card")  # reading it would tidy up what that daemon left
         with closing(sqlite3.connect(card / "tankgate.db")) as store:
-            on_card = set(store.execute(sql).fetchall())
-    return on_card - set(chain.ask(_EVENTS))
+            return set(store.execute(sql).fetchall())
 
 
 def run(counts: dict[str, int], seed: int, say: Callable[[str], None] = lambda _sentence: None) -> Outcome:
@@ -331,12 +330,14 @@ def run(counts: dict[str, int], seed: int, say: Callable[[str], None] = lambda _
 
 
 def _judge(chain: JudgedChain, loops: Loops, faults: int) -> Outcome:
+    chain.kill_gateway()
+    on_card = _events_on_card(chain.directory / "site")
+    chain.start_gateway()
     end_ms, began_s = chain.now_ms, time.monotonic()
     lost = chain.lost(end_ms, _PATIENCE_S)
+    while (lacking := on_card - set(chain.ask(_EVENTS))) and time.monotonic() < began_s + _PATIENCE_S:
+        chain.run(_LOOK_S)
     took_s = time.monotonic() - began_s
-    chain.stop_gateway()
-    chain.wait(lambda: not _lacking_events(chain, chain.directory / "site"), _LAST_WORDS_S)
-    lacking = sorted(_lacking_events(chain, chain.directory / "site"))
     gaps = chain.take_in()
     untold = [cut for cut in loops.cuts if not any(_tells(gap, cut) for gap in gaps)]
     came = set(chain.ask(_ALARMS, _FILES_ALARM))
@@ -345,14 +346,15 @@ def _judge(chain: JudgedChain, loops: Loops, faults: int) -> Outcome:
     ((aside,),) = chain.ask("SELECT count(*) FROM set_aside")
     figures = chain.figures()
     causes = Counter(gap.cause for gap in gaps)
-    crashed = [log.name for log in chain.directory.glob("*.log") if "Traceback" in log.read_text(errors="replace")]
+    logs = [*chain.directory.glob("*.log"), *chain.directory.glob("bench/*/console.log")]
+    crashed = [log for log in logs if "Traceback" in log.read_text(encoding="utf-8", errors="replace")]
     findings = [
         *(f"lost reading: {poll}" for poll in lost),
         *chain.bench.ledger.findings,
-        *(f"lost event: {epoch} {seq}" for epoch, seq in lacking),
+        *(f"lost event: {epoch} {seq}" for epoch, seq in sorted(lacking)),
         *(f"no gap: {cut}" for cut in untold),
         *(f"lost alarm: {told}" for told in unheard),
-        *(f"traceback in {name}" for name in crashed),
+        *(f"traceback in {log}" for log in crashed),
     ]
     beside = (
         f"{faults} faults; of {figures.due} due readings {figures.received} in the database, {figures.admitted} named "
