@@ -58,8 +58,9 @@ class Check:
 class Profile:
     """A checked profile. `proven`: it has an example from its source, and reads it as printed there.
 
-    `timeout_ms` is the slowest first byte of a reply, `floor_ms` what a unit that lives is always given, `spacing_ms`
-    the least time between two requests to one unit, `late_ms` how long after a time-out its reply may still come.
+    `timeout_ms` is the slowest first byte of a reply, `reply_ms` the usual one, `floor_ms` what a unit that lives is
+    always given, `spacing_ms` the least time between two requests to one unit, `late_ms` how long after a time-out its
+    reply may still come.
     `bridge_gaps` are first and last wire addresses of what may be read along; `block`, its first and last register, is
     only known to be read whole. `address_base` is the document's number of wire address 0; negative where this unit's
     map is moved up. `writes` are the function codes, first and last wire addresses that may be written: by default
@@ -76,6 +77,7 @@ class Profile:
     line: Line | None
     default_unit_id: int | None
     timeout_ms: int
+    reply_ms: int
     floor_ms: int
     spacing_ms: int
     late_ms: int
@@ -169,6 +171,7 @@ def _is_write(text: Any) -> bool:
 _NUMBER_MAX = 1e15
 _ADDRESS = _whole(0, 465536)
 _FLOOR_MS = 100  # where the profile says nothing
+_REPLY_MS = 20  # the same; real sensors take 2 to 20 ms
 # What the first register's number is in the document, and the function that such numbers belong to.
 _BASES = {0: None, 1: None, 10001: 2, 30001: 4, 40001: 3, 100001: 2, 300001: 4, 400001: 3}
 _PROFILE_KEYS = {
@@ -180,6 +183,7 @@ _PROFILE_KEYS = {
     "line": _Key('"9600 8N1"', _is_line, None),
     "default_unit_id": _whole(1, 247, default=None),
     "timeout_ms": _whole(10, 10_000),
+    "reply_ms": _whole(0, 10_000, default=None),
     "timeout_floor_ms": _whole(10, 10_000, default=None),
     "spacing_ms": _whole(0, 10_000, default=0),
     "late_ms": _whole(10, 60_000, default=1000),
@@ -221,6 +225,9 @@ _CHANNEL_KEYS = {
     **{f"{field}_type": _one_of("u16", "u32", default="u16") for field in _FIELDS},
     **{f"{field}_bits": _text(r"[0-9]{1,2}-[0-9]{1,2}", '"15-12"', default=None) for field in _FIELDS},
     **{limit: _number() for limit in Current._fields},
+    "valid_low": _number(),
+    "valid_high": _number(),
+    "needs": _text(r"[A-Za-z0-9_-]+(\{n\})?", '"status", "status{n}"', default=None),
 }
 _SERIAL_KEYS = {
     "function_code": _one_of(3, 4),
@@ -288,10 +295,11 @@ def load(name: str, text: str) -> Profile:
     examples = [
         _read(f"{where} [[example]]", example, _EXAMPLE_KEYS, problems) for example in keys.pop("example") or ()
     ]
-    floor_ms = keys.pop("timeout_floor_ms")
-    if None not in (floor_ms, keys["timeout_ms"]) and floor_ms > keys["timeout_ms"]:
-        told = _("{where}: timeout_floor_ms = {floor} is longer than timeout_ms = {timeout}")
-        problems.append(told.format(where=where, floor=floor_ms, timeout=keys["timeout_ms"]))
+    floor_ms, reply_ms = keys.pop("timeout_floor_ms"), keys["reply_ms"]
+    for key, ms in (("timeout_floor_ms", floor_ms), ("reply_ms", reply_ms)):
+        if None not in (ms, keys["timeout_ms"]) and ms > keys["timeout_ms"]:
+            told = _("{where}: {key} = {ms} is longer than timeout_ms = {timeout}")
+            problems.append(told.format(where=where, key=key, ms=ms, timeout=keys["timeout_ms"]))
     if problems:
         raise ProfileError(problems)
 
@@ -301,6 +309,7 @@ def load(name: str, text: str) -> Profile:
     gaps = keys["bridge_gaps"]
     keys |= {
         "line": keys["line"] and Line.parse(keys["line"]),
+        "reply_ms": min(keys["timeout_ms"], _REPLY_MS) if reply_ms is None else reply_ms,
         "floor_ms": floor_ms or min(keys["timeout_ms"], _FLOOR_MS),
         "bridge_gaps": tuple(map(span, gaps)) if isinstance(gaps, list) else ((0, 0xFFFF),) * gaps,
         "address_base": base - moved_by,
@@ -310,6 +319,13 @@ def load(name: str, text: str) -> Profile:
         "channels": channels,
     }
     profile = Profile(name=name, text=text, proven=bool(examples), **keys)
+    for channel in channels.values():
+        others = [name for name in channels if name != channel.name]
+        if channel.needs is not None and channel.needs not in others:
+            told = _("{where} [channels.{channel}]: needs: there is no other channel {needs}; there are: {allowed}")
+            names = {"where": where, "channel": channel.name, "needs": channel.needs}
+            problems.append(told.format(**names, allowed=", ".join(others)))
+            break  # of many alike, one is enough
     for channel in channels.values():
         if (count := _place(profile, channel)[2]) > (limit := _limit(profile, channel.function_code)):
             told = _("{where} [channels.{channel}]: value and codes span {count} registers; one request has {limit}")
@@ -372,7 +388,10 @@ def _completed(table: Any, tables: Mapping[str, Any]) -> Any:
 def _repeated(
     name: str, keys: Mapping[str, Any], where: str, problems: list[str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The channels of one table, by name: itself, or `count` alike whose registers lie `step` apart."""
+    """The channels of one table, by name: itself, or `count` alike whose registers lie `step` apart.
+
+    {n} in what one of them needs is its own number.
+    """
     count, first, step = keys["count"], keys["first"], keys["step"]
     if count is None:
         for key in ("first", "step"):
@@ -382,8 +401,10 @@ def _repeated(
     else:
         addresses = {key: at for key, at in keys.items() if key.endswith("address") and at is not None}
         for i in range(count):
-            moved = {key: at + i * (1 if step is None else step) for key, at in addresses.items()}
-            yield f"{name}{(1 if first is None else first) + i}", {**keys, **moved}
+            moved: dict[str, Any] = {key: at + i * (1 if step is None else step) for key, at in addresses.items()}
+            number = str((1 if first is None else first) + i)
+            needs = keys["needs"] and keys["needs"].replace("{n}", number)
+            yield f"{name}{number}", {**keys, **moved, "needs": needs}
 
 
 def _read(where: str, content: Any, keys: Mapping[str, _Key], problems: list[str]) -> dict[str, Any]:
@@ -448,6 +469,7 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where
             fields[each] = Field(wire(f"{each}_address"), keys[f"{each}_type"], high, low)
     if [keys["unit"] is not None, "unit" in fields, is_current].count(True) != 1:
         wrong("unit", _("one of unit, unit_address and raw_4ma must tell the unit"))
+    _check_valid(keys, wrong)
     address = wire("address")
     first = min([address, *(field.address for field in fields.values())])
     end = max(
@@ -468,9 +490,22 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where
         divisors={code: 10**places for code, places in _by_code(keys["decimals_codes"]).items()},
         flags={bit: channels_.STATUSES[word] for bit, word in _by_code(keys["status_flags"]).items()},
         states={code: channels_.STATUSES[word] for code, word in _by_code(keys["state_codes"]).items()},
+        valid_low=keys["valid_low"],
+        valid_high=keys["valid_high"],
+        needs=keys["needs"],
         first=first,
         count=end - first,
     )
+
+
+def _check_valid(keys: Mapping[str, Any], wrong: Callable[[str, str], None]) -> None:
+    """Whether the range of valid values is one, of a number whose unit is known beforehand."""
+    low, high = keys["valid_low"], keys["valid_high"]
+    stated = "valid_low" if low is not None else "valid_high"
+    if (low, high) != (None, None) and (keys["unit"] is None or keys["type"] == "bool"):
+        wrong(stated, _("is for numbers in one unit: it goes with unit, and not with bool, unit_address or raw_4ma"))
+    if None not in (low, high) and low >= high:
+        wrong(stated, _("must be below valid_high = {high}").format(high=high))
 
 
 def _by_code(table: Mapping[str, Any] | None) -> dict[Any, Any]:

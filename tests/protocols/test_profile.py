@@ -181,7 +181,7 @@ def changed(registers, **words):
         ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b10), None, 211, 0),
         ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0x10), None, 210, 0),
         ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b11, r1=0x11), None, 204, 0x11),
-        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r6=0xC2C8), -100.0, 101, 0),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r6=0xC280), -64.0, 101, 0),
         ("msa-ultima-x", use("vol2", "%{vol}"), [0b10, *ULTIMA[1:6], 0, 0, 0x41A7, 0x3333], 20.899999618530273, 0, 0),
         ("msa-ultima-x", use("vol2", "%{vol}"), [0b100, *ULTIMA[1:6], 0, 0, 0x41A7, 0x3333], None, 211, 0),
         ("igd-toc-635", use("gas7", "%{LEL}", 0, 100), [100], 0.0, 0, 0),
@@ -287,6 +287,44 @@ def test_a_zero_that_trembles_is_no_fault():
     for value, status in ((-1.25, 0), (-1.5, 101), (100.0, 0), (100.5, 100)):
         words = struct.unpack(">HH", struct.pack(">f", value))
         assert decoder.decode([*words, *GAS[2:]]) == [Reading("p", value, status, 0)]
+
+
+MISSING = struct.unpack(">HH", struct.pack(">f", -99.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "registers", "value", "status"),
+    [
+        ("msa-ultima-x", use("lel1", "%{LEL}"), [*ULTIMA[:6], *MISSING], None, 204),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), [*ULTIMA[:6], *MISSING], None, 204),
+        ("msa-ultima-x", use("ppm1", "[ppm]"), [*ULTIMA[:6], *MISSING], None, 204),
+        ("msa-ultima-x", use("lel1", "%{LEL}"), [*ULTIMA[:6], 0xC2C6, 0x0000], -99.0, 0),
+        ("igd-toc-635", use("gas1", "%{LEL}"), [0], -10.0, 0),
+        ("igd-toc-635", use("gas1", "%{LEL}"), [1200], 110.0, 0),
+        ("igd-toc-635", use("gas1", "%{LEL}"), [1201], None, 204),
+        ("igd-toc-635", use("gas1", "%{LEL}", 0, 100), [1200], 110.0, 100),
+        ("igd-toc-635", use("gas1", "%{LEL}", 0, 100), [0xFFFF], None, 204),
+    ],
+)
+def test_what_no_sensor_can_measure_is_no_value(name, wanted, registers, value, status):
+    _, decoder = whole(profile.builtin(name), wanted)
+    assert decoder.decode(registers) == [Reading("p", value, status, 0)]
+
+
+def test_valid_values_are_in_the_sensors_unit_whatever_the_sheets_is():
+    known = one("i16", valid_low=-2, valid_high=3)
+    _, decoder = whole(known, use("a", "mm", -9000, 9000))
+    assert [decoder.decode([raw])[0].value for raw in (0xFFFD, 0xFFFE, 3, 4)] == [None, -2000, 3000, None]
+    assert known.channels["a"].valid("cm") == (-200, 300)
+    assert one("i16", valid_high=3).channels["a"].valid("m") == (-math.inf, 3)
+
+
+def test_each_of_many_needs_its_own_and_all_may_need_one():
+    igd = profile.builtin("igd-toc-635").channels
+    assert [igd[f"gas{n}"].needs for n in (1, 32)] == ["status1", "status32"] and igd["status1"].needs is None
+    one_more = MINIMAL[MINIMAL.index("[channels.a]") :].replace("channels.a", "channels.state")
+    known = load("mine", MINIMAL + 'count = 2\nneeds = "state"\n' + one_more)
+    assert [known.channels[name].needs for name in ("a1", "a2")] == ["state"] * 2
 
 
 def test_one_reply_serves_many_points_in_the_order_of_the_read():
@@ -693,6 +731,20 @@ def test_how_long_a_unit_that_lives_is_always_given(stated, floor_ms):
     assert load("mine", MINIMAL.replace("timeout_ms = 200", stated)).floor_ms == floor_ms
 
 
+@pytest.mark.parametrize(
+    ("stated", "reply_ms"),
+    [("timeout_ms = 200", 20), ("timeout_ms = 12", 12), ("timeout_ms = 200\nreply_ms = 0", 0)],
+)
+def test_how_soon_a_unit_is_reckoned_to_answer(stated, reply_ms):
+    assert load("mine", MINIMAL.replace("timeout_ms = 200", stated)).reply_ms == reply_ms
+    printed = {name: profile.builtin(name).reply_ms for name in profile.builtin_names()}
+    assert {name: ms for name, ms in printed.items() if ms != 20} == {
+        "fuel-probe-500ms": 500,
+        "io-16do": 3,
+        "vegapuls-modbus": 50,
+    }
+
+
 def test_nothing_may_be_written_unless_it_is_listed():
     assert all(profile.builtin(name).writes == () for name in profile.builtin_names())
     known = load("mine", MINIMAL.replace("address_base", "writes = ['5 0-15', '16 100-100']\naddress_base"))
@@ -777,6 +829,13 @@ def test_everything_wrong_is_told_at_once():
         ('unit = "m"', 'unit_address = 5\nunit_codes = { m = "m" }', "unit_codes"),
         ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 201", "timeout_floor_ms = 201 is longer"),
         ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 9", "10 - 10000"),
+        ("timeout_ms = 200", "timeout_ms = 200\nreply_ms = 201", "reply_ms = 201 is longer"),
+        ('unit = "m"', 'unit = "m"\nvalid_low = 5\nvalid_high = 5', "valid_low: must be below valid_high = 5"),
+        ('unit = "m"', 'unit = "m"\nvalid_high = "5"', "valid_high = 5 is not allowed"),
+        ('unit = "m"', 'unit_address = 5\nunit_codes = { 1 = "m" }\nvalid_high = 5', "valid_high: is for numbers in one"),
+        ('unit = "m"', 'unit = "m"\nneeds = "b"', "needs: there is no other channel b; there are: "),
+        ('unit = "m"', 'unit = "m"\nneeds = "a"', "needs: there is no other channel a"),
+        ('unit = "m"', 'unit = "m"\nneeds = "{n}"', 'needs = {n} is not allowed; allowed: "status", "status{n}"'),
         ("address_base = 0", "address_base = 0\nbridge_gaps = ['9']", '["10-14", …]'),
         ("[channels.a]", "serial = 7\n[channels.a]", "allowed: [serial]"),
         ("[channels.a]", "[serial]\nfunction_code = 3\n[channels.a]", "[serial]: address is missing"),
@@ -793,6 +852,8 @@ def test_a_mistake_in_a_file(old, new, part):
 
 
 def test_a_mistake_of_many_channels_is_told_once():
+    (found,) = problems(MINIMAL + 'count = 20\nneeds = "b{n}"\n')
+    assert "[channels.a1]: needs: there is no other channel b1" in found
     (found,) = problems(MINIMAL + "count = 20\nstep = 9999\n")
     assert "69997 is no register" in found  # 4 + 7 * 9999
 
