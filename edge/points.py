@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
+from math import isinf
 
 from edge.alarms.presets import LIMITS, PRESETS
 from edge.problem import Problem, did_you_mean, half_width, one_of
@@ -289,13 +290,18 @@ def read_points(
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    readers = []
     points = []
     first: dict[tuple[object, ...], tuple[int, Point]] = {}
     for row in sheet.rows:
         reader = _Reader(sheet, row, problems)
         point = _point(reader, buses, profiles, profile_names, warnings)
+        readers.append(reader)
         points.append(point)
         _compare(reader, row.number, point, first)
+    for reader, point in zip(readers, points, strict=True):
+        if point.channel and point.profile in profiles:
+            _check_needed(reader, point, profiles[point.profile].channels[point.channel].needs, first)
     return tuple(points), problems, warnings
 
 
@@ -335,6 +341,8 @@ def _point(
         _check_channel(reader, profile.channels[channel], unit)
     preset = reader.choice("E-LIM-005", "preset", PRESETS)
     limits = _limits(reader, preset, range_low, range_high, warnings)
+    if profile and channel and profile.channels[channel].accepts(unit):
+        _check_valid(reader, profile.channels[channel], unit, limits, warnings)
     on_delay_s = reader.number("on_delay_s", 0, 3600) or 0.0
     oel = reader.number("oel", low=0)
     _check_preset(reader, preset, unit, limits, oel, on_delay_s, warnings)
@@ -381,6 +389,24 @@ def _check_channel(reader: _Reader, channel: Channel, unit: str) -> None:
     if channel.current and not (reader.text("range_low") or reader.text("range_high")):
         text = _("is needed: a 4-20 mA input measures nothing without the values at 4 and 20 mA.")
         reader.wrong("E-RNG-003", "range_high", text)
+
+
+def _check_valid(
+    reader: _Reader, channel: Channel, unit: str, limits: Sequence[tuple[str, float]], warnings: list[Problem]
+) -> None:
+    """Whether what the sensor cannot measure would be noticed, and the limits are among what it can."""
+    low, high = channel.valid(unit)
+    for kind, limit in limits:
+        if not low <= limit <= high:
+            text = _("is beyond {end:g}, the last value that the profile calls valid: it can never alarm. Correct it.")
+            reader.wrong("E-LIM-012", kind, text.format(end=low if limit < low else high))
+    is_number = channel.type != "bool" and not channel.current
+    if limits and is_number and isinf(high - low) and not reader.text("range_high"):
+        text = _(
+            "is empty, and the profile prints no valid range: a number that no sensor can measure would pass as good. "
+            "Fill in the range."
+        )
+        warnings.append(reader.note("W-RNG-001", "range_high", text))
 
 
 def _decimals(channel: Channel, unit: str) -> int:
@@ -463,6 +489,24 @@ def _check_preset(
     if name == "oxygen":
         text = _("no source of oxygen limits comes with this program: they are used as you wrote them.")
         warnings.append(reader.note("W-LIM-004", limits[-1][0], text))
+
+
+def _check_needed(
+    reader: _Reader, point: Point, needs: str | None, first: Mapping[tuple[object, ...], tuple[int, Point]]
+) -> None:
+    """Whether the channel that alone tells this one's faults is read as well, and as often."""
+    if needs is None or not (point.bus and point.unit_id):
+        return
+    row, other = first.get((point.bus, point.unit_id, needs), (0, None))
+    if other is None:
+        text = _(
+            "tells no fault of its sensor: those stand in channel {needs} alone. Add a row for that channel, with the "
+            "same bus, unit_id and profile, and with unit 1."
+        )
+        reader.wrong("E-PNT-007", "channel", text.format(needs=needs))
+    elif other.period_ms > point.period_ms:
+        text = _("is shorter than that of row {row}, which tells its faults: {other} s. Write the same in both.")
+        reader.wrong("E-PNT-008", "period_s", text.format(row=row, other=f"{other.period_ms / 1000:g}"))
 
 
 def _compare(reader: _Reader, row: int, point: Point, first: dict[tuple[object, ...], tuple[int, Point]]) -> None:

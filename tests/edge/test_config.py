@@ -431,6 +431,58 @@ def test_a_current_input_needs_its_range(site: Path) -> None:
     assert (problem.code, problem.row, problem.field) == ("E-RNG-003", 8, heading("range_high"))
 
 
+def with_controller(site: Path, status: str = "", **changes: str) -> None:
+    """GD01.gas is the first sensor of an IGD controller; `status`: the channel of one row more, `changes`: its own."""
+    for column, value in {"profile": "igd-toc-635", "channel": "gas1", "unit_id": "9", "period_s": "1", **changes}.items():
+        change_cell(site / "points.csv", 14, column, value)
+    if status:
+        row = f"GD01.status,状态,罐区A,gas-a,9,igd-toc-635,{status},1,,,2"
+        with (site / "points.csv").open("a", encoding="utf-8") as sheet:
+            sheet.write(row + "\n")
+
+
+@pytest.mark.parametrize("status", ["", "status2"])
+def test_a_gas_row_without_the_row_that_tells_its_faults_is_refused(
+    site: Path, speak: Callable[[str], None], status: str
+) -> None:
+    with_controller(site, status)
+    expected = Problem("E-PNT-007", "points.csv", heading("channel"), "gas1", "", row=14, point="GD01.gas")
+    english = "stand in channel status1 alone. Add a row for that channel"
+    check_in_both_languages(speak, site / "gateway.toml", expected, english, "只在测量 status1 里。为它加一行")
+
+
+def test_faults_are_read_as_often_as_what_they_are_of(site: Path, speak: Callable[[str], None]) -> None:
+    with_controller(site, "status1")
+    expected = Problem("E-PNT-008", "points.csv", heading("period_s"), "1", "", row=14, point="GD01.gas")
+    check_in_both_languages(speak, site / "gateway.toml", expected, "row 24, which tells its faults: 2 s", "第 24 行")
+    change_cell(site / "points.csv", 14, "period_s", "2")
+    assert examine(site / "gateway.toml").problems == ()
+
+
+def test_a_limit_that_the_sensor_cannot_measure_never_alarms(site: Path, speak: Callable[[str], None]) -> None:
+    with_controller(site, "status1", period_s="2", unit="%LEL", preset="pressure", range_low="", range_high="", HH="111")
+    expected = Problem("E-LIM-012", "points.csv", "高高 HH", "111", "", row=14, point="GD01.gas")
+    english = "is beyond 110, the last value that the profile calls valid: it can never alarm."
+    check_in_both_languages(speak, site / "gateway.toml", expected, english, "超出 110")
+    change_cell(site / "points.csv", 14, "HH", "110")
+    assert examine(site / "gateway.toml").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "codes_told"),
+    [(14, ["W-RNG-001"]), (2, ["W-RNG-001"]), (None, [])],  # a detector, a radar, a controller whose numbers are known
+)
+def test_limits_without_any_range_are_worth_a_reminder(site: Path, row: int | None, codes_told: list[str]) -> None:
+    if row is None:
+        with_controller(site, "status1", period_s="2")
+    for column in ("range_low", "range_high"):
+        change_cell(site / "points.csv", row or 14, column, "")
+    examined = examine(site / "gateway.toml")
+    told = [warning for warning in examined.warnings if warning.code != "W-LIM-004"]
+    assert (examined.problems, codes(tuple(told))) == ((), codes_told)
+    assert all((warning.row, warning.field) == (row, heading("range_high")) for warning in told)
+
+
 def test_unknown_columns_are_kept_and_reported(site: Path, speak: Callable[[str], None]) -> None:
     replace(site / "points.csv", "介质 medium", "介制")
     speak("en")
