@@ -5,14 +5,14 @@ problem is no site. Must never guess what was meant.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from gettext import gettext as _
 from pathlib import Path
 
 from edge.gateway_toml import Gateway, GatewayToml
 from edge.planning import compile_board
-from edge.points import read_points, read_sheet
+from edge.points import heading, read_points, read_sheet
 from edge.problem import ConfigError, Problem, did_you_mean
 from edge.workbook import read_workbook
 from protocols import profile
@@ -23,7 +23,8 @@ from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings
 class Examined:
     """A site's files: the site where nothing is wrong, and everything that was found. `sheet`: its name, once known.
 
-    `files`: of a site the very bytes that it was made of, by the names that they are kept under.
+    `files`: of a site the very bytes that it was made of, by the names that they are kept under. `lines` of gateway.toml
+    and `rows` of the sheet with their headings: where its tables and points stand.
     """
 
     site: Site | None
@@ -31,6 +32,18 @@ class Examined:
     warnings: tuple[Problem, ...]
     sheet: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
+
+    def placed(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Problems that were found without the files, each with its line or row and the sheet's own heading."""
+        return tuple(
+            replace(problem, field=self.headings.get(problem.field, heading(problem.field)), row=self.rows[problem.point])
+            if problem.point
+            else replace(problem, line=self.lines.get(problem.field))
+            for problem in problems
+        )
 
 
 class _Files:
@@ -99,7 +112,16 @@ def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
     digest = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
     site = _site(gateway, path.parent, points, profiles, f"sha256:{digest}")
     warnings += _check_plans(toml, site)
-    return Examined(None if toml.problems else site, tuple(toml.problems), tuple(warnings), sheet_name, files.given)
+    return Examined(
+        None if toml.problems else site,
+        tuple(toml.problems),
+        tuple(warnings),
+        sheet_name,
+        files.given,
+        toml.lines(),
+        {row.cells["point"]: row.number for row in sheet.rows},
+        sheet.headings,
+    )
 
 
 def _unreadable(path: Path, fault: OSError) -> str:

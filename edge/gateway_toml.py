@@ -7,7 +7,7 @@ zones; it opens no file itself. Must never stop at the first mistake, nor name a
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from gettext import gettext as _
 from typing import Annotated, Any
@@ -295,6 +295,14 @@ class GatewayToml:
                 found, depth = number, len(here)
         return found
 
+    def lines(self) -> dict[str, int]:
+        """The line of each table and key, by its dotted path."""
+        found = {}
+        for path in _paths(self.tables, ()):
+            if line := self.line_of(path):
+                found[".".join(path)] = line
+        return found
+
     def wrong(self, code: str, path: tuple[str, ...], value: object, text: str) -> None:
         """A problem of the key at `path`; a value with full-width characters gets a hint."""
         shown = None if isinstance(value, Mapping) or value is None else str(value)
@@ -379,6 +387,13 @@ class GatewayToml:
                     if key in destination:
                         text = _("is never used: mqtt:// is not encrypted. Write mqtts:// in the url.")
                         self.wrong("E-DST-002", ("destinations", name, key), destination[key], text)
+
+
+def _paths(table: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for key, value in table.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from _paths(value, (*above, key))
 
 
 def _keys(dotted: str) -> tuple[str, ...]:
