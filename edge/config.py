@@ -164,12 +164,16 @@ def _read_profiles(files: _Files, wanted: set[str]) -> tuple[dict[str, profile.P
                 loaded[name] = profile.builtin(name)
                 continue
             data = files.read(own[name], file)
-            if mistakes := GatewayToml(file, data).problems:  # of TOML itself, whatever the file is about
-                problems += mistakes
+            toml = GatewayToml(file, data)  # for TOML itself, whatever the file is about
+            if toml.problems:
+                problems += toml.problems
             else:
                 loaded[name] = profile.load(name, data.decode("utf-8-sig"))
         except profile.ProfileError as fault:
-            problems += [Problem("E-PRF-003", file, "", None, text) for text in fault.problems]
+            problems += [
+                Problem("E-PRF-003", file, ".".join(path), value, text, line=toml.line_of(path))
+                for path, value, text in fault.mistakes
+            ]
         except OSError as fault:
             problems.append(Problem("E-FIL-001", file, "", None, _unreadable(own[name], fault)))
     return loaded, names, problems

@@ -7,6 +7,7 @@ zones; it opens no file itself. Must never stop at the first mistake, nor name a
 import re
 import tomllib
 import zoneinfo
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from gettext import gettext as _
@@ -282,8 +283,12 @@ class GatewayToml:
         """The line where the key or table at `path` begins, or else what is nearest around it."""
         found, depth = None, 0
         table: tuple[str, ...] = ()
+        counts: Counter[str] = Counter()
         for number, line in enumerate(self._lines, start=1):
-            if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            if header := re.match(r"\s*\[\[([^\[\]]+)\]\]", line):  # the first, second, ... of this name
+                counts[header[1]] += 1
+                here = table = (*_keys(header[1]), str(counts[header[1]]))
+            elif header := re.match(r"\s*\[([^\[\]]+)\]", line):
                 here = table = _keys(header[1])
             elif key := re.match(r"""\s*([\w."'-][\w."' -]*?)\s*=""", line):
                 here = table + _keys(key[1])

@@ -301,12 +301,12 @@ def _value_reader(
 def unfit(channel: Channel, use: ChannelUse) -> str | None:
     """Why a channel cannot give what a use wants."""
     if not channel.accepts(use.unit):
-        told = _("{point}: {unit} does not fit: {channel} is in {units}")
+        told = _("{point}: {unit} does not fit: {channel} is in {units}.")
         units = ", ".join(channel.units.values())
         return told.format(point=use.point, unit=use.unit, channel=channel.name, units=units)
     low, high = use.range_low, use.range_high
     if channel.current and (low is None or high is None or abs(high - low) < SPAN_MIN):
-        told = _("{point}: {channel} needs range_low and range_high, the values at 4 and 20 mA")
+        told = _("{point}: {channel} needs range_low and range_high, the values at 4 and 20 mA.")
         return told.format(point=use.point, channel=channel.name)
     return None
 

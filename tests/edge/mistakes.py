@@ -104,10 +104,10 @@ def in_sheet(
 
 
 def in_profile(
-    code: str, seed: Seed, line: int | None, english: tuple[str, ...], chinese: tuple[str, ...], alone: bool = False
-) -> Mistake:
-    """Of what is no mistake of TOML itself, table and key stand in the text."""
-    problem = Problem(code, "profiles/sensepoint-xcd.toml", "", None, "", line=line)
+    code: str, seed: Seed, line: int, field: str, value: str | None, english: tuple[str, ...], chinese: tuple[str, ...],
+    alone: bool = False,
+) -> Mistake:  # fmt: skip
+    problem = Problem(code, "profiles/sensepoint-xcd.toml", field, value, "", line=line)
     return Mistake(code, seed, problem, english, chinese, alone=alone)
 
 
@@ -201,12 +201,12 @@ MISTAKES = (
     in_sheet("utf-8-sig", "E-SHT-003", sheet("介质 medium", "区域 area"), 1, "", "区域 area", None,
              ("this column stands twice.", "Delete one of them."), ("两次", "删掉"), alone=True),
 
-    in_profile("E-PRF-003", own_profile('evidence = "manual"', 'evidence = "hearsay"'), None,
-               ("evidence = hearsay is not allowed", "allowed: ", "manual"), ("evidence = hearsay", "manual")),
-    in_profile("E-PRF-003", own_profile('type = "f32"', 'type = "f33"'), None,
-               ("[channels.gas]", "type = f33 is not allowed", "f32"), ("[channels.gas]", "type = f33", "f32"),
+    in_profile("E-PRF-003", own_profile('evidence = "manual"', 'evidence = "hearsay"'), 7, "evidence", "hearsay",
+               ("is not allowed. Allowed is: manual",), ("不可用。可用的是：manual",)),
+    in_profile("E-PRF-003", own_profile('type = "f32"', 'type = "f33"'), 18, "channels.gas.type", "f33",
+               ("is not allowed. Allowed is: ", "f32"), ("不可用。可用的是：", "f32"),
                alone=True),
-    in_profile("E-TOM-002", own_profile("address_base =", "address_base ＝"), 13,
+    in_profile("E-TOM-002", own_profile("address_base =", "address_base ＝"), 13, "", None,
                ("column 14: ＝ is full-width. Write = with the keyboard in English.",), ("第 14 列：＝ 是全角", "="),
                alone=True),
 )

@@ -532,3 +532,25 @@ def test_no_file_however_odd_makes_a_traceback(site: Path, text: str) -> None:
     examined = examine(site / "gateway.toml")
     assert examined.site is None and examined.problems
     assert all(str(problem) for problem in examined.problems)
+
+
+def test_a_mistake_in_a_profile_has_its_line_its_key_and_words(site: Path, speak: Callable[[str], None]) -> None:
+    """The second of two examples, and the table that makes many channels."""
+    (site / "profiles").mkdir()
+    file = site / "profiles" / "sensepoint-xcd.toml"
+    example = '[[example]]\nsource = "p. {page}"\nchannel = "ch2"\naddress = 1\nregisters = [11]\nvalue = {value}\nunit = "1"\n'
+    head = profile.builtin("sensepoint-xcd").text.partition("[channels")[0].replace("= 40001", "= 0")
+    many = '[channels.ch]\ncount = 2\nfunction_code = 3\naddress = 0\ntype = "u16"\ndecimals = 0\nunit = "1"\n'
+    text = head + many + example.format(page=1, value=11) + example.format(page=2, value=10)
+    file.write_text(text, encoding="utf-8")
+    line = text[: text.rindex("[[example]]")].count("\n") + 1
+    speak("zh_CN")
+    (problem,) = [found for found in examine(site / "gateway.toml").problems if found.code == "E-PRF-003"]
+    assert str(problem) == (
+        f"profiles/sensepoint-xcd.toml 第 {line} 行 [example.2] = p. 2：印的是 10（正常），读出的却是 11（正常）。"
+        "测量的各项写错了，或者例值抄错了。 E-PRF-003"
+    )
+    file.write_text(text.replace("value = 10", "value = 11").replace("count = 2", 'count = 2\nneeds = "b{n}"'), "utf-8")
+    (problem,) = [found for found in examine(site / "gateway.toml").problems if found.code == "E-PRF-003"]
+    line = text[: text.index("count = 2")].count("\n") + 2
+    assert (problem.line, problem.field, problem.value) == (line, "channels.ch.needs", "b1")
