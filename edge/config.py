@@ -7,6 +7,7 @@ problem is no site. Must never guess what was meant.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from errno import EINVAL
 from gettext import gettext as _
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings
 class Examined:
     """A site's files: the site where nothing is wrong, and everything that was found. `sheet`: its name, once known.
 
-    `files`: of a site the very bytes that it was made of, by the names that they are kept under. `lines` of gateway.toml
-    and `rows` of the sheet with their headings: where its tables and points stand.
+    `files`: of a site the very bytes that it was made of, by the names that they are kept under. `lines`: where the
+    tables and keys of gateway.toml stand; `rows`: where the points of the sheet do; `headings`: of its columns.
     """
 
     site: Site | None
@@ -39,10 +40,10 @@ class Examined:
     def placed(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
         """Problems that were found without the files, each with its line or row and the sheet's own heading."""
         return tuple(
-            replace(problem, field=self.headings.get(problem.field, heading(problem.field)), row=self.rows[problem.point])
-            if problem.point
-            else replace(problem, line=self.lines.get(problem.field))
-            for problem in problems
+            replace(each, row=self.rows[each.point], field=self.headings.get(each.field, heading(each.field)))
+            if each.point
+            else replace(each, line=self.lines.get(each.field))
+            for each in problems
         )
 
 
@@ -57,6 +58,8 @@ class _Files:
     def read(self, path: Path, name: str) -> bytes:
         """The bytes of a file, which is kept under `name`. OSError where it cannot be read."""
         if self._kept is None:
+            if _is_endless(path):
+                raise OSError(EINVAL, "no file")
             self.given[name] = path.read_bytes()
         elif name in self._kept:
             self.given[name] = self._kept[name]
@@ -124,7 +127,14 @@ def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
     )
 
 
+def _is_endless(path: Path) -> bool:
+    """A pipe or a device, which may never come to its end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def _unreadable(path: Path, fault: OSError) -> str:
+    if _is_endless(path):
+        return _("is no file, but a pipe or a device. Name a file on a disk.")
     if isinstance(fault, IsADirectoryError):
         return _("is a folder. Name the file in it, like gateway.toml.")
     if isinstance(fault, PermissionError):
@@ -134,8 +144,9 @@ def _unreadable(path: Path, fault: OSError) -> str:
     try:
         beside = [file.name for file in path.parent.iterdir()]
     except OSError:
-        return _("the folder {folder} does not exist.").format(folder=path.parent)
-    return _("does not exist in {folder}.").format(folder=path.parent) + did_you_mean(path.name, beside)
+        return _("the folder {folder} does not exist. Correct the path.").format(folder=path.parent)
+    text = _("does not exist in {folder}. Correct the name, or put the file there.")
+    return text.format(folder=path.parent) + did_you_mean(path.name, beside)
 
 
 def _read_sheet(toml: GatewayToml, folder: Path, files: _Files) -> tuple[str, bytes | None]:
@@ -176,6 +187,15 @@ def _read_profiles(files: _Files, wanted: set[str]) -> tuple[dict[str, profile.P
             ]
         except OSError as fault:
             problems.append(Problem("E-FIL-001", file, "", None, _unreadable(own[name], fault)))
+    blank = profile.builtin("generic").source
+    for name in [name for name, each in loaded.items() if each.source == blank]:
+        text = _(
+            "is that of the blank profile, which is of no sensor. Copy generic.toml into the folder profiles beside "
+            "gateway.toml, give it a name, and fill it in from the manual."
+        )
+        file = f"profiles/{name}.toml"
+        line = GatewayToml(file, loaded[name].text.encode()).line_of(("source",)) if name in own else None
+        problems.append(Problem("E-PRF-004", file, "source", blank, text, line=line))
     return loaded, names, problems
 
 

@@ -520,7 +520,7 @@ class Daemon:
         if site is None:
             self._refuse(checked.problems, now_s)
             return
-        refused = restart_needed(self._site, site) + (leaving(site) if self._simulated else [])
+        refused = restart_needed(self._site, site, checked.lines) + (leaving(site) if self._simulated else [])
         if refused:
             self._refuse(refused, now_s)
             return

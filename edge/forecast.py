@@ -370,8 +370,8 @@ def judge(site: Site, told: Forecast, toml_file: str, sheet_file: str) -> tuple[
     for point in told.points:
         if point.expected_ms > point.asked_ms:
             text = _(
-                "bus {bus} reaches {reachable:.2f} s with units that answer as soon as their profiles say (reply_ms, 20 "
-                "where it is not printed). Ask for less, or move units to another bus."
+                "bus {bus} reaches {reachable:.2f} s with units that answer as soon as their profiles say (reply_ms, "
+                "20 where it is not printed). Ask for less, or move units to another bus."
             )
             text = text.format(bus=point.bus, reachable=ceil(point.expected_ms / 10) / 100)
             asked, name = f"{point.asked_ms / 1000:g}", point.point

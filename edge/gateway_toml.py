@@ -53,13 +53,20 @@ def _timezones() -> frozenset[str]:
 
 def _timezone(value: str) -> str:
     if value not in _timezones():
-        raise _refused("E-VAL-003", _("is not a known time zone.") + did_you_mean(value, _timezones()))
+        text = _("is not a known time zone. One is like Asia/Shanghai.")
+        raise _refused("E-VAL-003", text + did_you_mean(value, _timezones()))
     return value
 
 
 def _board_id(value: str) -> str:
     if not re.fullmatch("[a-z0-9]+-[0-9a-f]{12}", value):
         raise _refused("E-VAL-002", _("must be kind and hardware number, like esp32s3-7cdfa1e40c11."))
+    return value
+
+
+def _port(value: str) -> str:
+    if not value.startswith("/"):
+        raise _refused("E-VAL-002", _("must be the port's whole path, like /dev/ttyAMA2."))
     return value
 
 
@@ -149,7 +156,7 @@ class _Site(_Table):
 
 class _Board(_Table):
     id: Annotated[str, AfterValidator(_board_id)]
-    port: _Text | None = None
+    port: Annotated[str, AfterValidator(_port)] | None = None
 
 
 class _Bus(_Table):

@@ -153,7 +153,7 @@ def sheet_of(file: str, table: Sequence[Sequence[str]]) -> Sheet:
         return Sheet(file, {}, (), tuple(problems), tuple(warnings))
     headings = {column: names[at] for at, column in columns.items()}
     if len(filled) == 1:
-        text = _("has headings, but no point below them.")
+        text = _("has headings, but no point below them. Write a row for each point.")
         problems.append(Problem("E-SHT-005", file, "", None, text, row=heading_row))
     rows = []
     for number, cells in filled[1:]:
@@ -336,11 +336,17 @@ def _point(
     if unit_text and not unit:
         known = [written[0] for written in UNITS.values()]
         text = _("is not a known unit. Known are: {allowed}.").format(allowed=one_of(known))
-        reader.wrong("E-UOM-001", "unit", text + did_you_mean(unit_text, known))
+        is_celsius = unit_text in ("C", "c")  # near to nothing but cm, and a coulomb besides: it is not taken for ℃
+        hint = _(" Did you mean “{word}”?").format(word="℃") if is_celsius else did_you_mean(unit_text, known)
+        reader.wrong("E-UOM-001", "unit", text + hint)
     elif profile and channel:
         _check_channel(reader, profile.channels[channel], unit)
     preset = reader.choice("E-LIM-005", "preset", PRESETS)
     limits = _limits(reader, preset, range_low, range_high, warnings)
+    deadband = reader.number("deadband", low=0) or 0.0
+    if range_low is not None and range_high is not None and deadband >= range_high - range_low:
+        text = _("is as wide as the range: between two heartbeats no change would be sent. Write a smaller one.")
+        warnings.append(reader.note("W-RNG-002", "deadband", text))
     if profile and channel and profile.channels[channel].accepts(unit):
         _check_valid(reader, profile.channels[channel], unit, limits, warnings)
     on_delay_s = reader.number("on_delay_s", 0, 3600) or 0.0
@@ -362,7 +368,7 @@ def _point(
         range_low=range_low,
         range_high=range_high,
         period_ms=reader.tenths("period_s", 0.1, 3600, default=1),
-        deadband=reader.number("deadband", low=0) or 0.0,
+        deadband=deadband,
         heartbeat_s=reader.whole("heartbeat_s", 1, 86400, default=60),
         urgent=bool(reader.whole("urgent", 0, 1, default=0)),
         bus=reader.choice("E-BUS-001", "bus", buses),
@@ -429,7 +435,7 @@ def _limits(
             reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=one_of(PRESETS[preset].limits)))
         elif limits and limit <= limits[-1][1]:
             below = limits[-1][0]
-            text = _("is not above {kind} = {value}: the limits must rise from LL to CH.")
+            text = _("is not above {kind} = {value}: the limits must rise from LL to CH. Correct one of the two.")
             reader.wrong("E-LIM-001", kind, text.format(kind=below, value=reader.text(below)))
         elif range_low is not None and limit < range_low:
             text = _("is below range_low {low}: {effect}. Raise {kind} or change the range.")

@@ -345,13 +345,15 @@ def load(name: str, text: str) -> Profile:
             break  # of many alike, one is enough
     for channel in channels.values():
         if (count := _place(profile, channel)[2]) > (limit := _limit(profile, channel.function_code)):
-            told = _("value and codes span {count} registers; one request has {limit}. Read the codes as another channel.")
+            told = _(
+                "value and codes span {count} registers; one request has {limit}. Read the codes as another channel."
+            )
             mistakes.append(Mistake(places[channel.name], None, told.format(count=count, limit=limit)))
     for check in checks:
         if check.count > profile.max_registers:
             told = _("{count} registers to be checked; one request has {limit}. Check fewer.")
-            place = ("serial",) if check.expected is None else ("expect",)
-            mistakes.append(Mistake(place, None, told.format(count=check.count, limit=profile.max_registers)))
+            table = "serial" if check.expected is None else "expect"
+            mistakes.append(Mistake((table,), None, told.format(count=check.count, limit=profile.max_registers)))
     for number, example in enumerate(examples, start=1):
         if disproof := _disproof(profile, example):
             mistakes.append(Mistake(("example", str(number)), example["source"], disproof))

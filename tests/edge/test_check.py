@@ -123,14 +123,15 @@ def test_a_row_too_wide_for_the_terminal_stands_in_two_lines(site: Path) -> None
     [
         (
             "en",
-            "points.csv row 2 TK101.level [周期s period_s] = 0.2: bus level reaches 0.53 s with units that answer as soon "
-            "as their profiles say (reply_ms, 20 where it is not printed). Ask for less, or move units to another bus. "
-            "E-PER-001",
+            "points.csv row 2 TK101.level [周期s period_s] = 0.2: bus level reaches 0.53 s with units that answer as "
+            "soon as their profiles say (reply_ms, 20 where it is not printed). Ask for less, or move units to another "
+            "bus. E-PER-001",
         ),
         (
             "zh",
             "points.csv 第 2 行 TK101.level [周期s period_s] = 0.2：即使各站都像型号文件写的那样快应答"
-            "（reply_ms，没有印的按 20 ms），总线 level 也只能达到 0.53 秒。放宽周期，或把一部分站移到另一条总线。 E-PER-001",
+            "（reply_ms，没有印的按 20 ms），总线 level 也只能达到 0.53 秒。放宽周期，"
+            "或把一部分站移到另一条总线。 E-PER-001",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gettext
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -245,6 +246,9 @@ TOML_MISTAKES = [
      "must be a table", "应是一个表"),
     ("E-VAL-002", "destinations.a b", "[destinations.district]", '[destinations."a b"]', "a b",
      "like gas-a", "如 gas-a"),
+    ("E-VAL-002", "boards.cab2.port", "/dev/ttyAMA2", "ttyAMA2", "port =",
+     "whole path, like /dev/ttyAMA2", "完整路径，如 /dev/ttyAMA2"),
+    ("E-VAL-003", "site.timezone", "Asia/Shanghai", "Beijing", "timezone", "like Asia/Shanghai", "如 Asia/Shanghai"),
     ("E-VAL-003", "destinations.district.feed", '"json"', '"sparkplug"', "sparkplug",
      "speaks only “json”", "只会“json”"),
     ("E-VAL-003", "schema", "schema = 1", "schema = 2", "schema = 2", "reads schema 1", "读 schema 1"),
@@ -270,6 +274,8 @@ SHEET_MISTAKES = [
     ("E-PNT-004", 2, "quota_id", "1.23457E+11", "Format the column as text", "设成文本格式"),
     ("E-PNT-005", 3, "quota_id", "E12345678001G0001YW001", "row 2", "第 2 行"),
     ("E-UNT-001", 20, "unit_id", "20", "unit 20 of bus gas-b is adam-4017p", "总线 gas-b 站号 20 是 adam-4017p"),
+    ("E-UOM-001", 8, "unit", "C", "Did you mean “℃”?", "是不是“℃”？"),
+    ("E-UOM-001", 8, "unit", "c", "Did you mean “℃”?", "是不是“℃”？"),
     ("E-RNG-001", 2, "range_high", "-1", "not above range_low 0", "不大于量程下限 0"),
     ("E-RNG-001", 2, "range_high", "0", "not above range_low 0", "不大于量程下限 0"),
     ("E-RNG-002", 2, "range_low", "", "needs both its ends", "上下限都要填"),
@@ -343,7 +349,7 @@ SHEETS: list[tuple[str, Callable[[str], bytes], str, str]] = [
     ("E-SHT-003", lambda text: text.replace("介质 medium", "介质 area").encode(), "two columns", "两列"),
     ("E-SHT-004", lambda text: text.replace(",", ";").encode(), "half-width commas", "半角逗号"),
     ("E-SHT-004", lambda text: text.replace(",", "，").encode(), "half-width commas", "半角逗号"),
-    ("E-SHT-005", lambda text: text.splitlines()[0].encode(), "no point", "没有点"),
+    ("E-SHT-005", lambda text: text.splitlines()[0].encode(), "Write a row for each point.", "每个点写一行。"),
     ("E-SHT-006", lambda text: (text.rstrip() + ",复测\n").encode(), "double quotes", "双引号"),
     ("E-SHT-007", lambda text: text.replace("停泵", '"停泵').encode(), "double quote", "双引号"),
     ("E-SHT-007", lambda text: text.replace("泵房,", '"泵房,').encode(), "double quote", "双引号"),
@@ -433,7 +439,8 @@ def test_a_current_input_needs_its_range(site: Path) -> None:
 
 def with_controller(site: Path, status: str = "", **changes: str) -> None:
     """GD01.gas is the first sensor of an IGD controller; `status`: the channel of one row more, `changes`: its own."""
-    for column, value in {"profile": "igd-toc-635", "channel": "gas1", "unit_id": "9", "period_s": "1", **changes}.items():
+    own = {"profile": "igd-toc-635", "channel": "gas1", "unit_id": "9", "period_s": "1", **changes}
+    for column, value in own.items():
         change_cell(site / "points.csv", 14, column, value)
     if status:
         row = f"GD01.status,状态,罐区A,gas-a,9,igd-toc-635,{status},1,,,2"
@@ -460,7 +467,7 @@ def test_faults_are_read_as_often_as_what_they_are_of(site: Path, speak: Callabl
 
 
 def test_a_limit_that_the_sensor_cannot_measure_never_alarms(site: Path, speak: Callable[[str], None]) -> None:
-    with_controller(site, "status1", period_s="2", unit="%LEL", preset="pressure", range_low="", range_high="", HH="111")
+    with_controller(site, "status1", period_s="2", preset="pressure", range_low="", range_high="", HH="111")
     expected = Problem("E-LIM-012", "points.csv", "高高 HH", "111", "", row=14, point="GD01.gas")
     english = "is beyond 110, the last value that the profile calls valid: it can never alarm."
     check_in_both_languages(speak, site / "gateway.toml", expected, english, "超出 110")
@@ -507,6 +514,48 @@ def test_reminders_do_not_refuse(site: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_blank_profile_is_no_profile(site: Path, speak: Callable[[str], None], is_own: bool) -> None:
+    name = "ours" if is_own else "generic"
+    blank = profile.builtin("generic").text
+    line = 1 + blank[: blank.index("\nsource")].count("\n") + 1
+    if is_own:
+        (site / "profiles").mkdir()
+        (site / "profiles" / "ours.toml").write_text(blank, encoding="utf-8")
+    cells = {"profile": name, "channel": "value", "unit": "1", "unit_id": "9", "preset": "pressure"}
+    for column, value in cells.items():
+        change_cell(site / "points.csv", 14, column, value)
+    expected = Problem(
+        "E-PRF-004",
+        f"profiles/{name}.toml",
+        "source",
+        profile.builtin("generic").source,
+        "",
+        line=line if is_own else None,
+    )
+    check_in_both_languages(speak, site / "gateway.toml", expected, "fill it in from the manual", "照说明书填写")
+
+
+@pytest.mark.parametrize(("deadband", "told"), [("99.9", []), ("100", ["W-RNG-002"]), ("500", ["W-RNG-002"])])
+def test_a_deadband_that_nothing_gets_beyond_is_worth_a_reminder(site: Path, deadband: str, told: list[str]) -> None:
+    change_cell(site / "points.csv", 14, "deadband", deadband)
+    warnings = [each for each in examine(site / "gateway.toml").warnings if each.code != "W-LIM-004"]
+    assert codes(tuple(warnings)) == told
+    assert all((each.row, each.field, each.value) == (14, heading("deadband"), deadband) for each in warnings)
+
+
+def test_a_pipe_or_a_device_is_not_read(site: Path, speak: Callable[[str], None]) -> None:
+    """It might never end."""
+    os.mkfifo(site / "pipe")
+    speak("en")
+    for path in (site / "pipe", Path("/dev/zero")):
+        (problem,) = examine(path).problems
+        assert problem.code == "E-FIL-001" and "a pipe or a device. Name a file on a disk." in problem.text
+    replace(site / "gateway.toml", '"points.csv"', '"pipe"')
+    (problem,) = examine(site / "gateway.toml").problems
+    assert (problem.code, problem.field, problem.value) == ("E-FIL-001", "site.points", "pipe")
+
+
 def test_files_that_cannot_be_read(site: Path) -> None:
     assert codes(examine(site / "gatewy.toml").problems) == ["E-FIL-001"]
     assert codes(examine(site / "none" / "gateway.toml").problems) == ["E-FIL-001"]
@@ -538,7 +587,8 @@ def test_a_mistake_in_a_profile_has_its_line_its_key_and_words(site: Path, speak
     """The second of two examples, and the table that makes many channels."""
     (site / "profiles").mkdir()
     file = site / "profiles" / "sensepoint-xcd.toml"
-    example = '[[example]]\nsource = "p. {page}"\nchannel = "ch2"\naddress = 1\nregisters = [11]\nvalue = {value}\nunit = "1"\n'
+    example = '[[example]]\nsource = "p. {page}"\nchannel = "ch2"\naddress = 1\nregisters = [11]\nvalue = {value}\n'
+    example += 'unit = "1"\n'
     head = profile.builtin("sensepoint-xcd").text.partition("[channels")[0].replace("= 40001", "= 0")
     many = '[channels.ch]\ncount = 2\nfunction_code = 3\naddress = 0\ntype = "u16"\ndecimals = 0\nunit = "1"\n'
     text = head + many + example.format(page=1, value=11) + example.format(page=2, value=10)

@@ -212,7 +212,8 @@ def test_apply_without_a_daemon_and_with_more_than_a_line_can_carry(gateway_toml
     text = gateway_toml.read_text(encoding="utf-8")
     gateway_toml.write_text(text.replace("19200 8N1", "1200 8N1"), encoding="utf-8")
     ended = tankgate("config", "apply", gateway_toml)
-    assert ended.returncode == USAGE and "GD01.gas [period_s] = 1" in ended.stderr and "E-PER-001" in ended.stderr
+    assert ended.returncode == USAGE and "E-PER-001" in ended.stderr
+    assert "points.csv row 14 GD01.gas [周期s period_s] = 1:" in ended.stderr
 
 
 @pytest.mark.parametrize(
