@@ -31,7 +31,7 @@ from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
-from edge.control import Door, InUse
+from edge.control import Door, InUse, speaking
 from edge.forward import Forward
 from edge.keeping import Keeping
 from edge.northbound import Northbound
@@ -155,6 +155,7 @@ class Daemon:
         self._check: Check | None = None
         self._is_saving = False  # what was checked
         self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
+        self._language: object = None  # in which the asker is answered
         self._problems = checked.problems  # of the files, where the site is that of the last good ones
 
     def _open_store(self) -> StoreFault | None:
@@ -491,7 +492,8 @@ class Daemon:
                 ended = self._check.kill()
             if ended is not None:
                 self._check = None
-                self._checked(ended, now_s)
+                with speaking(self._language if self._asker is not None else None):
+                    self._checked(ended, now_s)
         elif self._writer.saved:
             self._is_saving = False
             self._change(self._writer.saved.popleft(), now_s)
@@ -625,17 +627,22 @@ class Daemon:
 
     # --- the local door ---------------------------------------------------------------------------------------------
 
+    def _answer_apply(self, client: socket, request: dict[str, Any], now_s: float) -> dict[str, Any] | None:
+        if request.get("gateway_toml") != str(self._gateway_toml.resolve()):
+            text = _("this daemon runs on {file}: that is the one to apply")
+            return {"problems": [text.format(file=self._gateway_toml)]}
+        if self._check is not None or self._is_saving:
+            return {"busy": True}
+        self._language = request.get("language")
+        self._begin_check(client, now_s)
+        return None
+
     def _answer(self, client: socket, request: dict[str, Any], now_s: float) -> dict[str, Any] | None:
         """The answer; None where it comes later."""
         do = request.get("do")
         if do == "apply":
-            if request.get("gateway_toml") != str(self._gateway_toml.resolve()):
-                text = _("this daemon runs on {file}: that is the one to apply")
-                return {"problems": [text.format(file=self._gateway_toml)]}
-            if self._check is not None or self._is_saving:
-                return {"busy": True}
-            self._begin_check(client, now_s)
-            return None
+            with speaking(request.get("language")):
+                return self._answer_apply(client, request, now_s)
         if do == "status":
             return self._status(now_s)
         if do == "buffer":

@@ -409,8 +409,8 @@ def _check_valid(
     is_number = channel.type != "bool" and not channel.current
     if limits and is_number and isinf(high - low) and not reader.text("range_high"):
         text = _(
-            "is empty, and the profile prints no valid range: a number that no sensor can measure would pass as good. "
-            "Fill in the range."
+            "is empty, and the profile has no valid range with both its ends: a number that no sensor can measure "
+            "would pass as good. Fill in the range."
         )
         warnings.append(reader.note("W-RNG-001", "range_high", text))
 

@@ -14,6 +14,7 @@ import click
 from edge.apart import PATIENCE_S
 from edge.cli import BUSY, USAGE
 from edge.cli.site import ask_or_exit, examine_and_judge, refuse, remind
+from edge.control import language
 
 
 def _summary(applied: dict[str, Any]) -> list[str]:
@@ -47,7 +48,7 @@ def apply(gateway_toml: Path, as_json: bool) -> None:
         remind(examined.warnings)
     if examined.site is None:
         refuse(examined.problems, gateway_toml.parent, as_json=as_json)
-    request = {"do": "apply", "gateway_toml": str(gateway_toml.resolve())}
+    request = {"do": "apply", "gateway_toml": str(gateway_toml.resolve()), "language": language()}
     answer = ask_or_exit(examined.site, request, PATIENCE_S)
     if as_json:
         click.echo(json.dumps(answer, ensure_ascii=False))
