@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from gettext import gettext as _
 from pathlib import Path
@@ -22,13 +23,15 @@ PATIENCE_S = 60.0
 class Checked(NamedTuple):
     """What came of it: the site and its files as they are kept, and sentences. No site: nothing may run on these.
 
-    At a start a site may stand beside problems: it is then that of the last good files, and `files` is empty.
+    At a start a site may stand beside problems: it is then that of the last good files, and `files` is empty. `lines`:
+    where the keys of gateway.toml stand, by their dotted paths.
     """
 
     site: Site | None
     files: bytes
     problems: tuple[str, ...]
     reminders: tuple[str, ...]
+    lines: Mapping[str, int] = {}
 
 
 class Check:
@@ -110,7 +113,7 @@ def _to_apply(gateway_toml: Path) -> Checked:
     reminders = tuple(map(str, examined.warnings))
     if examined.site is None:
         return Checked(None, b"", tuple(map(str, examined.problems)), reminders)
-    return Checked(examined.site, last_good.packed(examined.files), (), reminders)
+    return Checked(examined.site, last_good.packed(examined.files), (), reminders, examined.lines)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from edge.planning import BoardPlan
+from edge.problem import Problem
 from protocols.model import Site
 
 
@@ -25,14 +26,18 @@ class Changes:
     destinations_started: tuple[str, ...]
 
 
-def restart_needed(before: Site, after: Site) -> list[str]:
-    """A sentence for each thing that only a restart can change."""
+def restart_needed(before: Site, after: Site, lines: Mapping[str, int]) -> list[str]:
+    """A sentence for each thing that only a restart can change; `lines`: where the keys stand."""
     fixed = [
-        ("[site] gateway", before.gateway, after.gateway),
-        ("[store] path", before.store.path, after.store.path),
+        ("site.gateway", before.gateway, after.gateway),
+        ("store.path", before.store.path, after.store.path),
     ]
-    text = _("gateway.toml {key} = {after}: the running gateway has {before}. To change it, restart the daemon.")
-    return [text.format(key=key, before=was, after=wanted) for key, was, wanted in fixed if was != wanted]
+    text = _("the running gateway has {before}. To change it, restart the daemon.")
+    return [
+        str(Problem("E-APL-001", "gateway.toml", key, wanted, text.format(before=was), line=lines.get(key)))
+        for key, was, wanted in fixed
+        if was != wanted
+    ]
 
 
 def leaving(site: Site) -> list[str]:

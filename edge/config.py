@@ -5,14 +5,15 @@ problem is no site. Must never guess what was meant.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from errno import EINVAL
 from gettext import gettext as _
 from pathlib import Path
 
 from edge.gateway_toml import COUNTS_AS_ALARM, Gateway, GatewayToml
 from edge.planning import compile_board
-from edge.points import read_points, read_sheet
+from edge.points import heading, read_points, read_sheet
 from edge.problem import ConfigError, Problem, did_you_mean
 from edge.workbook import read_workbook
 from protocols import profile
@@ -23,7 +24,8 @@ from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings,
 class Examined:
     """A site's files: the site where nothing is wrong, and everything that was found. `sheet`: its name, once known.
 
-    `files`: of a site the very bytes that it was made of, by the names that they are kept under.
+    `files`: of a site the very bytes that it was made of, by the names that they are kept under. `lines`: where the
+    tables and keys of gateway.toml stand; `rows`: where the points of the sheet do; `headings`: of its columns.
     """
 
     site: Site | None
@@ -31,6 +33,18 @@ class Examined:
     warnings: tuple[Problem, ...]
     sheet: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
+
+    def placed(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Problems that were found without the files, each with its line or row and the sheet's own heading."""
+        return tuple(
+            replace(each, row=self.rows[each.point], field=self.headings.get(each.field, heading(each.field)))
+            if each.point
+            else replace(each, line=self.lines.get(each.field))
+            for each in problems
+        )
 
 
 class _Files:
@@ -44,6 +58,8 @@ class _Files:
     def read(self, path: Path, name: str) -> bytes:
         """The bytes of a file, which is kept under `name`. OSError where it cannot be read."""
         if self._kept is None:
+            if _is_endless(path):
+                raise OSError(EINVAL, "no file")
             self.given[name] = path.read_bytes()
         elif name in self._kept:
             self.given[name] = self._kept[name]
@@ -101,10 +117,26 @@ def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
     digest = hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
     site = _site(gateway, path.parent, points, profiles, f"sha256:{digest}")
     warnings += _check_plans(toml, site)
-    return Examined(None if toml.problems else site, tuple(toml.problems), tuple(warnings), sheet_name, files.given)
+    return Examined(
+        None if toml.problems else site,
+        tuple(toml.problems),
+        tuple(warnings),
+        sheet_name,
+        files.given,
+        toml.lines(),
+        {row.cells["point"]: row.number for row in sheet.rows},
+        sheet.headings,
+    )
+
+
+def _is_endless(path: Path) -> bool:
+    """A pipe or a device, which may never come to its end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _unreadable(path: Path, fault: OSError) -> str:
+    if _is_endless(path):
+        return _("is no file, but a pipe or a device. Name a file on a disk.")
     if isinstance(fault, IsADirectoryError):
         return _("is a folder. Name the file in it, like gateway.toml.")
     if isinstance(fault, PermissionError):
@@ -114,8 +146,9 @@ def _unreadable(path: Path, fault: OSError) -> str:
     try:
         beside = [file.name for file in path.parent.iterdir()]
     except OSError:
-        return _("the folder {folder} does not exist.").format(folder=path.parent)
-    return _("does not exist in {folder}.").format(folder=path.parent) + did_you_mean(path.name, beside)
+        return _("the folder {folder} does not exist. Correct the path.").format(folder=path.parent)
+    text = _("does not exist in {folder}. Correct the name, or put the file there.")
+    return text.format(folder=path.parent) + did_you_mean(path.name, beside)
 
 
 def _read_sheet(toml: GatewayToml, folder: Path, files: _Files) -> tuple[str, bytes | None]:
@@ -144,14 +177,27 @@ def _read_profiles(files: _Files, wanted: set[str]) -> tuple[dict[str, profile.P
                 loaded[name] = profile.builtin(name)
                 continue
             data = files.read(own[name], file)
-            if mistakes := GatewayToml(file, data).problems:  # of TOML itself, whatever the file is about
-                problems += mistakes
+            toml = GatewayToml(file, data)  # for TOML itself, whatever the file is about
+            if toml.problems:
+                problems += toml.problems
             else:
                 loaded[name] = profile.load(name, data.decode("utf-8-sig"))
         except profile.ProfileError as fault:
-            problems += [Problem("E-PRF-003", file, "", None, text) for text in fault.problems]
+            problems += [
+                Problem("E-PRF-003", file, ".".join(path), value, text, line=toml.line_of(path))
+                for path, value, text in fault.mistakes
+            ]
         except OSError as fault:
             problems.append(Problem("E-FIL-001", file, "", None, _unreadable(own[name], fault)))
+    blank = profile.builtin("generic").source
+    for name in [name for name, each in loaded.items() if each.source == blank]:
+        text = _(
+            "is that of the blank profile, which is of no sensor. Copy generic.toml into the folder profiles beside "
+            "gateway.toml, give it a name, and fill it in from the manual."
+        )
+        file = f"profiles/{name}.toml"
+        line = GatewayToml(file, loaded[name].text.encode()).line_of(("source",)) if name in own else None
+        problems.append(Problem("E-PRF-004", file, "source", blank, text, line=line))
     return loaded, names, problems
 
 

@@ -5,7 +5,11 @@ Must never wait: the door is served by the deciding thread between two of its ow
 """
 
 import json
+import os
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from gettext import gettext as _
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,27 @@ from protocols.feeds import json_feed
 
 NAME = "control.sock"
 _LINE_MAX_BYTES = 65536
+_LANGUAGES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # in which gettext looks, in this order
+
+
+def language() -> str:
+    """In which this process speaks, for a request whose answer has sentences in it."""
+    return next(filter(None, map(os.environ.get, _LANGUAGES)), "en")
+
+
+@contextmanager
+def speaking(language: object) -> Iterator[None]:
+    """What is said meanwhile, by programs that are started too, is in this language; where it is none, in the usual."""
+    before = os.environ.get("LANGUAGE")
+    if isinstance(language, str) and re.fullmatch(r"[A-Za-z0-9_.@:-]{1,60}", language):
+        os.environ["LANGUAGE"] = language
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("LANGUAGE", None)
+        else:
+            os.environ["LANGUAGE"] = before
 
 
 class InUse(Exception):

@@ -34,7 +34,7 @@ from edge.boards import Boards, ClockChanged, Noted, Taken
 from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
-from edge.control import Door, InUse
+from edge.control import Door, InUse, speaking
 from edge.forward import Forward
 from edge.keeping import Keeping
 from edge.northbound import Northbound
@@ -170,6 +170,7 @@ class Daemon:
         self._is_saving = False  # what was checked
         self._asker: socket | None = None  # who waits for the answer; None: it was SIGHUP
         self._applied_by: str | None = None  # the person behind it
+        self._language: object = None  # in which the asker is answered
         self._problems = checked.problems  # of the files, where the site is that of the last good ones
 
     def _birth_content(self, site: Site) -> dict[str, Any]:
@@ -533,7 +534,8 @@ class Daemon:
                 ended = self._check.kill()
             if ended is not None:
                 self._check = None
-                self._checked(ended, now_s)
+                with speaking(self._language if self._asker is not None else None):
+                    self._checked(ended, now_s)
         elif self._writer.saved:
             self._is_saving = False
             self._change(self._writer.saved.popleft(), now_s)
@@ -562,7 +564,7 @@ class Daemon:
         if site is None:
             self._refuse(checked.problems, now_s)
             return
-        refused = restart_needed(self._site, site) + (leaving(site) if self._simulated else [])
+        refused = restart_needed(self._site, site, checked.lines) + (leaving(site) if self._simulated else [])
         if refused:
             self._refuse(refused, now_s)
             return
@@ -673,18 +675,23 @@ class Daemon:
 
     # --- the local door ---------------------------------------------------------------------------------------------
 
+    def _answer_apply(self, client: socket, request: dict[str, Any], now_s: float) -> dict[str, Any] | None:
+        if request.get("gateway_toml") != str(self._gateway_toml.resolve()):
+            text = _("this daemon runs on {file}: that is the one to apply")
+            return {"problems": [text.format(file=self._gateway_toml)]}
+        if self._check is not None or self._is_saving:
+            return {"busy": True}
+        self._language = request.get("language")
+        by = request.get("by")
+        self._begin_check(client, now_s, by if isinstance(by, str) and by else None)
+        return None
+
     def _answer(self, client: socket, request: dict[str, Any], now_s: float) -> dict[str, Any] | None:
         """The answer; None where it comes later."""
         do = request.get("do")
         if do == "apply":
-            if request.get("gateway_toml") != str(self._gateway_toml.resolve()):
-                text = _("this daemon runs on {file}: that is the one to apply")
-                return {"problems": [text.format(file=self._gateway_toml)]}
-            if self._check is not None or self._is_saving:
-                return {"busy": True}
-            by = request.get("by")
-            self._begin_check(client, now_s, by if isinstance(by, str) and by else None)
-            return None
+            with speaking(request.get("language")):
+                return self._answer_apply(client, request, now_s)
         if do == "status":
             return self._status(now_s)
         if do == "buffer":

@@ -3,7 +3,8 @@
 Owns the arithmetic of a serial line (MODBUS over Serial Line V1.02, 2.5.1: a silence of 3.5 characters around each
 frame, 1.75 ms above 19200 baud) and the judgement of what comes out. How soon a sensor begins to answer is printed in
 few manuals, so whatever depends on it is a span: from units that answer at once to units that take all the time that
-their profiles give them. Must never promise what only the quick end of a span holds, nor refuse what it does hold.
+their profiles give them. Between them lies what is expected: units that answer as soon as their manuals print, or as
+real sensors do. Must never promise what only the quick end of a span holds, nor take a plan that the expected breaks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,13 +58,17 @@ class Worst(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PointForecast:
-    """One point. Its worst cases: from a change at the sensor, if one poll in between fails."""
+    """One point. Its worst cases: from a change at the sensor, if one poll in between fails.
+
+    `expected_ms` is reachable where the bus's units begin to answer within the `reply_ms` of their profiles.
+    """
 
     point: str
     bus: str
     unit_id: int
     asked_ms: int
     reachable_ms: Span
+    expected_ms: float
     worst: Worst
     has_limits: bool
 
@@ -100,6 +105,11 @@ class BusForecast:
     allowed_ms: int
     idle_ms: float
     probe_ms: Span
+
+    @property
+    def holds(self) -> bool:
+        """Whether the periods hold even with units that take all the time that their profiles give them."""
+        return self.load_pct.slowest <= 100
 
     @property
     def has_room_for_a_probe(self) -> bool:
@@ -175,6 +185,9 @@ def _bus(
     slowest_ms = [transaction_ms(bus.line, planned, ms) for planned, ms in zip(reads, allowed_ms, strict=True)]
     load_at_once = _load(_asked(reads, at_once_ms))
     reachable = list(map(Span, _reachable(site, reads, at_once_ms), _reachable(site, reads, slowest_ms)))
+    expected_ms = _reachable(
+        site, reads, [transaction_ms(bus.line, planned, site.profiles[planned.profile].reply_ms) for planned in reads]
+    )
     longest_ms = Span(max(at_once_ms), max(slowest_ms))
     frame_ms = link.FRAME_MAX_BYTES * 10_000 / link_baud
     alarm = list(
@@ -198,10 +211,11 @@ def _bus(
             unit_id=planned.unit_id,
             asked_ms=asked[use.point].period_ms,
             reachable_ms=reachable_ms,
+            expected_ms=of_expected_ms,
             worst=_delayed(of_read, delays_ms[use.point]),
             has_limits=bool(asked[use.point].limits),
         )
-        for planned, reachable_ms, of_read in zip(reads, reachable, worst, strict=True)
+        for planned, reachable_ms, of_expected_ms, of_read in zip(reads, reachable, expected_ms, worst, strict=True)
         for use in planned.read.uses
     ]
     periods = []
@@ -357,13 +371,16 @@ def _day_bytes(site: Site, readings_per_s: float) -> tuple[float, float]:
 
 
 def judge(site: Site, told: Forecast, toml_file: str, sheet_file: str) -> tuple[list[Problem], list[Problem]]:
-    """Problems and reminders. Refused is what cannot hold however quick the sensors are."""
+    """Problems and reminders. Refused is what does not hold with sensors as quick as is known of them."""
     problems = []
     warnings = []
     for point in told.points:
-        if point.reachable_ms.at_once > point.asked_ms:
-            text = _("bus {bus} reaches {reachable:.2f} s at best. Ask for less, or move units to another bus.")
-            text = text.format(bus=point.bus, reachable=ceil(point.reachable_ms.at_once / 10) / 100)
+        if point.expected_ms > point.asked_ms:
+            text = _(
+                "bus {bus} reaches {reachable:.2f} s with units that answer as soon as their profiles say (reply_ms, "
+                "20 where it is not printed). Ask for less, or move units to another bus."
+            )
+            text = text.format(bus=point.bus, reachable=ceil(point.expected_ms / 10) / 100)
             asked, name = f"{point.asked_ms / 1000:g}", point.point
             if point.has_limits:
                 problems.append(Problem("E-PER-001", sheet_file, "period_s", asked, text, point=name))
@@ -371,7 +388,7 @@ def judge(site: Site, told: Forecast, toml_file: str, sheet_file: str) -> tuple[
                 warnings.append(Problem("W-PER-001", sheet_file, "period_s", asked, text, point=name))
     for bus in told.buses:
         field = f"buses.{bus.bus}"
-        if bus.load_pct.at_once <= 100 < bus.load_pct.slowest:
+        if bus.load_pct.at_once <= 100 and not bus.holds:
             text = _(
                 "its periods hold while its units begin to answer within {patience:.0f} ms on average; their profiles "
                 "allow up to {allowed} ms."

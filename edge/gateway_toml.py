@@ -7,7 +7,8 @@ zones; it opens no file itself. Must never stop at the first mistake, nor name a
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from gettext import gettext as _
 from typing import Annotated, Any
@@ -52,13 +53,20 @@ def _timezones() -> frozenset[str]:
 
 def _timezone(value: str) -> str:
     if value not in _timezones():
-        raise _refused("E-VAL-003", _("is not a known time zone.") + did_you_mean(value, _timezones()))
+        text = _("is not a known time zone. One is like Asia/Shanghai.")
+        raise _refused("E-VAL-003", text + did_you_mean(value, _timezones()))
     return value
 
 
 def _board_id(value: str) -> str:
     if not re.fullmatch("[a-z0-9]+-[0-9a-f]{12}", value):
         raise _refused("E-VAL-002", _("must be kind and hardware number, like esp32s3-7cdfa1e40c11."))
+    return value
+
+
+def _port(value: str) -> str:
+    if not value.startswith("/"):
+        raise _refused("E-VAL-002", _("must be the port's whole path, like /dev/ttyAMA2."))
     return value
 
 
@@ -166,7 +174,7 @@ class _Site(_Table):
 
 class _Board(_Table):
     id: Annotated[str, AfterValidator(_board_id)]
-    port: _Text | None = None
+    port: Annotated[str, AfterValidator(_port)] | None = None
 
 
 class _Bus(_Table):
@@ -310,8 +318,12 @@ class GatewayToml:
         """The line where the key or table at `path` begins, or else what is nearest around it."""
         found, depth = None, 0
         table: tuple[str, ...] = ()
+        counts: Counter[str] = Counter()
         for number, line in enumerate(self._lines, start=1):
-            if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            if header := re.match(r"\s*\[\[([^\[\]]+)\]\]", line):  # the first, second, ... of this name
+                counts[header[1]] += 1
+                here = table = (*_keys(header[1]), str(counts[header[1]]))
+            elif header := re.match(r"\s*\[([^\[\]]+)\]", line):
                 here = table = _keys(header[1])
             elif key := re.match(r"""\s*([\w."'-][\w."' -]*?)\s*=""", line):
                 here = table + _keys(key[1])
@@ -321,6 +333,14 @@ class GatewayToml:
                 return number
             if depth < len(here) and path[: len(here)] == here:
                 found, depth = number, len(here)
+        return found
+
+    def lines(self) -> dict[str, int]:
+        """The line of each table and key, by its dotted path."""
+        found = {}
+        for path in _paths(self.tables, ()):
+            if line := self.line_of(path):
+                found[".".join(path)] = line
         return found
 
     def wrong(self, code: str, path: tuple[str, ...], value: object, text: str) -> None:
@@ -428,6 +448,13 @@ class GatewayToml:
                     if key in destination:
                         text = _("is never used: mqtt:// is not encrypted. Write mqtts:// in the url.")
                         self.wrong("E-DST-002", ("destinations", name, key), destination[key], text)
+
+
+def _paths(table: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for key, value in table.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from _paths(value, (*above, key))
 
 
 def _keys(dotted: str) -> tuple[str, ...]:

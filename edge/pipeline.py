@@ -25,7 +25,7 @@ from edge.statistics import Statistics
 from edge.timebase import Clock
 from protocols import link, modbus, modbus_edge, octets, readplan
 from protocols.feeds import json_feed
-from protocols.model import IN_MAINTENANCE, NOT_POLLED, UNIT_REPLACED, Reading, Site
+from protocols.model import IN_MAINTENANCE, NOT_POLLED, UNIT_REPLACED, Reading, Site, has_value
 from protocols.profile import Decoder, data_bytes
 
 BATCH_S = 1.0
@@ -44,18 +44,23 @@ class _Point:
     heartbeat_ms: int
     urgent: bool
     reported: tuple[float | int | None, int, int] | None = None  # value, status, detail
+    told: tuple[int, int] | None = None  # status and detail of the newest reading, as its sensor told them
     beat: int | None = None  # the heartbeat slot of the latest reading
     latest: tuple[int | None, float | int | None, int, int] | None = None  # utc_ms, value, status, detail
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One read of one plan, ready to be turned into readings; `check` is what it checks instead."""
+    """One read of one plan, ready to be turned into readings; `check` is what it checks instead.
+
+    `needed`: for each point the one that tells its faults, None where it tells them itself.
+    """
 
     decoder: Decoder
     bits: int  # count of coils or inputs; 0 for registers
     data_bytes: int  # of an intact sample
     points: tuple[tuple[int, _Point], ...]  # index in the birth, and the point
+    needed: tuple[_Point | None, ...]
     unit: tuple[str, int]  # bus, unit id
     request: bytes
     watches: tuple[Watch, ...]  # all checks of the unit
@@ -192,19 +197,23 @@ class Pipeline:
         content = self._births[plan.birth]
         index = {point["point"]: i for i, point in enumerate(content["points"])}
         reads = []
+        of_channel: dict[tuple[str, int, str], _Point] = {}
+        for planned in plan.reads:
+            for use in planned.read.uses:
+                means = (planned.bus, planned.unit_id, plan.profiles[planned.profile].text, use)
+                point = self._point(content["points"][index[use.point]], means)
+                of_channel[planned.bus, planned.unit_id, use.channel] = point
         units: dict[int, tuple[str, int]] = {}
         buses: dict[int, str] = {}
         for i, planned in enumerate(plan.reads):
             unit = plan.plan[readplan.read_at(plan.plan, i)]
             units[unit] = (planned.bus, planned.unit_id)
             buses[plan.plan[readplan.unit_at(plan.plan, unit)]] = planned.bus
-            points = []
-            for use in planned.read.uses:
-                row = content["points"][index[use.point]]
-                means = (planned.bus, planned.unit_id, plan.profiles[planned.profile].text, use)
-                points.append((index[use.point], self._point(row, means)))
+            unit_of_bus = (planned.bus, planned.unit_id)
             count = planned.read.count
             function_code, profile = planned.read.function_code, plan.profiles[planned.profile]
+            points = [(index[use.point], of_channel[*unit_of_bus, use.channel]) for use in planned.read.uses]
+            needs = [profile.channels[use.channel].needs for use in planned.read.uses]
             bits = count if function_code <= modbus.READ_DISCRETE_INPUTS else 0
             watches = self._devices.watches(planned.bus, planned.unit_id, profile)
             place = (function_code, planned.read.address, count)
@@ -217,7 +226,8 @@ class Pipeline:
                     bits=bits,
                     data_bytes=data_bytes(function_code, count),
                     points=tuple(points),
-                    unit=(planned.bus, planned.unit_id),
+                    needed=tuple(of_channel.get((*unit_of_bus, channel or "")) for channel in needs),
+                    unit=unit_of_bus,
                     request=modbus_edge.read_request(planned.unit_id, *place),
                     watches=watches,
                     check=check,
@@ -695,6 +705,9 @@ class Pipeline:
             readings = read.decoder.failed(outcome, body[link.SAMPLE_HEAD_BYTES] if is_refusal else 0)
         if read.watches and (told := fault(read.watches)) is not None:
             readings = [Reading(reading.point, None, *told) for reading in readings]
+        for (_index, point), reading in zip(read.points, readings, strict=True):
+            point.told = (reading.status, reading.detail)
+        readings = [_no_better(*each) for each in zip(readings, read.needed, strict=True)]
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         for (index, point), measured in zip(read.points, readings, strict=True):
@@ -779,6 +792,13 @@ def _why_a_new_boot(newest: _Newest, taken: Taken) -> str:
 
 def _moment(board: str, boot: str, clock: Clock, uptime_ms: int) -> json_feed.Moment:
     return json_feed.Moment(clock.utc_ms(uptime_ms), f"{board}/{boot}", uptime_ms)
+
+
+def _no_better(reading: Reading, needed: _Point | None) -> Reading:
+    """The reading, no better than the newest one of the point that tells its faults."""
+    if needed is None or needed.told is None or needed.told[0] // 100 <= reading.status // 100:
+        return reading
+    return Reading(reading.point, reading.value if has_value(needed.told[0]) else None, *needed.told)
 
 
 def _registers(body: bytes, bits: int) -> Sequence[int]:

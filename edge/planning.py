@@ -196,6 +196,7 @@ def _units(points: Sequence[Point], bus: str) -> dict[int, list[Point]]:
 def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
     """The reads of one unit: what the profile checks, so that no reading is judged before it, then by rising period.
 
+    Of one period those come first that tell the faults of others.
     Each period's points have the cheapest requests there are. Then a slow request, or the point at one of its ends,
     moves to a shorter period for as long as that takes less of the bus's time: a point may be read more often than
     its row says, never less often.
@@ -210,12 +211,13 @@ def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
         for period_ms, uses in moved.items():
             groups[period_ms] = uses
             reads[period_ms] = plan_reads(profile, uses, every)
+    needed = {profile.channels[use.channel].needs for use in every}
     urgent = {point.point for point in points if point.urgent}
     bus, unit_id = points[0].bus, points[0].unit_id
     planned = [
         PlannedRead(bus, unit_id, read, period_ms, any(use.point in urgent for use in read.uses), profile.name)
         for period_ms, of_period in reads.items()
-        for read in of_period
+        for read in sorted(of_period, key=lambda read: not any(use.channel in needed for use in read.uses))
     ]
     checks = [Read(check.function_code, check.address, check.count, ()) for check in profile.checks]
     return [PlannedRead(bus, unit_id, read, CHECK_MS, False, profile.name) for read in checks] + planned

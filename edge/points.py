@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
+from math import isinf
 
 from edge.alarms.presets import LIMITS, PRESETS
 from edge.problem import Problem, did_you_mean, half_width, one_of
@@ -152,7 +153,7 @@ def sheet_of(file: str, table: Sequence[Sequence[str]]) -> Sheet:
         return Sheet(file, {}, (), tuple(problems), tuple(warnings))
     headings = {column: names[at] for at, column in columns.items()}
     if len(filled) == 1:
-        text = _("has headings, but no point below them.")
+        text = _("has headings, but no point below them. Write a row for each point.")
         problems.append(Problem("E-SHT-005", file, "", None, text, row=heading_row))
     rows = []
     for number, cells in filled[1:]:
@@ -289,13 +290,18 @@ def read_points(
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    readers = []
     points = []
     first: dict[tuple[object, ...], tuple[int, Point]] = {}
     for row in sheet.rows:
         reader = _Reader(sheet, row, problems)
         point = _point(reader, buses, profiles, profile_names, warnings)
+        readers.append(reader)
         points.append(point)
         _compare(reader, row.number, point, first)
+    for reader, point in zip(readers, points, strict=True):
+        if point.channel and point.profile in profiles:
+            _check_needed(reader, point, profiles[point.profile].channels[point.channel].needs, first)
     return tuple(points), problems, warnings
 
 
@@ -330,11 +336,19 @@ def _point(
     if unit_text and not unit:
         known = [written[0] for written in UNITS.values()]
         text = _("is not a known unit. Known are: {allowed}.").format(allowed=one_of(known))
-        reader.wrong("E-UOM-001", "unit", text + did_you_mean(unit_text, known))
+        is_celsius = unit_text in ("C", "c")  # near to nothing but cm, and a coulomb besides: it is not taken for ℃
+        hint = _(" Did you mean “{word}”?").format(word="℃") if is_celsius else did_you_mean(unit_text, known)
+        reader.wrong("E-UOM-001", "unit", text + hint)
     elif profile and channel:
         _check_channel(reader, profile.channels[channel], unit)
     preset = reader.choice("E-LIM-005", "preset", PRESETS)
     limits = _limits(reader, preset, range_low, range_high, warnings)
+    deadband = reader.number("deadband", low=0) or 0.0
+    if range_low is not None and range_high is not None and deadband >= range_high - range_low:
+        text = _("is as wide as the range: between two heartbeats no change would be sent. Write a smaller one.")
+        warnings.append(reader.note("W-RNG-002", "deadband", text))
+    if profile and channel and profile.channels[channel].accepts(unit):
+        _check_valid(reader, profile.channels[channel], unit, limits, warnings)
     on_delay_s = reader.number("on_delay_s", 0, 3600) or 0.0
     oel = reader.number("oel", low=0)
     _check_preset(reader, preset, unit, limits, oel, on_delay_s, warnings)
@@ -354,7 +368,7 @@ def _point(
         range_low=range_low,
         range_high=range_high,
         period_ms=reader.tenths("period_s", 0.1, 3600, default=1),
-        deadband=reader.number("deadband", low=0) or 0.0,
+        deadband=deadband,
         heartbeat_s=reader.whole("heartbeat_s", 1, 86400, default=60),
         urgent=bool(reader.whole("urgent", 0, 1, default=0)),
         bus=reader.choice("E-BUS-001", "bus", buses),
@@ -383,6 +397,24 @@ def _check_channel(reader: _Reader, channel: Channel, unit: str) -> None:
         reader.wrong("E-RNG-003", "range_high", text)
 
 
+def _check_valid(
+    reader: _Reader, channel: Channel, unit: str, limits: Sequence[tuple[str, float]], warnings: list[Problem]
+) -> None:
+    """Whether what the sensor cannot measure would be noticed, and the limits are among what it can."""
+    low, high = channel.valid(unit)
+    for kind, limit in limits:
+        if not low <= limit <= high:
+            text = _("is beyond {end:g}, the last value that the profile calls valid: it can never alarm. Correct it.")
+            reader.wrong("E-LIM-012", kind, text.format(end=low if limit < low else high))
+    is_number = channel.type != "bool" and not channel.current
+    if limits and is_number and isinf(high - low) and not reader.text("range_high"):
+        text = _(
+            "is empty, and the profile has no valid range with both its ends: a number that no sensor can measure "
+            "would pass as good. Fill in the range."
+        )
+        warnings.append(reader.note("W-RNG-001", "range_high", text))
+
+
 def _decimals(channel: Channel, unit: str) -> int:
     """What a person is shown after the decimal point; the profile says it of its first unit."""
     own = next(iter(channel.units.values()), unit)
@@ -403,7 +435,7 @@ def _limits(
             reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=one_of(PRESETS[preset].limits)))
         elif limits and limit <= limits[-1][1]:
             below = limits[-1][0]
-            text = _("is not above {kind} = {value}: the limits must rise from LL to CH.")
+            text = _("is not above {kind} = {value}: the limits must rise from LL to CH. Correct one of the two.")
             reader.wrong("E-LIM-001", kind, text.format(kind=below, value=reader.text(below)))
         elif range_low is not None and limit < range_low:
             text = _("is below range_low {low}: {effect}. Raise {kind} or change the range.")
@@ -463,6 +495,24 @@ def _check_preset(
     if name == "oxygen":
         text = _("no source of oxygen limits comes with this program: they are used as you wrote them.")
         warnings.append(reader.note("W-LIM-004", limits[-1][0], text))
+
+
+def _check_needed(
+    reader: _Reader, point: Point, needs: str | None, first: Mapping[tuple[object, ...], tuple[int, Point]]
+) -> None:
+    """Whether the channel that alone tells this one's faults is read as well, and as often."""
+    if needs is None or not (point.bus and point.unit_id):
+        return
+    row, other = first.get((point.bus, point.unit_id, needs), (0, None))
+    if other is None:
+        text = _(
+            "tells no fault of its sensor: those stand in channel {needs} alone. Add a row for that channel, with the "
+            "same bus, unit_id and profile, and with unit 1."
+        )
+        reader.wrong("E-PNT-007", "channel", text.format(needs=needs))
+    elif other.period_ms > point.period_ms:
+        text = _("is shorter than that of row {row}, which tells its faults: {other} s. Write the same in both.")
+        reader.wrong("E-PNT-008", "period_s", text.format(row=row, other=f"{other.period_ms / 1000:g}"))
 
 
 def _compare(reader: _Reader, row: int, point: Point, first: dict[tuple[object, ...], tuple[int, Point]]) -> None:

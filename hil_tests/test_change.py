@@ -219,9 +219,12 @@ def test_what_only_a_restart_changes_is_refused_in_words(chain: Chain) -> None:
     gateway_toml = site_file(chain, "gateway.toml")
     edit(gateway_toml, 'gateway  = "jt-0042"', 'gateway  = "jt-0043"')
     code, said = apply(chain)
+    text = gateway_toml.read_text(encoding="utf-8")
+    line = text[: text.index('gateway  = "jt-0043"')].count("\n") + 1
     edit(gateway_toml, 'gateway  = "jt-0043"', 'gateway  = "jt-0042"')
     assert code == USAGE
-    assert "[site] gateway = jt-0043: the running gateway has jt-0042. To change it, restart the daemon." in said
+    told = "the running gateway has jt-0042. To change it, restart the daemon. E-APL-001"
+    assert f"gateway.toml line {line} [site.gateway] = jt-0043: {told}" in said
 
 
 def test_a_destination_comes_and_goes_beside_the_others(chain: Chain) -> None:

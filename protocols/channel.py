@@ -93,7 +93,8 @@ class Channel:
     The value is (register - subtract) / divisor, and again / divisors[code] where the sensor tells its decimals.
     `units` are by the sensor's own code, by None where it never changes; none for a 4-20 mA input, whose unit is
     the sheet's. `fields` are by what they tell: unit, decimals, status, state, detail. `decimals` are what a person
-    is shown. Value and fields lie in `count` registers from `first`, and are read at once.
+    is shown. Value and fields lie in `count` registers from `first`, and are read at once. What is not from `valid_low`
+    to `valid_high`, both in its own unit, is no measured value. `needs`: the channel that alone tells its faults.
     """
 
     name: str
@@ -110,6 +111,9 @@ class Channel:
     divisors: Mapping[int, int]
     flags: Mapping[int, int]  # bit -> status
     states: Mapping[int, int]  # code -> status
+    valid_low: float | None
+    valid_high: float | None
+    needs: str | None
     first: int
     count: int
 
@@ -122,6 +126,13 @@ class Channel:
     def accepts(self, unit: str) -> bool:
         """Whether a sheet may ask for its readings in this unit."""
         return self.current is not None or any(_factor(own, unit) for own in self.units.values())
+
+    def valid(self, unit: str) -> tuple[float, float]:
+        """The lowest and the highest value that it may measure, in a unit that it accepts; infinite where unknown."""
+        multiply, divide = (self.units.get(None) and _factor(self.units[None], unit)) or (1, 1)
+        low = -math.inf if self.valid_low is None else self.valid_low
+        high = math.inf if self.valid_high is None else self.valid_high
+        return low * multiply / divide, high * multiply / divide
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +258,10 @@ def _current_reader(current: Current, use: ChannelUse) -> _ValueReader:
 def _value_reader(
     channel: Channel, use: ChannelUse, fields: Mapping[str, Callable[[Sequence[int]], int]]
 ) -> _ValueReader:
-    """Value, status and detail of a number: its unit and decimals must be known, and the sheet's range holds it."""
+    """Value, status and detail of a number: its unit and decimals must be known, and the sheet's range holds it.
+
+    Beyond what the profile calls valid it is none: some sensors tell a fault by a number that they cannot measure.
+    """
     unit_of, decimals_of, divisors = fields.get("unit"), fields.get("decimals"), channel.divisors
     factors = {code: factor for code, own in channel.units.items() if (factor := _factor(own, use.unit))}
     subtract, divisor = channel.subtract, channel.divisor
@@ -257,6 +271,7 @@ def _value_reader(
     too_low = -math.inf if use.range_low is None else use.range_low
     if not math.isinf(too_high - too_low):
         too_low -= _TREMBLE * (too_high - too_low)
+    valid_low, valid_high = channel.valid(use.unit)
 
     def read(registers: Sequence[int], raw: float | int) -> tuple[float | int | None, int, int]:
         value = raw
@@ -274,6 +289,8 @@ def _value_reader(
                     return None, model.WRONG_REPLY, DECIMALS_DISAGREE + places
                 divide *= divisors[places]
             value = (raw - subtract) * multiply / (divisor * divide)
+        if not valid_low <= value <= valid_high:
+            return None, model.SENSOR_FAULT, 0
         if value > too_high:
             return value, model.OVER_RANGE, 0
         return value, model.UNDER_RANGE if value < too_low else model.GOOD, 0
@@ -284,12 +301,12 @@ def _value_reader(
 def unfit(channel: Channel, use: ChannelUse) -> str | None:
     """Why a channel cannot give what a use wants."""
     if not channel.accepts(use.unit):
-        told = _("{point}: {unit} does not fit: {channel} is in {units}")
+        told = _("{point}: {unit} does not fit: {channel} is in {units}.")
         units = ", ".join(channel.units.values())
         return told.format(point=use.point, unit=use.unit, channel=channel.name, units=units)
     low, high = use.range_low, use.range_high
     if channel.current and (low is None or high is None or abs(high - low) < SPAN_MIN):
-        told = _("{point}: {channel} needs range_low and range_high, the values at 4 and 20 mA")
+        told = _("{point}: {channel} needs range_low and range_high, the values at 4 and 20 mA.")
         return told.format(point=use.point, channel=channel.name)
     return None
 

@@ -6,6 +6,7 @@ never guess: what a file leaves open or says twice is a problem, and all problem
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -33,12 +34,25 @@ _OUTCOMES = {
 }
 
 
-class ProfileError(ValueError):
-    """A profile that cannot be used; `problems` has a sentence for everything that is wrong with it."""
+class Mistake(NamedTuple):
+    """One thing that is wrong with a file: the key at `path`, what stands there (None: nothing), and a sentence."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+    path: tuple[str, ...]
+    value: str | None
+    text: str
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used, with everything that is wrong with it."""
+
+    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
+        where = _("profile {name}").format(name=name)
+        lines = [
+            where + (f" [{'.'.join(path)}]" if path else "") + ("" if value is None else f" = {value}") + f": {text}"
+            for path, value, text in mistakes
+        ]
+        super().__init__("\n".join(lines))
+        self.mistakes = tuple(mistakes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +72,9 @@ class Check:
 class Profile:
     """A checked profile. `proven`: it has an example from its source, and reads it as printed there.
 
-    `timeout_ms` is the slowest first byte of a reply, `floor_ms` what a unit that lives is always given, `spacing_ms`
-    the least time between two requests to one unit, `late_ms` how long after a time-out its reply may still come.
+    `timeout_ms` is the slowest first byte of a reply, `reply_ms` the usual one, `floor_ms` what a unit that lives is
+    always given, `spacing_ms` the least time between two requests to one unit, `late_ms` how long after a time-out its
+    reply may still come.
     `bridge_gaps` are first and last wire addresses of what may be read along; `block`, its first and last register, is
     only known to be read whole. `address_base` is the document's number of wire address 0; negative where this unit's
     map is moved up. `writes` are the function codes, first and last wire addresses that may be written: by default
@@ -76,6 +91,7 @@ class Profile:
     line: Line | None
     default_unit_id: int | None
     timeout_ms: int
+    reply_ms: int
     floor_ms: int
     spacing_ms: int
     late_ms: int
@@ -169,6 +185,7 @@ def _is_write(text: Any) -> bool:
 _NUMBER_MAX = 1e15
 _ADDRESS = _whole(0, 465536)
 _FLOOR_MS = 100  # where the profile says nothing
+_REPLY_MS = 20  # the same; real sensors take 2 to 20 ms
 # What the first register's number is in the document, and the function that such numbers belong to.
 _BASES = {0: None, 1: None, 10001: 2, 30001: 4, 40001: 3, 100001: 2, 300001: 4, 400001: 3}
 _PROFILE_KEYS = {
@@ -180,6 +197,7 @@ _PROFILE_KEYS = {
     "line": _Key('"9600 8N1"', _is_line, None),
     "default_unit_id": _whole(1, 247, default=None),
     "timeout_ms": _whole(10, 10_000),
+    "reply_ms": _whole(0, 10_000, default=None),
     "timeout_floor_ms": _whole(10, 10_000, default=None),
     "spacing_ms": _whole(0, 10_000, default=0),
     "late_ms": _whole(10, 60_000, default=1000),
@@ -221,6 +239,9 @@ _CHANNEL_KEYS = {
     **{f"{field}_type": _one_of("u16", "u32", default="u16") for field in _FIELDS},
     **{f"{field}_bits": _text(r"[0-9]{1,2}-[0-9]{1,2}", '"15-12"', default=None) for field in _FIELDS},
     **{limit: _number() for limit in Current._fields},
+    "valid_low": _number(),
+    "valid_high": _number(),
+    "needs": _text(r"[A-Za-z0-9_-]+(\{n\})?", '"status", "status{n}"', default=None),
 }
 _SERIAL_KEYS = {
     "function_code": _one_of(3, 4),
@@ -267,33 +288,37 @@ def builtin(name: str) -> Profile:
 
 def load(name: str, text: str) -> Profile:
     """A profile from its TOML text, its examples verified; ProfileError with everything that is wrong."""
-    where = _("profile {name}").format(name=name)
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as fault:  # numbers without end and brackets in brackets too
-        raise ProfileError([_("{where}: is no TOML: {fault}").format(where=where, fault=fault)]) from fault
-    problems: list[str] = []
-    keys = _read(where, content, _PROFILE_KEYS, problems)
+        raise ProfileError(name, [Mistake((), None, _("is no TOML: {fault}.").format(fault=fault))]) from fault
+    mistakes: list[Mistake] = []
+    keys = _read((), content, _PROFILE_KEYS, mistakes)
     base, moved_by, tables = keys["address_base"], keys.pop("moved_by"), keys["channels"] or {}
     channels: dict[str, Channel] = {}
+    places: dict[str, tuple[str, ...]] = {}  # of each channel its table
     for each, table in tables.items():
-        place, before = f"{where} [channels.{each}]", len(problems)
-        values = _read(place, _completed(table, tables), _CHANNEL_KEYS, problems)
-        for one, own in _repeated(each, values, place, problems) if len(problems) == before else ():
+        place, before = ("channels", each), len(mistakes)
+        values = _read(place, _completed(table, tables), _CHANNEL_KEYS, mistakes)
+        for one, own in _repeated(each, values, place, mistakes) if len(mistakes) == before else ():
             if one in channels:
-                problems.append(_("{where}: {channel} stands twice").format(where=place, channel=one))
-            if len(problems) == before and base in _BASES:
-                channels[one] = _channel(one, own, base, moved_by, place, problems)
-    checks = _checks(where, keys.pop("serial"), keys.pop("expect") or (), base, moved_by, problems)
+                text = _("channel {channel} stands twice. Give one of the two another name.")
+                mistakes.append(Mistake(place, None, text.format(channel=one)))
+            if len(mistakes) == before and base in _BASES:
+                channels[one] = _channel(one, own, base, moved_by, place, mistakes)
+                places[one] = place
+    checks = _checks(keys.pop("serial"), keys.pop("expect") or (), base, moved_by, mistakes)
     examples = [
-        _read(f"{where} [[example]]", example, _EXAMPLE_KEYS, problems) for example in keys.pop("example") or ()
+        _read(("example", str(number)), example, _EXAMPLE_KEYS, mistakes)
+        for number, example in enumerate(keys.pop("example") or (), start=1)
     ]
-    floor_ms = keys.pop("timeout_floor_ms")
-    if None not in (floor_ms, keys["timeout_ms"]) and floor_ms > keys["timeout_ms"]:
-        told = _("{where}: timeout_floor_ms = {floor} is longer than timeout_ms = {timeout}")
-        problems.append(told.format(where=where, floor=floor_ms, timeout=keys["timeout_ms"]))
-    if problems:
-        raise ProfileError(problems)
+    floor_ms, reply_ms = keys.pop("timeout_floor_ms"), keys["reply_ms"]
+    for key, ms in (("timeout_floor_ms", floor_ms), ("reply_ms", reply_ms)):
+        if None not in (ms, keys["timeout_ms"]) and ms > keys["timeout_ms"]:
+            told = _("is longer than timeout_ms = {timeout}. Correct one of the two.")
+            mistakes.append(Mistake((key,), str(ms), told.format(timeout=keys["timeout_ms"])))
+    if mistakes:
+        raise ProfileError(name, mistakes)
 
     def span(printed: str) -> tuple[int, ...]:
         return tuple(_wire(int(end), base, moved_by) for end in printed.split("-"))
@@ -301,6 +326,7 @@ def load(name: str, text: str) -> Profile:
     gaps = keys["bridge_gaps"]
     keys |= {
         "line": keys["line"] and Line.parse(keys["line"]),
+        "reply_ms": min(keys["timeout_ms"], _REPLY_MS) if reply_ms is None else reply_ms,
         "floor_ms": floor_ms or min(keys["timeout_ms"], _FLOOR_MS),
         "bridge_gaps": tuple(map(span, gaps)) if isinstance(gaps, list) else ((0, 0xFFFF),) * gaps,
         "address_base": base - moved_by,
@@ -311,39 +337,52 @@ def load(name: str, text: str) -> Profile:
     }
     profile = Profile(name=name, text=text, proven=bool(examples), **keys)
     for channel in channels.values():
+        others = [name for name in channels if name != channel.name]
+        if channel.needs is not None and channel.needs not in others:
+            told = _("is no other channel of this profile ({others}). Correct it, or delete the key.")
+            told = told.format(others=", ".join(others) or "-")
+            mistakes.append(Mistake((*places[channel.name], "needs"), channel.needs, told))
+            break  # of many alike, one is enough
+    for channel in channels.values():
         if (count := _place(profile, channel)[2]) > (limit := _limit(profile, channel.function_code)):
-            told = _("{where} [channels.{channel}]: value and codes span {count} registers; one request has {limit}")
-            problems.append(told.format(where=where, channel=channel.name, count=count, limit=limit))
+            told = _(
+                "value and codes span {count} registers; one request has {limit}. Read the codes as another channel."
+            )
+            mistakes.append(Mistake(places[channel.name], None, told.format(count=count, limit=limit)))
     for check in checks:
         if check.count > profile.max_registers:
-            told = _("{where}: {count} registers to be checked; one request has {limit}")
-            problems.append(told.format(where=where, count=check.count, limit=profile.max_registers))
-    for example in examples:
+            told = _("{count} registers to be checked; one request has {limit}. Check fewer.")
+            table = "serial" if check.expected is None else "expect"
+            mistakes.append(Mistake((table,), None, told.format(count=check.count, limit=profile.max_registers)))
+    for number, example in enumerate(examples, start=1):
         if disproof := _disproof(profile, example):
-            problems.append(f"{where} [[example]] {example['source']}: {disproof}")
-    if problems:
-        raise ProfileError(problems)
+            mistakes.append(Mistake(("example", str(number)), example["source"], disproof))
+    if mistakes:
+        raise ProfileError(name, mistakes)
     return profile
 
 
 def _checks(
-    where: str, serial: Any, expects: Sequence[Any], base: int, moved_by: int, problems: list[str]
+    serial: Any, expects: Sequence[Any], base: int, moved_by: int, mistakes: list[Mistake]
 ) -> tuple[Check, ...]:
     """The serial number, then what is expected: that is never moved, because it may tell where the map begins."""
-    tables = [(f"{where} [serial]", serial, _SERIAL_KEYS, moved_by)] if serial is not None else []
-    tables += [(f"{where} [[expect]]", each, _EXPECT_KEYS, 0) for each in expects]
+    tables: list[tuple[tuple[str, ...], Any, Mapping[str, _Key], int]] = []
+    if serial is not None:
+        tables.append((("serial",), serial, _SERIAL_KEYS, moved_by))
+    tables += [(("expect", str(number)), each, _EXPECT_KEYS, 0) for number, each in enumerate(expects, start=1)]
     checks = []
     for place, table, allowed, moved in tables:
-        before = len(problems)
-        keys = _read(place, table, allowed, problems)
-        if len(problems) > before or base not in _BASES:
+        before = len(mistakes)
+        keys = _read(place, table, allowed, mistakes)
+        if len(mistakes) > before or base not in _BASES:
             continue
         if _BASES[base] not in (None, keys["function_code"]):
-            problems.append(f"{place}: function_code: {_base_means(base)}")
+            mistakes.append(Mistake((*place, "function_code"), str(keys["function_code"]), _base_means(base)))
         address, expected = _wire(keys["address"], base, moved), keys.get("registers")
         count = len(expected) if expected else keys["count"]
         if not 0 <= address <= 0x10000 - count:
-            problems.append(f"{place}: address: {_no_register(keys['address'], base, moved)}")
+            told = _no_register(keys["address"], base, moved)
+            mistakes.append(Mistake((*place, "address"), str(keys["address"]), told))
         checks.append(Check(keys["function_code"], address, count, expected and tuple(expected)))
     return tuple(checks)
 
@@ -353,12 +392,12 @@ def _wire(printed: int, base: int, moved_by: int) -> int:
 
 
 def _no_register(printed: int, base: int, moved_by: int) -> str:
-    told = _("{printed} is no register where address_base is {base} and moved_by {moved_by}")
+    told = _("{printed} is no register where address_base is {base} and moved_by {moved_by}. Correct one of them.")
     return told.format(printed=printed, base=base, moved_by=moved_by)
 
 
 def _base_means(base: int) -> str:
-    return _("address_base {base} means {code}").format(base=base, code=_BASES[base])
+    return _("address_base {base} means {code}. Correct one of the two.").format(base=base, code=_BASES[base])
 
 
 def _completed(table: Any, tables: Mapping[str, Any]) -> Any:
@@ -370,50 +409,66 @@ def _completed(table: Any, tables: Mapping[str, Any]) -> Any:
 
 
 def _repeated(
-    name: str, keys: Mapping[str, Any], where: str, problems: list[str]
+    name: str, keys: Mapping[str, Any], place: tuple[str, ...], mistakes: list[Mistake]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The channels of one table, by name: itself, or `count` alike whose registers lie `step` apart."""
+    """The channels of one table, by name: itself, or `count` alike whose registers lie `step` apart.
+
+    {n} in what one of them needs is its own number.
+    """
     count, first, step = keys["count"], keys["first"], keys["step"]
     if count is None:
         for key in ("first", "step"):
             if keys[key] is not None:
-                problems.append(f"{where}: {key}: " + _("goes with {key}").format(key="count"))
+                mistakes.append(Mistake((*place, key), str(keys[key]), _("goes with {key}.").format(key="count")))
         yield name, keys
     else:
         addresses = {key: at for key, at in keys.items() if key.endswith("address") and at is not None}
         for i in range(count):
-            moved = {key: at + i * (1 if step is None else step) for key, at in addresses.items()}
-            yield f"{name}{(1 if first is None else first) + i}", {**keys, **moved}
+            moved: dict[str, Any] = {key: at + i * (1 if step is None else step) for key, at in addresses.items()}
+            number = str((1 if first is None else first) + i)
+            needs = keys["needs"] and keys["needs"].replace("{n}", number)
+            yield f"{name}{number}", {**keys, **moved, "needs": needs}
 
 
-def _read(where: str, content: Any, keys: Mapping[str, _Key], problems: list[str]) -> dict[str, Any]:
-    """The table's values, with defaults for what is left out. What is wrong, missing or unknown is a problem."""
+def _shown(value: Any) -> str | None:
+    """What stands in the file, in a line; None where that is too long to be told."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return None if isinstance(value, dict) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _read(
+    place: tuple[str, ...], content: Any, keys: Mapping[str, _Key], mistakes: list[Mistake]
+) -> dict[str, Any]:
+    """The table's values, with defaults for what is left out. What is wrong, missing or unknown is a mistake."""
     if not isinstance(content, dict):
-        problems.append(_("{where}: must be a table").format(where=where))
+        mistakes.append(Mistake(place, _shown(content), _("must be a table, not a single value.")))
         return {}
     for name in content:
         if name not in keys:
-            told = _("{where}: there is no key {key}; there are: {allowed}")
-            problems.append(told.format(where=where, key=name, allowed=", ".join(keys)))
+            told = _("there is no such key. Allowed are: {allowed}.").format(allowed=", ".join(keys))
+            mistakes.append(Mistake((*place, name), _shown(content[name]), told))
     found: dict[str, Any] = {}
     for name, key in keys.items():
         found[name] = None if key.default is ... else key.default
         if name in content and key.is_allowed(content[name]):
             found[name] = content[name]
         elif name in content:
-            told = _("{where}: {key} = {value} is not allowed; allowed: {allowed}")
-            problems.append(told.format(where=where, key=name, value=content[name], allowed=key.allowed))
+            told = _("is not allowed. Allowed is: {allowed}.").format(allowed=key.allowed)
+            mistakes.append(Mistake((*place, name), _shown(content[name]), told))
         elif key.default is ...:
-            told = _("{where}: {key} is missing; allowed: {allowed}")
-            problems.append(told.format(where=where, key=name, allowed=key.allowed))
+            told = _("is missing. Allowed is: {allowed}.").format(allowed=key.allowed)
+            mistakes.append(Mistake((*place, name), None, told))
     return found
 
 
-def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where: str, problems: list[str]) -> Channel:
-    """A channel of keys that are right each by itself; what does not go together is a problem."""
+def _channel(
+    name: str, keys: Mapping[str, Any], base: int, moved_by: int, place: tuple[str, ...], mistakes: list[Mistake]
+) -> Channel:
+    """A channel of keys that are right each by itself; what does not go together is a mistake."""
 
     def wrong(key: str, told: str) -> None:
-        problems.append(f"{where}: {key}: {told}")
+        mistakes.append(Mistake((*place, key), None if keys[key] is None else _shown(keys[key]), told))
 
     def wire(key: str) -> int:
         address = _wire(keys[key], base, moved_by)
@@ -425,29 +480,30 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where
     if _BASES[base] not in (None, function_code):
         wrong("function_code", _base_means(base))
     if (kind == "bool") != (function_code <= modbus.READ_DISCRETE_INPUTS):
-        wrong("type", _("bool goes with function_code 1 and 2, and only with them"))
+        wrong("type", _("bool goes with function_code 1 and 2, and only with them."))
     if (keys["word_order"] is None) != (channels_.WORDS[kind] == 1):
-        wrong("word_order", _("is for types of two registers, and needed there"))
+        wrong("word_order", _("is for types of two registers, and needed there."))
     limits = [keys[limit] for limit in Current._fields]
     is_current = any(limit is not None for limit in limits)
     if is_current and (None in limits or abs(limits[0] - limits[1]) < channels_.SPAN_MIN):
         wrong(
             Current._fields[0],
-            _("goes with all of {keys}, and differs from raw_20ma").format(keys=", ".join(Current._fields[1:])),
+            _("goes with all of {keys}, and differs from raw_20ma.").format(keys=", ".join(Current._fields[1:])),
         )
     fields = {}
     for each, codes in zip(_FIELDS, ("unit_codes", "decimals_codes", "status_flags", "state_codes", None), strict=True):
         has_address = keys[f"{each}_address"] is not None
         if codes and has_address != bool(keys[codes]):
-            wrong(codes, _("goes with {key}").format(key=f"{each}_address"))
+            wrong(codes, _("goes with {key}.").format(key=f"{each}_address"))
         if has_address:
             width = 16 * channels_.WORDS[keys[f"{each}_type"]]
             high, low = map(int, (keys[f"{each}_bits"] or f"{width - 1}-0").split("-"))
             if not low <= high < width:
-                wrong(f"{each}_bits", _("from the highest bit to the lowest, at most {high}-0").format(high=width - 1))
+                wrong(f"{each}_bits", _("from the highest bit to the lowest, at most {high}-0.").format(high=width - 1))
             fields[each] = Field(wire(f"{each}_address"), keys[f"{each}_type"], high, low)
     if [keys["unit"] is not None, "unit" in fields, is_current].count(True) != 1:
-        wrong("unit", _("one of unit, unit_address and raw_4ma must tell the unit"))
+        wrong("unit", _("one of unit, unit_address and raw_4ma must tell the unit."))
+    _check_valid(keys, wrong)
     address = wire("address")
     first = min([address, *(field.address for field in fields.values())])
     end = max(
@@ -468,9 +524,22 @@ def _channel(name: str, keys: Mapping[str, Any], base: int, moved_by: int, where
         divisors={code: 10**places for code, places in _by_code(keys["decimals_codes"]).items()},
         flags={bit: channels_.STATUSES[word] for bit, word in _by_code(keys["status_flags"]).items()},
         states={code: channels_.STATUSES[word] for code, word in _by_code(keys["state_codes"]).items()},
+        valid_low=keys["valid_low"],
+        valid_high=keys["valid_high"],
+        needs=keys["needs"],
         first=first,
         count=end - first,
     )
+
+
+def _check_valid(keys: Mapping[str, Any], wrong: Callable[[str, str], None]) -> None:
+    """Whether the range of valid values is one, of a number whose unit is known beforehand."""
+    low, high = keys["valid_low"], keys["valid_high"]
+    stated = "valid_low" if low is not None else "valid_high"
+    if (low, high) != (None, None) and (keys["unit"] is None or keys["type"] == "bool"):
+        wrong(stated, _("is for numbers in one unit: it goes with unit, and not with bool, unit_address or raw_4ma."))
+    if None not in (low, high) and low >= high:
+        wrong(stated, _("must be below valid_high = {high}.").format(high=high))
 
 
 def _by_code(table: Mapping[str, Any] | None) -> dict[Any, Any]:
@@ -481,10 +550,11 @@ def _disproof(profile: Profile, example: Mapping[str, Any]) -> str | None:
     """Why an example is not what the profile reads; a printed value has the channel's decimals."""
     channel = profile.channels.get(example["channel"])
     if channel is None:
-        return _("channel {channel} does not exist").format(channel=example["channel"])
+        text = _("channel {channel} does not exist. Allowed are: {allowed}.")
+        return text.format(channel=example["channel"], allowed=", ".join(profile.channels))
     start, registers = example["address"] - profile.address_base, example["registers"]
     if not (start <= channel.first and channel.first + channel.count <= start + len(registers)):
-        return _("these registers do not hold the whole channel")
+        return _("these registers do not hold the whole channel.")
     use = ChannelUse("example", channel.name, example["unit"], example["range_low"], example["range_high"])
     if told := channels_.unfit(channel, use):
         return told
@@ -492,10 +562,18 @@ def _disproof(profile: Profile, example: Mapping[str, Any]) -> str | None:
     value = None if reading.value is None else round(reading.value, channel.decimals)
     if (value, reading.status) == (example["value"], channels_.STATUSES[example["status"]]):
         return None
-    told = _("printed is {printed} {status}, but it reads as {value} with status {code}, detail {detail}")
+    told = _("printed is {printed}, but it reads as {read}. The channel's keys are wrong, or the example is.")
     return told.format(
-        printed=example["value"], status=example["status"], value=value, code=reading.status, detail=reading.detail
+        printed=_measured(example["value"], channels_.STATUSES[example["status"]], 0),
+        read=_measured(value, reading.status, reading.detail),
     )
+
+
+def _measured(value: float | None, status: int, detail: int) -> str:
+    """A value with its status, in words."""
+    words = _("{value} ({status})") if not detail else _("{value} ({status}, detail {detail})")
+    shown = _("nothing") if value is None else value
+    return words.format(value=shown, status=model.status_text(status), detail=detail)
 
 
 # --- requests -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from gettext import gettext as _
+from gettext import ngettext
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -77,7 +78,12 @@ def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
 def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
     yield _("Worst: one poll fails; on-delays are in it. The horn is a relay on the same bus.")
-    roomy = [bus.bus for bus in told.buses if bus.has_room_for_a_probe]
+    within = _("{bus} (while its units begin to answer within {patience:.0f} ms on average)")
+    roomy = [
+        bus.bus if bus.holds else within.format(bus=bus.bus, patience=bus.patience_ms)
+        for bus in told.buses
+        if bus.has_room_for_a_probe and bus.patience_ms > 0
+    ]
     if roomy:
         text = _("A unit that does not answer is probed in idle time, the others keep their periods: {buses}.")
         yield text.format(buses=_(", ").join(roomy))
@@ -108,7 +114,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
             remind(examined.warnings)
         refuse(examined.problems, gateway_toml.parent, as_json=as_json)
     told = foresee(site)
-    problems, reminders = judge(site, told, gateway_toml.name, examined.sheet)
+    problems, reminders = map(examined.placed, judge(site, told, gateway_toml.name, examined.sheet))
     warnings = [*examined.warnings, *reminders]
     if as_json:
         answer: dict[str, Any] = {
@@ -121,21 +127,19 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
         }
         click.echo(json.dumps(answer, ensure_ascii=False))
         sys.exit(USAGE if problems else 0)
-    text = _("{toml}, {sheet}: {points} points, {boards} boards, {buses} buses, {limits} limits. {verdict}")
-    verdict = _("Refused.") if problems else _("In order, {count} reminders.").format(count=len(warnings))
     console = Console(highlight=False)
-    console.print(
-        text.format(
-            toml=gateway_toml.name,
-            sheet=examined.sheet,
-            points=len(site.points),
-            boards=len(site.boards),
-            buses=len(site.buses),
-            limits=sum(len(point.limits) for point in site.points),
-            verdict=verdict,
-        ),
-        markup=False,
+    limits = sum(len(point.limits) for point in site.points)
+    verdict = ngettext("In order, {n} reminder.", "In order, {n} reminders.", len(warnings)).format(n=len(warnings))
+    text = _("{toml}, {sheet}: {points}, {boards}, {buses}, {limits}. {verdict}").format(
+        toml=gateway_toml.name,
+        sheet=examined.sheet,
+        points=ngettext("{n} point", "{n} points", len(site.points)).format(n=len(site.points)),
+        boards=ngettext("{n} board", "{n} boards", len(site.boards)).format(n=len(site.boards)),
+        buses=ngettext("{n} bus", "{n} buses", len(site.buses)).format(n=len(site.buses)),
+        limits=ngettext("{n} limit", "{n} limits", limits).format(n=limits),
+        verdict=_("Refused.") if problems else verdict,
     )
+    console.print(text, markup=False, soft_wrap=True)
     for each in _tables(told, with_points):
         console.print()
         console.print(each)

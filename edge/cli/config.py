@@ -15,6 +15,7 @@ import click
 from edge.apart import PATIENCE_S
 from edge.cli import BUSY, USAGE
 from edge.cli.site import ask_or_exit, examine_and_judge, refuse, remind
+from edge.control import language
 
 
 def _summary(applied: dict[str, Any]) -> list[str]:
@@ -49,7 +50,7 @@ def apply(gateway_toml: Path, by: str, as_json: bool) -> None:
         remind(examined.warnings)
     if examined.site is None:
         refuse(examined.problems, gateway_toml.parent, as_json=as_json)
-    request = {"do": "apply", "gateway_toml": str(gateway_toml.resolve()), "by": by}
+    request = {"do": "apply", "gateway_toml": str(gateway_toml.resolve()), "by": by, "language": language()}
     answer = ask_or_exit(examined.site, request, PATIENCE_S)
     if as_json:
         click.echo(json.dumps(answer, ensure_ascii=False))

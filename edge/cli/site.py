@@ -86,6 +86,7 @@ def examine_and_judge(gateway_toml: Path) -> Examined:
     examined = examine(gateway_toml)
     if examined.site is None:
         return examined
-    problems, reminders = judge(examined.site, foresee(examined.site), gateway_toml.name, examined.sheet)
+    site = examined.site
+    problems, reminders = map(examined.placed, judge(site, foresee(site), gateway_toml.name, examined.sheet))
     warnings = (*examined.warnings, *reminders)
-    return replace(examined, site=None if problems else examined.site, problems=tuple(problems), warnings=warnings)
+    return replace(examined, site=None if problems else site, problems=problems, warnings=warnings)

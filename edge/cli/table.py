@@ -3,6 +3,7 @@
 Must never know what they are about.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 2
+# What stays in one line: blanks, a word, a Chinese character with the marks that may not begin or end a line beside it.
+_PIECE = re.compile(r"\s+|[“（《]*(?:[!-~]+|[^!-~\s])[”）》，。；：、！？]*")
 _LAST_LEAST = 20  # the last column may be prose: it takes what is left, and goes on below
 
 
@@ -31,14 +34,16 @@ class Rows:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = 1
-        while self._width(lines) > options.max_width and lines < len(self.headings) - self.keys:
+        while self._room(lines, options) < self._last(lines) and lines < len(self.headings) - self.keys:
             lines += 1
+        room = max(self._room(lines, options), _LAST_LEAST)
         laid = Table(title=self.title, title_justify="left", box=None, pad_edge=False)
         headings = self._stacked(_bottom_aligned(self.headings, self._places(lines)), lines)
         for at, heading in enumerate(headings, start=1):
             laid.add_column(heading, overflow="fold", no_wrap=at < len(headings))
         for row in self.rows:
-            laid.add_row(*self._stacked(row, lines))
+            *cells, last = self._stacked(row, lines)
+            laid.add_row(*cells, _wrapped(last, room))
         yield laid
 
     def _places(self, lines: int) -> list[range]:
@@ -56,12 +61,36 @@ class Rows:
 
         return [*row[: self.keys], *(Text("\n").join(cell(line, at) for line in kept) for at in range(len(places[0])))]
 
-    def _width(self, lines: int) -> int:
-        widths = [
+    def _widths(self, lines: int) -> list[int]:
+        return [
             max(cell_len(text) for cell in column for text in cell.plain.split("\n"))
             for column in zip(*(self._stacked(row, lines) for row in (self.headings, *self.rows)), strict=True)
         ]
-        return sum(widths[:-1]) + min(widths[-1], _LAST_LEAST) + _GAP * (len(widths) - 1)
+
+    def _room(self, lines: int, options: ConsoleOptions) -> int:
+        """What the others leave to the last column."""
+        others = self._widths(lines)[:-1]
+        return options.max_width - sum(others) - _GAP * len(others)
+
+    def _last(self, lines: int) -> int:
+        """What the last column needs."""
+        return min(self._widths(lines)[-1], _LAST_LEAST)
+
+
+def _wrapped(text: Text, width: int) -> Text:
+    """Prose in lines that are not wider: broken at blanks and between Chinese characters, never within other words."""
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        breaks, used = [], 0
+        for piece in _PIECE.finditer(line.plain):
+            if used and not piece[0].isspace() and used + cell_len(piece[0]) > width:
+                breaks.append(piece.start())
+                used = 0
+            used += cell_len(piece[0])
+        lines += line.divide(breaks)
+    for line in lines:
+        line.rstrip()
+    return Text("\n").join(lines)
 
 
 def _bottom_aligned(headings: Sequence[Text], places: Sequence[range]) -> list[Text]:

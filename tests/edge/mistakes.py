@@ -104,10 +104,10 @@ def in_sheet(
 
 
 def in_profile(
-    code: str, seed: Seed, line: int | None, english: tuple[str, ...], chinese: tuple[str, ...], alone: bool = False
-) -> Mistake:
-    """Of what is no mistake of TOML itself, table and key stand in the text."""
-    problem = Problem(code, "profiles/sensepoint-xcd.toml", "", None, "", line=line)
+    code: str, seed: Seed, line: int, field: str, value: str | None, english: tuple[str, ...], chinese: tuple[str, ...],
+    alone: bool = False,
+) -> Mistake:  # fmt: skip
+    problem = Problem(code, "profiles/sensepoint-xcd.toml", field, value, "", line=line)
     return Mistake(code, seed, problem, english, chinese, alone=alone)
 
 
@@ -148,7 +148,8 @@ MISTAKES = (
     in_toml("E-DST-002", toml("# ca ", "ca   "), 40, "destinations.district.ca", "/etc/tankgate/district-ca.pem",
             ("is never used", "Write mqtts:// in the url."), ("改成 mqtts://",), alone=True),
     in_toml("E-FIL-001", toml('"points.csv"', '"point.csv"'), 9, "site.points", "point.csv",
-            ("does not exist in", "Did you mean “points.csv”?"), ("是不是“points.csv”？",), alone=True),
+            ("does not exist in", "Correct the name, or put the file there.", "Did you mean “points.csv”?"),
+            ("改正文件名，或把文件放进去。", "是不是“points.csv”？"), alone=True),
     in_toml("E-TOM-001", toml('"json"', "json"), 39, "", None,
             ("column 8: is not TOML.", "A text needs double quotes"), ("第 8 列", "双引号"), alone=True),
     in_toml("E-TOM-002", toml("group    =", "group    ＝"), 7, "", None,
@@ -187,7 +188,8 @@ MISTAKES = (
              ("is in m, cm, mm, which does not convert.", "Write that unit, or another channel."),
              ("以 m、cm、mm 为单位，不能换算", "换")),
     in_sheet("xlsx", "E-LIM-001", cell(2, "HH", "10.8"), 2, "TK101.level", "高高 HH", "10.8",
-             ("is not above H = 10.8", "the limits must rise from LL to CH"), ("不大于 H = 10.8", "LL", "CH")),
+             ("is not above H = 10.8", "the limits must rise from LL to CH. Correct one of the two."),
+             ("不大于 H = 10.8", "LL", "CH", "改正其中一个")),
     in_sheet("gb18030", "E-LIM-005", cell(17, "preset", "combustable"), 17, "GD04.gas", "报警模板 preset",
              "combustable",
              ("Allowed are: tank-level, pressure, temperature, combustible", "Did you mean “combustible”?"),
@@ -201,12 +203,12 @@ MISTAKES = (
     in_sheet("utf-8-sig", "E-SHT-003", sheet("介质 medium", "区域 area"), 1, "", "区域 area", None,
              ("this column stands twice.", "Delete one of them."), ("两次", "删掉"), alone=True),
 
-    in_profile("E-PRF-003", own_profile('evidence = "manual"', 'evidence = "hearsay"'), None,
-               ("evidence = hearsay is not allowed", "allowed: ", "manual"), ("evidence = hearsay", "manual")),
-    in_profile("E-PRF-003", own_profile('type = "f32"', 'type = "f33"'), None,
-               ("[channels.gas]", "type = f33 is not allowed", "f32"), ("[channels.gas]", "type = f33", "f32"),
+    in_profile("E-PRF-003", own_profile('evidence = "manual"', 'evidence = "hearsay"'), 7, "evidence", "hearsay",
+               ("is not allowed. Allowed is: manual",), ("不可用。可用的是：manual",)),
+    in_profile("E-PRF-003", own_profile('type = "f32"', 'type = "f33"'), 18, "channels.gas.type", "f33",
+               ("is not allowed. Allowed is: ", "f32"), ("不可用。可用的是：", "f32"),
                alone=True),
-    in_profile("E-TOM-002", own_profile("address_base =", "address_base ＝"), 13,
+    in_profile("E-TOM-002", own_profile("address_base =", "address_base ＝"), 13, "", None,
                ("column 14: ＝ is full-width. Write = with the keyboard in English.",), ("第 14 列：＝ 是全角", "="),
                alone=True),
 )

@@ -52,7 +52,11 @@ def test_the_example_in_english(site: Path) -> None:
     assert gas_a in told
     assert ["5 s → 5 s", "5.7-10.5 s", "5.8-11.6 s"] in told  # the second period of gas-b
     assert ["cab1", "4 min 16 s", "0.9 %"] in told
-    assert "probed in idle time, the others keep their periods: level, gas-a, gas-b." in ended.stdout
+    others = [
+        f"{bus} (while its units begin to answer within {patience} ms on average)"
+        for bus, patience in (("level", 296), ("gas-a", 147), ("gas-b", 197))
+    ]
+    assert f"probed in idle time, the others keep their periods: {', '.join(others)}." in ended.stdout
     assert "Disk: about 0.5 GB in 30 days. Network: about 1 - 72 MB a day." in ended.stdout
     assert "Worst: one poll fails; on-delays are in it. The horn is a relay on the same bus." in ended.stdout
     unproven = told[told.index(["profile", "evidence", "source"]) + 1 :]
@@ -71,9 +75,9 @@ def test_the_example_in_chinese(site: Path) -> None:
     level = ["level", "cab1", "9600 8N1", "6", "11-101 %", "38-338 ms", "2 秒 → 2-2.03 秒", "2.7-4.5 秒", "2.8-5.2 秒"]
     assert level in told
     assert ["cab2", "8 分 28 秒", "0.4 %"] in told
-    assert "其余各点周期不变：level、gas-a、gas-b。" in ended.stdout
+    assert "其余各点周期不变：level（各站平均在 296 ms 内开始应答时）、gas-a（" in ended.stdout
     assert "未经例值验证" in ended.stdout and ["vegapuls-modbus", "手册"] in [row[:2] for row in told]
-    assert "提醒：gateway.toml [buses.level]：各站平均在 296 ms 内开始应答" in ended.stderr
+    assert "提醒：gateway.toml 第 18 行 [buses.level]：各站平均在 296 ms 内开始应答" in ended.stderr
 
 
 def test_a_row_for_each_point(site: Path) -> None:
@@ -119,12 +123,14 @@ def test_a_row_too_wide_for_the_terminal_stands_in_two_lines(site: Path) -> None
     [
         (
             "en",
-            "points.csv TK101.level [period_s] = 0.2: bus level reaches 0.23 s at best. Ask for less, or move units to "
-            "another bus. E-PER-001",
+            "points.csv row 2 TK101.level [周期s period_s] = 0.2: bus level reaches 0.53 s with units that answer as "
+            "soon as their profiles say (reply_ms, 20 where it is not printed). Ask for less, or move units to another "
+            "bus. E-PER-001",
         ),
         (
             "zh",
-            "points.csv TK101.level [period_s] = 0.2：总线 level 最快只能达到 0.23 秒。放宽周期，"
+            "points.csv 第 2 行 TK101.level [周期s period_s] = 0.2：即使各站都像型号文件写的那样快应答"
+            "（reply_ms，没有印的按 20 ms），总线 level 也只能达到 0.53 秒。放宽周期，"
             "或把一部分站移到另一条总线。 E-PER-001",
         ),
     ],
@@ -137,6 +143,32 @@ def test_a_period_that_cannot_be_held_is_refused(site: Path, language: str, sent
     assert sentence in ended.stderr.splitlines()
     assert ended.stderr.count("E-PER-001") == 6
     assert ("Refused." if language == "en" else "不通过。") in ended.stdout
+
+
+def test_a_bus_that_holds_whatever_its_units_do_is_told_without_a_condition(site: Path) -> None:
+    for range_high in ("12.5", "9.5"):
+        change(site / "points.csv", f",{range_high},2,", f",{range_high},3,")
+    assert "the others keep their periods: level, gas-a (while " in check(site).stdout
+
+
+def test_what_is_computed_has_the_line_or_the_row_that_it_is_of(site: Path) -> None:
+    """Lines of the file, rows of the sheet, its own headings; in a narrow terminal too, and counted in words."""
+    text = (site / "points.csv").read_text(encoding="utf-8").splitlines()
+    (site / "points.csv").write_text("\n".join([text[0].replace("周期s period_s", "period_s"), "", text[13]]), "utf-8")
+    change(site / "points.csv", ",0,100,1,", ",0,100,0.1,")
+    change(site / "gateway.toml", "8 GB", "50 MB")
+    ended = check(site, columns=60)
+    first = "gateway.toml, points.csv: 1 point, 2 boards, 3 buses, 2 limits. In order, "
+    assert ended.returncode == 0 and ended.stdout.splitlines()[0].startswith(first)
+    lines = (site / "gateway.toml").read_text(encoding="utf-8").splitlines()
+    places = {"gas-a": "[buses.gas-a]", "50 MB": "max_bytes"}
+    at = {key: next(n for n, line in enumerate(lines, 1) if line.startswith(start)) for key, start in places.items()}
+    assert f"gateway.toml line {at['gas-a']} [buses.gas-a]: its periods hold" in ended.stderr
+    assert f"gateway.toml line {at['50 MB']} [store.max_bytes] = 0.05 GB: " in ended.stderr
+    change(site / "gateway.toml", "19200 8N1", "1200 8N1")
+    ended = check(site)
+    assert "points.csv row 3 GD01.gas [period_s] = 0.1: bus gas-a reaches" in ended.stderr
+    assert "Refused." in ended.stdout and ended.returncode == USAGE
 
 
 def test_wrong_files_are_refused_before_anything_is_computed(site: Path) -> None:

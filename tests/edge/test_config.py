@@ -2,6 +2,7 @@
 
 import dataclasses
 import gettext
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -265,6 +266,9 @@ TOML_MISTAKES = [
      "must be a table", "应是一个表"),
     ("E-VAL-002", "destinations.a b", "[destinations.district]", '[destinations."a b"]', "a b",
      "like gas-a", "如 gas-a"),
+    ("E-VAL-002", "boards.cab2.port", "/dev/ttyAMA2", "ttyAMA2", "port =",
+     "whole path, like /dev/ttyAMA2", "完整路径，如 /dev/ttyAMA2"),
+    ("E-VAL-003", "site.timezone", "Asia/Shanghai", "Beijing", "timezone", "like Asia/Shanghai", "如 Asia/Shanghai"),
     ("E-VAL-003", "destinations.district.feed", '"json"', '"sparkplug"', "sparkplug",
      "speaks only “json”", "只会“json”"),
     ("E-VAL-003", "schema", "schema = 1", "schema = 2", "schema = 2", "reads schema 1", "读 schema 1"),
@@ -290,6 +294,8 @@ SHEET_MISTAKES = [
     ("E-PNT-004", 2, "quota_id", "1.23457E+11", "Format the column as text", "设成文本格式"),
     ("E-PNT-005", 3, "quota_id", "E12345678001G0001YW001", "row 2", "第 2 行"),
     ("E-UNT-001", 20, "unit_id", "20", "unit 20 of bus gas-b is adam-4017p", "总线 gas-b 站号 20 是 adam-4017p"),
+    ("E-UOM-001", 8, "unit", "C", "Did you mean “℃”?", "是不是“℃”？"),
+    ("E-UOM-001", 8, "unit", "c", "Did you mean “℃”?", "是不是“℃”？"),
     ("E-RNG-001", 2, "range_high", "-1", "not above range_low 0", "不大于量程下限 0"),
     ("E-RNG-001", 2, "range_high", "0", "not above range_low 0", "不大于量程下限 0"),
     ("E-RNG-002", 2, "range_low", "", "needs both its ends", "上下限都要填"),
@@ -363,7 +369,7 @@ SHEETS: list[tuple[str, Callable[[str], bytes], str, str]] = [
     ("E-SHT-003", lambda text: text.replace("介质 medium", "介质 area").encode(), "two columns", "两列"),
     ("E-SHT-004", lambda text: text.replace(",", ";").encode(), "half-width commas", "半角逗号"),
     ("E-SHT-004", lambda text: text.replace(",", "，").encode(), "half-width commas", "半角逗号"),
-    ("E-SHT-005", lambda text: text.splitlines()[0].encode(), "no point", "没有点"),
+    ("E-SHT-005", lambda text: text.splitlines()[0].encode(), "Write a row for each point.", "每个点写一行。"),
     ("E-SHT-006", lambda text: (text.rstrip() + ",复测\n").encode(), "double quotes", "双引号"),
     ("E-SHT-007", lambda text: text.replace("停泵", '"停泵').encode(), "double quote", "双引号"),
     ("E-SHT-007", lambda text: text.replace("泵房,", '"泵房,').encode(), "double quote", "双引号"),
@@ -451,6 +457,59 @@ def test_a_current_input_needs_its_range(site: Path) -> None:
     assert (problem.code, problem.row, problem.field) == ("E-RNG-003", 8, heading("range_high"))
 
 
+def with_controller(site: Path, status: str = "", **changes: str) -> None:
+    """GD01.gas is the first sensor of an IGD controller; `status`: the channel of one row more, `changes`: its own."""
+    own = {"profile": "igd-toc-635", "channel": "gas1", "unit_id": "9", "period_s": "1", **changes}
+    for column, value in own.items():
+        change_cell(site / "points.csv", 14, column, value)
+    if status:
+        row = f"GD01.status,状态,罐区A,gas-a,9,igd-toc-635,{status},1,,,2"
+        with (site / "points.csv").open("a", encoding="utf-8") as sheet:
+            sheet.write(row + "\n")
+
+
+@pytest.mark.parametrize("status", ["", "status2"])
+def test_a_gas_row_without_the_row_that_tells_its_faults_is_refused(
+    site: Path, speak: Callable[[str], None], status: str
+) -> None:
+    with_controller(site, status)
+    expected = Problem("E-PNT-007", "points.csv", heading("channel"), "gas1", "", row=14, point="GD01.gas")
+    english = "stand in channel status1 alone. Add a row for that channel"
+    check_in_both_languages(speak, site / "gateway.toml", expected, english, "只在测量 status1 里。为它加一行")
+
+
+def test_faults_are_read_as_often_as_what_they_are_of(site: Path, speak: Callable[[str], None]) -> None:
+    with_controller(site, "status1")
+    expected = Problem("E-PNT-008", "points.csv", heading("period_s"), "1", "", row=14, point="GD01.gas")
+    check_in_both_languages(speak, site / "gateway.toml", expected, "row 24, which tells its faults: 2 s", "第 24 行")
+    change_cell(site / "points.csv", 14, "period_s", "2")
+    assert examine(site / "gateway.toml").problems == ()
+
+
+def test_a_limit_that_the_sensor_cannot_measure_never_alarms(site: Path, speak: Callable[[str], None]) -> None:
+    with_controller(site, "status1", period_s="2", preset="pressure", range_low="", range_high="", HH="111")
+    expected = Problem("E-LIM-012", "points.csv", "高高 HH", "111", "", row=14, point="GD01.gas")
+    english = "is beyond 110, the last value that the profile calls valid: it can never alarm."
+    check_in_both_languages(speak, site / "gateway.toml", expected, english, "超出 110")
+    change_cell(site / "points.csv", 14, "HH", "110")
+    assert examine(site / "gateway.toml").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "codes_told"),
+    [(14, ["W-RNG-001"]), (2, ["W-RNG-001"]), (None, [])],  # a detector, a radar, a controller whose numbers are known
+)
+def test_limits_without_any_range_are_worth_a_reminder(site: Path, row: int | None, codes_told: list[str]) -> None:
+    if row is None:
+        with_controller(site, "status1", period_s="2")
+    for column in ("range_low", "range_high"):
+        change_cell(site / "points.csv", row or 14, column, "")
+    examined = examine(site / "gateway.toml")
+    told = [warning for warning in examined.warnings if warning.code != "W-LIM-004"]
+    assert (examined.problems, codes(tuple(told))) == ((), codes_told)
+    assert all((warning.row, warning.field) == (row, heading("range_high")) for warning in told)
+
+
 def test_unknown_columns_are_kept_and_reported(site: Path, speak: Callable[[str], None]) -> None:
     replace(site / "points.csv", "介质 medium", "介制")
     speak("en")
@@ -473,6 +532,48 @@ def test_reminders_do_not_refuse(site: Path) -> None:
     assert sorted(codes(examined.warnings)) == [
         "W-BRD-001", "W-DST-001", "W-LIM-001", "W-LIM-002", "W-LIM-002", "W-LIM-004"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_blank_profile_is_no_profile(site: Path, speak: Callable[[str], None], is_own: bool) -> None:
+    name = "ours" if is_own else "generic"
+    blank = profile.builtin("generic").text
+    line = 1 + blank[: blank.index("\nsource")].count("\n") + 1
+    if is_own:
+        (site / "profiles").mkdir()
+        (site / "profiles" / "ours.toml").write_text(blank, encoding="utf-8")
+    cells = {"profile": name, "channel": "value", "unit": "1", "unit_id": "9", "preset": "pressure"}
+    for column, value in cells.items():
+        change_cell(site / "points.csv", 14, column, value)
+    expected = Problem(
+        "E-PRF-004",
+        f"profiles/{name}.toml",
+        "source",
+        profile.builtin("generic").source,
+        "",
+        line=line if is_own else None,
+    )
+    check_in_both_languages(speak, site / "gateway.toml", expected, "fill it in from the manual", "照说明书填写")
+
+
+@pytest.mark.parametrize(("deadband", "told"), [("99.9", []), ("100", ["W-RNG-002"]), ("500", ["W-RNG-002"])])
+def test_a_deadband_that_nothing_gets_beyond_is_worth_a_reminder(site: Path, deadband: str, told: list[str]) -> None:
+    change_cell(site / "points.csv", 14, "deadband", deadband)
+    warnings = [each for each in examine(site / "gateway.toml").warnings if each.code != "W-LIM-004"]
+    assert codes(tuple(warnings)) == told
+    assert all((each.row, each.field, each.value) == (14, heading("deadband"), deadband) for each in warnings)
+
+
+def test_a_pipe_or_a_device_is_not_read(site: Path, speak: Callable[[str], None]) -> None:
+    """It might never end."""
+    os.mkfifo(site / "pipe")
+    speak("en")
+    for path in (site / "pipe", Path("/dev/zero")):
+        (problem,) = examine(path).problems
+        assert problem.code == "E-FIL-001" and "a pipe or a device. Name a file on a disk." in problem.text
+    replace(site / "gateway.toml", '"points.csv"', '"pipe"')
+    (problem,) = examine(site / "gateway.toml").problems
+    assert (problem.code, problem.field, problem.value) == ("E-FIL-001", "site.points", "pipe")
 
 
 def test_files_that_cannot_be_read(site: Path) -> None:
@@ -500,3 +601,26 @@ def test_no_file_however_odd_makes_a_traceback(site: Path, text: str) -> None:
     examined = examine(site / "gateway.toml")
     assert examined.site is None and examined.problems
     assert all(str(problem) for problem in examined.problems)
+
+
+def test_a_mistake_in_a_profile_has_its_line_its_key_and_words(site: Path, speak: Callable[[str], None]) -> None:
+    """The second of two examples, and the table that makes many channels."""
+    (site / "profiles").mkdir()
+    file = site / "profiles" / "sensepoint-xcd.toml"
+    example = '[[example]]\nsource = "p. {page}"\nchannel = "ch2"\naddress = 1\nregisters = [11]\nvalue = {value}\n'
+    example += 'unit = "1"\n'
+    head = profile.builtin("sensepoint-xcd").text.partition("[channels")[0].replace("= 40001", "= 0")
+    many = '[channels.ch]\ncount = 2\nfunction_code = 3\naddress = 0\ntype = "u16"\ndecimals = 0\nunit = "1"\n'
+    text = head + many + example.format(page=1, value=11) + example.format(page=2, value=10)
+    file.write_text(text, encoding="utf-8")
+    line = text[: text.rindex("[[example]]")].count("\n") + 1
+    speak("zh_CN")
+    (problem,) = [found for found in examine(site / "gateway.toml").problems if found.code == "E-PRF-003"]
+    assert str(problem) == (
+        f"profiles/sensepoint-xcd.toml 第 {line} 行 [example.2] = p. 2：印的是 10（正常），读出的却是 11（正常）。"
+        "测量的各项写错了，或者例值抄错了。 E-PRF-003"
+    )
+    file.write_text(text.replace("value = 10", "value = 11").replace("count = 2", 'count = 2\nneeds = "b{n}"'), "utf-8")
+    (problem,) = [found for found in examine(site / "gateway.toml").problems if found.code == "E-PRF-003"]
+    line = text[: text.index("count = 2")].count("\n") + 2
+    assert (problem.line, problem.field, problem.value) == (line, "channels.ch.needs", "b1")

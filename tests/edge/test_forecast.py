@@ -240,21 +240,35 @@ def test_the_example_is_in_order_with_one_reminder_a_bus(site: Site) -> None:
     assert codes(reminders) == ["W-PER-002"] * 3
 
 
-def test_a_period_that_no_sensor_is_quick_enough_for_is_refused_where_limits_depend_on_it(site: Site) -> None:
-    """level at 0.2 s: six times 37.5 ms are 225 ms. Spacing of a gas module: 500 ms."""
+def test_a_period_that_sensors_are_not_quick_enough_for_is_refused_where_limits_depend_on_it(site: Site) -> None:
+    """At 0.2 s. level: 50 ms are printed, six times 37.5 + 50 ms are 525 ms. gas-a: nothing is printed, so it is 20 ms,
+    six times 19.79 + 20 ms are 238.75 ms, though 118.75 ms of wire would fit. Spacing of a gas module: 500 ms;
+    gas-b has four of them, and the temperatures.
+    """
     fast = with_points(site, period_ms=200)
     told = told_of(fast)
     problems, _reminders = judge(fast, told, "gateway.toml", "points.csv")
     asked = {problem.point: problem for problem in problems}
     assert {problem.code for problem in problems} == {"E-PER-001"}
-    assert set(asked) == {f"TK10{n}.level" for n in range(1, 7)} | {"GD07.gas", "GD08.gas", "GD09.gas", "GD10.gas"}
-    assert asked["TK101.level"].value == "0.2" and "bus level reaches 0.23 s" in asked["TK101.level"].text
+    assert set(asked) == {point.point for point in fast.points}
+    assert asked["TK101.level"].value == "0.2" and "bus level reaches 0.53 s" in asked["TK101.level"].text
+    assert "bus gas-a reaches 0.24 s" in asked["GD01.gas"].text
     assert "reaches 0.50 s" in asked["GD07.gas"].text
 
     without_limits = with_points(fast, limits=())
     problems, reminders = judge(without_limits, told_of(without_limits), "gateway.toml", "points.csv")
     assert problems == []
-    assert codes(reminders).count("W-PER-001") == 10
+    assert codes(reminders).count("W-PER-001") == 22
+
+
+@pytest.mark.parametrize(("reply_ms", "refused"), [(13, []), (14, ["E-PER-001"] * 6)])
+def test_what_a_manual_prints_of_its_replies_decides(site: Site, reply_ms: int, refused: list[str]) -> None:
+    """gas-a at 0.2 s: (200 - 118.75) / 6 = 13.5 ms are left for each reply to begin."""
+    points = tuple(dataclasses.replace(point, period_ms=200) for point in site.points if point.bus == "gas-a")
+    quick = dataclasses.replace(site.profiles["sensepoint-xcd"], reply_ms=reply_ms)
+    fast = dataclasses.replace(site, points=points, profiles={quick.name: quick})
+    problems, _reminders = judge(fast, told_of(fast), "gateway.toml", "points.csv")
+    assert codes(problems) == refused
 
 
 def test_a_bus_without_idle_time_says_what_a_dead_unit_costs(site: Site) -> None:

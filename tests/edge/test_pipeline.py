@@ -176,6 +176,40 @@ def test_a_change_of_status_is_reported_and_carries_no_value() -> None:
     ]
 
 
+def controller(*statuses: str) -> World:
+    """A controller with one gas detector, and its status where there is a row for it."""
+    gas = next(point for point in SITE.points if point.point == "GD01.gas")
+    gas = replace(gas, profile="igd-toc-635", channel="gas1", deadband=0.0, range_low=None, range_high=None)
+    rows = [replace(gas, point=f"GD01.{name}", channel=name, unit="1", limits=()) for name in statuses]
+    return World(replace(SITE, points=(gas, *rows), profiles={"igd-toc-635": builtin("igd-toc-635")}))
+
+
+def test_a_fault_that_another_register_tells_makes_its_gas_bad() -> None:
+    """Bits of the controller: 3 fault, 4 disabled, 7 over range. A value that is not read is no better than it."""
+    world = controller("status1")
+    words = {"good": 0b111, "fault": 0b1000, "disabled": 0b10000, "over": 0b10000000}
+    uptime_ms = 1000
+    for word in ("good", "fault", "disabled", "over", "lost", "good"):
+        outcome = modbus.TIMEOUT if word == "lost" else modbus.OK
+        status = world.sample("GD01.status1", words.get(word), uptime_ms, outcome)
+        world.take(status, world.sample("GD01.gas", 12.5, uptime_ms + 100))
+        uptime_ms += 1000
+    told = [row[2:] for row in data_rows(world.close()) if row[0] == "GD01.gas"]
+    assert told == [[12.5], [None, 204, 8], [None, 212], [12.5, 100], [None, 200], [12.5]]
+
+
+def test_a_failed_read_stays_one_whatever_another_register_tells() -> None:
+    world = controller("status1")
+    world.take(world.sample("GD01.status1", 0b1000, 1000), world.sample("GD01.gas", None, 1100, modbus.TIMEOUT))
+    assert [row[2:] for row in data_rows(world.close()) if row[0] == "GD01.gas"] == [[None, 200]]
+
+
+def test_a_plan_of_before_its_faults_were_asked_for_is_still_understood() -> None:
+    world = controller()
+    world.take(world.sample("GD01.gas", 12.5, 1000))
+    assert [row[2:] for row in data_rows(world.close())] == [[12.5]]
+
+
 def test_each_heartbeat_is_reported_once() -> None:
     world = World()
     second = json_feed.heartbeat_second("jt-0042")

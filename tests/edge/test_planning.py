@@ -78,6 +78,31 @@ def test_six_temperatures_of_one_unit_are_one_request(site: Site) -> None:
     assert [use.point for use in planned.read.uses] == [f"TK10{n}.temp" for n in range(1, 7)]
 
 
+def test_what_tells_the_faults_of_others_is_asked_before_them(site: Site) -> None:
+    """In the map of the controller the status lies behind the value."""
+    gas = next(point for point in site.points if point.point == "GD01.gas")
+    gas = dataclasses.replace(gas, profile="igd-toc-635", channel="gas1")
+    status = dataclasses.replace(gas, point="GD01.status", channel="status1", unit="1", limits=())
+    profiles = {"igd-toc-635": profile.builtin("igd-toc-635")}
+    planned = plan_of(dataclasses.replace(site, points=(gas, status), profiles=profiles), "cab1")
+    assert names(planned) == [["GD01.status"], ["GD01.gas"]]
+
+
+def test_a_kept_plan_whose_profile_knows_fewer_keys_is_still_read(site: Site) -> None:
+    """As version 1 of this profile was: its samples mean what they meant then."""
+    gas = next(point for point in site.points if point.point == "GD01.gas")
+    gas = dataclasses.replace(gas, profile="igd-toc-635", channel="gas1")
+    text = profile.builtin("igd-toc-635").text
+    lines = [line for line in text.splitlines() if not line.startswith(("valid_", "needs"))]
+    assert len(lines) == len(text.splitlines()) - 3
+    old = profile.load("igd-toc-635", "\n".join(lines).replace("version = 2", "version = 1"))
+    kept = from_json(to_json(plan_of(dataclasses.replace(site, points=(gas,), profiles={old.name: old}), "cab1")))
+    (planned,) = kept.reads
+    decoder = profile.Decoder(kept.profiles["igd-toc-635"], planned.read)
+    assert [reading.value for raw in (1200, 1201) for reading in decoder.decode([raw])] == [110.0, 110.1]
+    assert kept.profiles["igd-toc-635"].channels["gas1"].needs is None
+
+
 def test_a_slower_point_rides_on_a_faster_read_of_the_same_registers(site: Site) -> None:
     changed = with_points(site, {"TK101.temp": {}, "TK102.temp": {"period_ms": 1000, "channel": "ch0"}})
     (planned,) = plan_of(changed, "cab2").reads

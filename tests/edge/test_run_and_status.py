@@ -198,6 +198,22 @@ def test_a_change_that_would_send_simulated_readings_away_is_refused(
     assert status["destinations"][0]["url"].startswith("mqtt://127.0.0.1")
 
 
+def test_who_applies_is_answered_in_his_own_language(gateway_toml: Path, daemon: subprocess.Popen[bytes]) -> None:
+    """Of what only the daemon knows; it speaks as its environment does before and after."""
+    text = gateway_toml.read_text(encoding="utf-8")
+    gateway_toml.write_text(text.replace('"jt-0042"', '"jt-0043"'), encoding="utf-8")
+    line = text[: text.index('"jt-0042"')].count("\n") + 1
+    answers = {
+        "zh": f"gateway.toml 第 {line} 行 [site.gateway] = jt-0043：运行中的网关是 jt-0042。"
+        "要改它，请重启守护程序。 E-APL-001",
+        "en": f"gateway.toml line {line} [site.gateway] = jt-0043: the running gateway has jt-0042. "
+        "To change it, restart the daemon. E-APL-001",
+    }
+    for language in ("zh", "en", "zh"):
+        ended = tankgate("config", "apply", gateway_toml, language=language)
+        assert (ended.returncode, answers[language] in ended.stderr.splitlines()) == (USAGE, True), ended.stderr
+
+
 def test_a_certificate_that_cannot_be_used_changes_nothing(
     gateway_toml: Path, daemon: subprocess.Popen[bytes]
 ) -> None:
@@ -218,7 +234,8 @@ def test_apply_without_a_daemon_and_with_more_than_a_line_can_carry(gateway_toml
     text = gateway_toml.read_text(encoding="utf-8")
     gateway_toml.write_text(text.replace("19200 8N1", "1200 8N1"), encoding="utf-8")
     ended = tankgate("config", "apply", gateway_toml)
-    assert ended.returncode == USAGE and "GD01.gas [period_s] = 1" in ended.stderr and "E-PER-001" in ended.stderr
+    assert ended.returncode == USAGE and "E-PER-001" in ended.stderr
+    assert "points.csv row 14 GD01.gas [周期s period_s] = 1:" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def changed(registers, **words):
         ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b10), None, 211, 0),
         ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0x10), None, 210, 0),
         ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r0=0b11, r1=0x11), None, 204, 0x11),
-        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r6=0xC2C8), -100.0, 101, 0),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), changed(ULTIMA, r6=0xC280), -64.0, 101, 0),
         ("msa-ultima-x", use("vol2", "%{vol}"), [0b10, *ULTIMA[1:6], 0, 0, 0x41A7, 0x3333], 20.899999618530273, 0, 0),
         ("msa-ultima-x", use("vol2", "%{vol}"), [0b100, *ULTIMA[1:6], 0, 0, 0x41A7, 0x3333], None, 211, 0),
         ("igd-toc-635", use("gas7", "%{LEL}", 0, 100), [100], 0.0, 0, 0),
@@ -287,6 +287,44 @@ def test_a_zero_that_trembles_is_no_fault():
     for value, status in ((-1.25, 0), (-1.5, 101), (100.0, 0), (100.5, 100)):
         words = struct.unpack(">HH", struct.pack(">f", value))
         assert decoder.decode([*words, *GAS[2:]]) == [Reading("p", value, status, 0)]
+
+
+MISSING = struct.unpack(">HH", struct.pack(">f", -99.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "registers", "value", "status"),
+    [
+        ("msa-ultima-x", use("lel1", "%{LEL}"), [*ULTIMA[:6], *MISSING], None, 204),
+        ("msa-ultima-x", use("lel1", "%{LEL}", 0, 100), [*ULTIMA[:6], *MISSING], None, 204),
+        ("msa-ultima-x", use("ppm1", "[ppm]"), [*ULTIMA[:6], *MISSING], None, 204),
+        ("msa-ultima-x", use("lel1", "%{LEL}"), [*ULTIMA[:6], 0xC2C6, 0x0000], -99.0, 0),
+        ("igd-toc-635", use("gas1", "%{LEL}"), [0], -10.0, 0),
+        ("igd-toc-635", use("gas1", "%{LEL}"), [1200], 110.0, 0),
+        ("igd-toc-635", use("gas1", "%{LEL}"), [1201], None, 204),
+        ("igd-toc-635", use("gas1", "%{LEL}", 0, 100), [1200], 110.0, 100),
+        ("igd-toc-635", use("gas1", "%{LEL}", 0, 100), [0xFFFF], None, 204),
+    ],
+)
+def test_what_no_sensor_can_measure_is_no_value(name, wanted, registers, value, status):
+    _, decoder = whole(profile.builtin(name), wanted)
+    assert decoder.decode(registers) == [Reading("p", value, status, 0)]
+
+
+def test_valid_values_are_in_the_sensors_unit_whatever_the_sheets_is():
+    known = one("i16", valid_low=-2, valid_high=3)
+    _, decoder = whole(known, use("a", "mm", -9000, 9000))
+    assert [decoder.decode([raw])[0].value for raw in (0xFFFD, 0xFFFE, 3, 4)] == [None, -2000, 3000, None]
+    assert known.channels["a"].valid("cm") == (-200, 300)
+    assert one("i16", valid_high=3).channels["a"].valid("m") == (-math.inf, 3)
+
+
+def test_each_of_many_needs_its_own_and_all_may_need_one():
+    igd = profile.builtin("igd-toc-635").channels
+    assert [igd[f"gas{n}"].needs for n in (1, 32)] == ["status1", "status32"] and igd["status1"].needs is None
+    one_more = MINIMAL[MINIMAL.index("[channels.a]") :].replace("channels.a", "channels.state")
+    known = load("mine", MINIMAL + 'count = 2\nneeds = "state"\n' + one_more)
+    assert [known.channels[name].needs for name in ("a1", "a2")] == ["state"] * 2
 
 
 def test_one_reply_serves_many_points_in_the_order_of_the_read():
@@ -621,8 +659,9 @@ def test_a_use_that_does_not_fit_is_refused(wanted, told):
 def problems(text):
     with pytest.raises(ProfileError) as raised:
         load("mine", text)
-    assert str(raised.value) == "\n".join(raised.value.problems)
-    return raised.value.problems
+    found = str(raised.value).splitlines()
+    assert len(found) == len(raised.value.mistakes)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -693,6 +732,20 @@ def test_how_long_a_unit_that_lives_is_always_given(stated, floor_ms):
     assert load("mine", MINIMAL.replace("timeout_ms = 200", stated)).floor_ms == floor_ms
 
 
+@pytest.mark.parametrize(
+    ("stated", "reply_ms"),
+    [("timeout_ms = 200", 20), ("timeout_ms = 12", 12), ("timeout_ms = 200\nreply_ms = 0", 0)],
+)
+def test_how_soon_a_unit_is_reckoned_to_answer(stated, reply_ms):
+    assert load("mine", MINIMAL.replace("timeout_ms = 200", stated)).reply_ms == reply_ms
+    printed = {name: profile.builtin(name).reply_ms for name in profile.builtin_names()}
+    assert {name: ms for name, ms in printed.items() if ms != 20} == {
+        "fuel-probe-500ms": 500,
+        "io-16do": 3,
+        "vegapuls-modbus": 50,
+    }
+
+
 def test_nothing_may_be_written_unless_it_is_listed():
     assert all(profile.builtin(name).writes == () for name in profile.builtin_names())
     known = load("mine", MINIMAL.replace("address_base", "writes = ['5 0-15', '16 100-100']\naddress_base"))
@@ -723,7 +776,7 @@ def test_everything_wrong_is_told_at_once():
     text = MINIMAL.replace('maker = "M"\n', "").replace("timeout_ms = 200", "timeout_ms = 1").replace('"u16"', '"u17"')
     found = problems('colour = "red"\n' + text + "scale = 0.1\n")
     assert len(found) == 5
-    for part in ("colour", "maker is missing", "timeout_ms = 1 ", "[channels.a]: type = u17", "[channels.a]: there is"):
+    for part in ("[colour] = red", "[maker]: is missing", "[timeout_ms] = 1: ", "a.type] = u17: ", "a.scale] = 0.1: "):
         assert sum(part in problem for problem in found) == 1, part
     assert all(problem.startswith("profile mine") for problem in found)
     assert any("u16, i16" in problem for problem in found)
@@ -733,10 +786,10 @@ def test_everything_wrong_is_told_at_once():
     ("old", "new", "part"),
     [
         ("version = 1", "version = ", "is no TOML"),
-        ("version = 1", "version = true", "version = True"),
+        ("version = 1", "version = true", "[version] = true: is not allowed"),
         ('evidence = "manual"', 'evidence = "hearsay"', "manual, code, bench, field"),
-        ("address_base = 0", "address_base = 2", "address_base = 2"),
-        ("address_base = 0", "address_base = false", "address_base = False"),
+        ("address_base = 0", "address_base = 2", "[address_base] = 2: "),
+        ("address_base = 0", "address_base = false", "[address_base] = false: "),
         ("address_base = 0", "address_base = 40001", "4 is no register where address_base is 40001"),
         ("address_base = 0", "address_base = 30001", "address_base 30001 means 4"),
         ("address_base = 0", "address_base = 0\nmoved_by = -1", "0 - 65535"),
@@ -746,8 +799,8 @@ def test_everything_wrong_is_told_at_once():
         ("address_base = 0", 'address_base = 0\nwrites = ["6 0-65536"]', "5 0-15"),
         ("address_base = 0", "address_base = 0\nwrites = [5]", "5 0-15"),
         ('unit = "m"', 'unit = "m"\ncount = 0', "1 - 999"),
-        ('unit = "m"', 'unit = "m"\nfirst = 0', "first: goes with count"),
-        ('unit = "m"', 'unit = "m"\nstep = 2', "step: goes with count"),
+        ('unit = "m"', 'unit = "m"\nfirst = 0', "first] = 0: goes with count."),
+        ('unit = "m"', 'unit = "m"\nstep = 2', "step] = 2: goes with count."),
         (
             'unit = "m"',
             'unit = "m"\n[channels.b]\nsame_as = "a"\ncount = 2\n[channels.b1]\nsame_as = "a"',
@@ -756,33 +809,40 @@ def test_everything_wrong_is_told_at_once():
         ("address_base = 0", 'address_base = 0\nline = "9600"', "9600 8N1"),
         ("address_base = 0", 'address_base = 0\nblock = "all"', '"0-9"'),
         ("address_base = 0", "address_base = 0\nbridge_gaps = 1", "true, false"),
-        ("[channels.a]", "[channel.a]", "channels is missing"),
-        ("[channels.a]", "[channels]\nb = 1\n[channels.a]", "[channels.b]: must be a table"),
+        ("[channels.a]", "[channel.a]", "[channels]: is missing"),
+        ("[channels.a]", "[channels]\nb = 1\n[channels.a]", "[channels.b] = 1: must be a table"),
         ("function_code = 3", "function_code = 2", "bool goes with"),
         ("function_code = 3", "function_code = 6", "1, 2, 3, 4"),
         ("address = 4", "address = -1", "0 - 465536"),
-        ('type = "u16"', 'type = "f32"', "word_order: is for types of two registers"),
-        ('type = "u16"', 'type = "u16"\nword_order = "ABCD"', "word_order: is for types of two registers"),
+        ('type = "u16"', 'type = "f32"', "word_order]: is for types of two registers"),
+        ('type = "u16"', 'type = "u16"\nword_order = "ABCD"', "word_order] = ABCD: is for types of two registers"),
         ('unit = "m"', "", "one of unit, unit_address and raw_4ma"),
-        ('unit = "m"', "\n".join(f"{key} = 4" for key in channel.Current._fields), "raw_4ma: goes with"),
+        ('unit = "m"', "\n".join(f"{key} = 4" for key in channel.Current._fields), "raw_4ma] = 4: goes with"),
         ('unit = "m"', 'unit = "m"\nraw_4ma = 0.0', "goes with all of raw_20ma, wire_break_below_ma"),
-        ('unit = "m"', 'unit = "m"\nstatus_address = 5', "status_flags: goes with status_address"),
-        ('unit = "m"', 'unit = "m"\nstate_codes = { 1 = "good" }', "state_codes: goes with state_address"),
+        ('unit = "m"', 'unit = "m"\nstatus_address = 5', "status_flags]: goes with status_address."),
+        ('unit = "m"', 'unit = "m"\nstate_codes = { 1 = "good" }', "state_codes]: goes with state_address."),
         ('unit = "m"', 'unit = "m"\nstate_address = 5\nstate_codes = { 1 = "fine" }', '"warm_up"'),
         ('unit = "m"', 'unit = "m"\nstatus_address = 5\nstatus_flags = { 32 = "frozen" }', "0 - 31"),
         ('unit = "m"', 'unit = "m"\ndetail_address = 5\ndetail_bits = "0-7"', "from the highest bit"),
         ('unit = "m"', 'unit = "m"\ndetail_address = 5\ndetail_bits = "16-0"', "at most 15-0"),
         ('unit = "m"', 'unit = "m"\ndetail_address = 94', "span 91 registers; one request has 90"),
-        ('unit = "m"', 'unit = "m"\nsame_as = "b"', "same_as = b"),
+        ('unit = "m"', 'unit = "m"\nsame_as = "b"', "same_as] = b: is not allowed"),
         ('unit = "m"', 'unit_address = 5\nunit_codes = { m = "m" }', "unit_codes"),
-        ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 201", "timeout_floor_ms = 201 is longer"),
+        ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 201", "[timeout_floor_ms] = 201: is longer"),
         ("timeout_ms = 200", "timeout_ms = 200\ntimeout_floor_ms = 9", "10 - 10000"),
+        ("timeout_ms = 200", "timeout_ms = 200\nreply_ms = 201", "[reply_ms] = 201: is longer"),
+        ('unit = "m"', 'unit = "m"\nvalid_low = 5\nvalid_high = 5', "valid_low] = 5: must be below valid_high = 5"),
+        ('unit = "m"', 'unit = "m"\nvalid_high = "5"', "valid_high] = 5: is not allowed"),
+        ('unit = "m"', 'unit_address = 5\nunit_codes = { 1 = "m" }\nvalid_high = 5', "= 5: is for numbers in one unit"),
+        ('unit = "m"', 'unit = "m"\nneeds = "b"', "needs] = b: is no other channel of this profile (-)."),
+        ('unit = "m"', 'unit = "m"\nneeds = "a"', "needs] = a: is no other channel"),
+        ('unit = "m"', 'unit = "m"\nneeds = "{n}"', 'needs] = {n}: is not allowed. Allowed is: "status", "status{n}".'),
         ("address_base = 0", "address_base = 0\nbridge_gaps = ['9']", '["10-14", …]'),
-        ("[channels.a]", "serial = 7\n[channels.a]", "allowed: [serial]"),
-        ("[channels.a]", "[serial]\nfunction_code = 3\n[channels.a]", "[serial]: address is missing"),
+        ("[channels.a]", "serial = 7\n[channels.a]", "[serial] = 7: is not allowed. Allowed is: [serial]."),
+        ("[channels.a]", "[serial]\nfunction_code = 3\n[channels.a]", "[serial.address]: is missing"),
         ("[channels.a]", SERIAL.replace("2", "91") + "[channels.a]", "1 - 90"),
-        ("[channels.a]", SERIAL.replace("20", "65535") + "[channels.a]", "[serial]: address: 65535 is no register"),
-        ("[channels.a]", "[[expect]]\nregisters = []\n[channels.a]", "[[expect]]: registers = []"),
+        ("[channels.a]", SERIAL.replace("20", "65535") + "[channels.a]", "65535: 65535 is no register"),
+        ("[channels.a]", "[[expect]]\nregisters = []\n[channels.a]", "[expect.1.registers] = []"),
         ("address_base = 0", "address_base = 0\nmax_registers = 1\n" + SERIAL, "2 registers to be checked"),
     ],
 )
@@ -793,6 +853,8 @@ def test_a_mistake_in_a_file(old, new, part):
 
 
 def test_a_mistake_of_many_channels_is_told_once():
+    (found,) = problems(MINIMAL + 'count = 20\nneeds = "b{n}"\n')
+    assert "[channels.a.needs] = b1: is no other channel of this profile (a2, a3" in found
     (found,) = problems(MINIMAL + "count = 20\nstep = 9999\n")
     assert "69997 is no register" in found  # 4 + 7 * 9999
 
@@ -816,22 +878,22 @@ def test_an_example_proves():
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ("209", "208", "printed is 208 good, but it reads as 209 with status 0"),
-        ("value = 209\n", "", "printed is None good"),
-        ('unit = "m"', 'unit = "m"\nstatus = "over_range"', "printed is 209 over_range"),
+        ("209", "208", "printed is 208 (good), but it reads as 209 (good)."),
+        ("value = 209\n", "", "printed is nothing (good)"),
+        ('unit = "m"', 'unit = "m"\nstatus = "over_range"', "printed is 209 (over range)"),
         ('unit = "m"', 'unit = "Cel"', "Cel does not fit: a is in m"),
         ('channel = "a"', 'channel = "b"', "channel b does not exist"),
         ("address = 4", "address = 5", "do not hold the whole channel"),
         ("[0x00D1]", "[]", "do not hold the whole channel"),
         ("[0x00D1]", "[65536]", "[0x0000 - 0xFFFF, …]"),
-        ('source = "paper, p. 2"\n', "", "source is missing"),
+        ('source = "paper, p. 2"\n', "", "source]: is missing"),
     ],
 )
 def test_an_example_that_is_read_otherwise_refuses_the_profile(old, new, part):
     assert old in EXAMPLE
     (found,) = problems(MINIMAL + EXAMPLE.replace(old, new))
     assert part in found
-    assert "[[example]]" in found
+    assert "[example.1" in found
 
 
 def test_each_printed_value_of_a_built_in_profile_matters():
@@ -852,13 +914,13 @@ def test_the_file_stays_with_the_profile():
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("decimals = 0", 'decimals = 0\nstate_address = 5\nstate_codes = { 06 = "frozen" }', "allowed: { 0 - "),
+        ("decimals = 0", 'decimals = 0\nstate_address = 5\nstate_codes = { 06 = "frozen" }', "Allowed is: { 0 - "),
         ("decimals = 0", 'decimals = 0\nstate_address = 5\nstate_codes = { 6 = "good", 0x6 = "good" }', "{ 0 - "),
-        ("[channels.a]", "[channels.1]\nsame_as = 1\n[channels.a]", "same_as = 1 is not allowed"),
+        ("[channels.a]", "[channels.1]\nsame_as = 1\n[channels.a]", "same_as] = 1: is not allowed"),
         ("timeout_ms = 200", "timeout_ms = " + "9" * 5000, "is no TOML"),
         ("timeout_ms = 200", "timeout_ms = " + "[" * 5000, "is no TOML"),
-        ("timeout_ms = 200", 'timeout_ms = 200\nline = "50 8N1"', 'line = 50 8N1 is not allowed; allowed: "9600 8N1"'),
-        ('unit = "m"', "raw_4ma = 0\nraw_20ma = " + "9" * 400, "allowed: 0.0"),
+        ("timeout_ms = 200", 'timeout_ms = 200\nline = "50 8N1"', '= 50 8N1: is not allowed. Allowed is: "9600 8N1"'),
+        ('unit = "m"', "raw_4ma = 0\nraw_20ma = " + "9" * 400, "Allowed is: 0.0"),
     ],
     ids=lambda text: text[:20],
 )

@@ -28,6 +28,8 @@ def seeds() -> Iterator[bytes]:
     yield (head + 'bridge_gaps=["1-9"]\nblock="0-9"\nwrites=["5 0-15"]\nline="9600 8N1"\n' + level + current).encode()
     codes = 'state_address=4\nstate_codes={0x02="warm_up"}\nstatus_address=3\nstatus_flags={1="sensor_fault"}\n'
     yield (head + level + codes + '[channels.c]\nsame_as="a"\naddress=2\n').encode()
+    bounds = 'count=2\nfirst=0\nstep=2\nvalid_low=-1\nvalid_high=5\nneeds="c{n}"\n'
+    yield (head + "reply_ms=20\n" + level + bounds + '[channels.c0]\nsame_as="a"\nneeds="a1"\n').encode()
     yield (head + "moved_by=4\n" + level + "[serial]\nfunction_code=3\naddress=7\ncount=2\n").encode()
 
 
@@ -39,7 +41,7 @@ def run_one(data: bytes) -> None:
     try:
         found = profile.load("p", data.decode("utf-8-sig"))
     except profile.ProfileError as fault:
-        assert fault.problems and all("profile p" in told or "p" in told for told in fault.problems)
+        assert fault.mistakes and all(text and "\n" not in text for _path, _value, text in fault.mistakes)
         return
     uses = [_use(channel) for channel in found.channels.values()]
     reads = profile.plan_reads(found, uses)
