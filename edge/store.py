@@ -700,6 +700,8 @@ def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped
     for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
         if not _goes(drop, to_ms, bytes):
             break
+        if polls and dropped.polls and dropped.is_timed != (from_ms is not None):
+            break  # what has no time is told by itself, and takes the span from nothing else
         bytes += length
         dropped.add(from_ms, to_ms, polls)
         dropped.last_batch = id
