@@ -57,6 +57,11 @@ def _data(seq: int, quality: TimeQuality, rows: list[tuple[str, int, float | Non
     return _message("data", json_feed.data(_GATEWAY, _EPOCH, seq, _BIRTH, quality, 1795401004000, rows))
 
 
+_FACTS = {"active": True, "acked": False, "latched": False, "shelved_until_ms": None, "suppressed": False} | {
+    "out_of_service": False
+}
+
+
 def seeds() -> Iterator[bytes]:
     who = (_GATEWAY, _EPOCH)
     birth = json_feed.birth(*who, 1, _BIRTH, _CONTENT)
@@ -72,7 +77,12 @@ def seeds() -> Iterator[bytes]:
     )
     alarm = json_feed.alarm(
         *(*who, 4, _BIRTH), mode="live", alarm="system.config:FAULT", occurrence=1, transition="raise", before="NORM",
-        after="UNACK", active=True, acked=False, quality=_SYNCED, t_ms=1, decided_ms=2, priority=2, action="修",
+        after="UNACK", facts=_FACTS, quality=_SYNCED, t_ms=1, decided_ms=2, priority=2, action="修",
+    )  # fmt: skip
+    vote = json_feed.alarm(
+        *(*who, 6, _BIRTH), mode="test", alarm="vote.y:VOTE", occurrence=2, transition="clear", before="UNACK",
+        after="RTNUN", facts=_FACTS, quality=_SYNCED, t_ms=3, decided_ms=4, priority=1, judged_late=True,
+        point=("a.b", 8.4, "m", 0, None), first_out=True, reading=(3, 0), by="R7", reason="r", rests_on=2,
     )  # fmt: skip
     action = json_feed.action(
         *(*who, 5, _BIRTH), action="unit_accepted", quality=_SYNCED, t_ms=1, by="b", reason=None, unit=("l", 1)
@@ -88,6 +98,7 @@ def seeds() -> Iterator[bytes]:
     yield b"\n".join([_message("event/birth", birth), first, first])
     yield b"\n".join([_message("birth", birth, retained=True), link, _message("state", state), late])
     yield b"\n".join([_message("event/gap", gap), _message("event/clock", clock), _message("event/action", action)])
+    yield b"\n".join([_message("event/alarm", alarm), _message("event/alarm", vote), _message("state", state)])
     yield b"\n".join([_message("event/alarm", alarm), late, _message("data", b"{}"), _message("x", b"[1e999]")])
 
 
