@@ -29,8 +29,8 @@ from tests.figures.receiver_rate import ROOT, copy_command
 # Nothing persisted: what a killed broker had not handed on is gone.
 FORGETFUL = "allow_anonymous true\nmax_queued_messages 0\n"
 _URGENT = "sensepoint-xcd"  # points of these devices: a message for each reading
-_VALUE_HOLDS_S = 0.1
-_DECIMALS = 1  # what every sensor of the example can tell
+_VALUE_HOLDS_S = 0.001  # two polls right after one another must not give the same: which of them came would be open
+_DECIMALS = {"level": 3, "temp": 2, "gas": 1}  # what the sensors of the example can tell
 _CALM = 0.3, 0.6  # of a range; no alarm limit lies there
 _STEP_S = 0.01
 _LOOK_S = 2.0
@@ -175,7 +175,7 @@ class JudgedChain(Chain):
 
     def _value(self, point: str, now_s: float) -> float:
         low, high = self.calm[point]
-        return round(low + (high - low) * draw(1, point, int(now_s / _VALUE_HOLDS_S)), _DECIMALS)
+        return round(low + (high - low) * draw(1, point, int(now_s / _VALUE_HOLDS_S)), _DECIMALS[point.split(".")[1]])
 
 
 @contextmanager
