@@ -11,7 +11,7 @@ from gettext import gettext as _
 
 from edge.planning import BoardPlan
 from edge.timebase import Clock, Timebase
-from protocols import link, octets
+from protocols import link, octets, switching
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.model import Board, Site
 
@@ -56,7 +56,15 @@ class Noted:
     warning: bool
 
 
-Event = Taken | ClockChanged | Noted
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A board does not take an order (switching.SWITCH)."""
+
+    board: str
+    arguments: bytes
+
+
+Event = Taken | ClockChanged | Noted | Refused
 
 
 @dataclass(slots=True)
@@ -91,8 +99,10 @@ class _Cable:
     token: int = 0
     pinged_s: float | None = None
     sending: list[tuple[int, bytes]] = field(default_factory=list)  # operations of a plan not yet answered
+    orders: list[bytes] = field(default_factory=list)  # of switching.SWITCH, likewise; they go before a plan
+    asked: str = ""  # what the command on the wire is of: "plan", "order" or nothing
     refusal: tuple[int, int] | None = None  # operation and result that a plan met last, so that it is said once
-    resend_plan_s: float = 0.0
+    resend_s: float = 0.0
 
 
 class Boards:
@@ -180,7 +190,7 @@ class Boards:
             for cable in self._cables.values()
             if cable.board is not None and cable.board.timebase is not None
         ]
-        times += [cable.resend_plan_s for cable in self._cables.values() if cable.sending]
+        times += [cable.resend_s for cable in self._cables.values() if cable.asked]
         return min(times, default=float("inf"))
 
     def tick(self, now_s: float) -> None:
@@ -197,11 +207,21 @@ class Boards:
                 cable.pinged_s = now_s
                 attached.timebase.pinged(now_s)
                 self.out.append((port, cable.end.ping(cable.token)))
-            if cable.sending and now_s >= cable.resend_plan_s:
-                cable.resend_plan_s = now_s + 0.5
+            if cable.asked and now_s >= cable.resend_s:
+                cable.resend_s = now_s + 0.5
                 again = cable.end.repeat(int(now_s * 1000))
                 if again:
                     self.out.append((port, again))
+
+    def order(self, board: str, arguments: bytes, now_s: float) -> None:
+        """Have a board switch an output, as switching.SWITCH has it; nothing where no board is there."""
+        attached = self.attached.get(board)
+        if attached is None or attached.port is None:
+            return
+        cable = self._cables[attached.port]
+        cable.orders.append(arguments)
+        if not cable.asked:
+            self._ask(attached.port, cable, now_s)
 
     def _wants_hello(self, cable: _Cable) -> bool:
         """Whether nobody is known at this end, or one who polls by another plan than ours."""
@@ -292,6 +312,8 @@ class Boards:
         cable.board = None
         cable.pinged_s = None
         cable.sending.clear()
+        cable.orders.clear()
+        cable.asked = ""
         cable.end.forget()
 
     def _stranger(self, port: str, cable: _Cable, now_s: float) -> None:
@@ -347,31 +369,47 @@ class Boards:
             chunk = offset.to_bytes(2, "little") + body[offset : offset + _CHUNK_BYTES]
             cable.sending.append((link.PLAN_CHUNK, chunk))
         cable.sending.append((link.PLAN_COMMIT, b""))
-        self._send_operation(port, cable, now_s)
+        if cable.asked != "order":
+            self._ask(port, cable, now_s)
 
-    def _send_operation(self, port: str, cable: _Cable, now_s: float) -> None:
-        operation, arguments = cable.sending[0]
-        cable.resend_plan_s = now_s + 0.5
+    def _ask(self, port: str, cable: _Cable, now_s: float) -> None:
+        """The next command: one at a time, and orders first."""
+        if cable.orders:
+            cable.asked, operation, arguments = "order", switching.SWITCH, cable.orders[0]
+        elif cable.sending:
+            cable.asked, (operation, arguments) = "plan", cable.sending[0]
+        else:
+            cable.asked = ""
+            return
+        cable.resend_s = now_s + 0.5
         self.out.append((port, cable.end.command(operation, arguments, int(now_s * 1000))))
 
     def _answered(self, port: str, cable: _Cable, answer: Answer, now_s: float) -> None:
-        if not cable.sending or cable.board is None:
+        if cable.board is None:
             return
+        asked, cable.asked = cable.asked, ""
+        if asked == "order" and cable.orders:
+            arguments = cable.orders.pop(0)
+            if answer.result != link.DONE:
+                self.events.append(Refused(cable.board.board.name, arguments))
+        elif asked == "plan" and cable.sending:
+            self._plan_answered(port, cable, cable.board.board.name, answer.result)
+        self._ask(port, cable, now_s)
+
+    def _plan_answered(self, port: str, cable: _Cable, board: str, result: int) -> None:
         operation, _arguments = cable.sending.pop(0)
-        if answer.result != link.DONE:
+        if result != link.DONE:
             cable.sending.clear()
-            if cable.refusal != (operation, answer.result):
-                cable.refusal = (operation, answer.result)
+            if cable.refusal != (operation, result):
+                cable.refusal = (operation, result)
                 self._note(
                     _(
                         "board {board}: it refused its read plan (operation {operation}, result {result}); tried again "
                         "at its next HELLO"
-                    ).format(board=cable.board.board.name, operation=operation, result=answer.result),
+                    ).format(board=board, operation=operation, result=result),
                     True,
                 )
-        elif cable.sending:
-            self._send_operation(port, cable, now_s)
-        else:
+        elif not cable.sending:
             self.out.append((port, cable.end.who()))
 
     def _note(self, text: str, warning: bool) -> None:

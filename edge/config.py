@@ -5,19 +5,20 @@ problem is no site. Must never guess what was meant.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from errno import EINVAL
 from gettext import gettext as _
 from pathlib import Path
+from typing import Any
 
 from edge.gateway_toml import COUNTS_AS_ALARM, Gateway, GatewayToml
 from edge.planning import compile_board
 from edge.points import heading, read_points, read_sheet
-from edge.problem import ConfigError, Problem, did_you_mean
+from edge.problem import ConfigError, Problem, did_you_mean, one_of
 from edge.workbook import read_workbook
-from protocols import profile
-from protocols.model import Board, Bus, Destination, Point, Site, StoreSettings, Voting
+from protocols import modbus, profile
+from protocols.model import Board, Bus, Destination, Input, Output, Point, Site, StoreSettings, Voting
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,10 @@ def examine(path: Path, kept: Mapping[str, bytes] | None = None) -> Examined:
         return Examined(None, tuple(toml.problems), tuple(toml.warnings))
     read = read_workbook if sheet_name.casefold().endswith(".xlsx") else read_sheet
     sheet = read(sheet_name, sheet_data)
-    profiles, names, faults = _read_profiles(files, sheet.profiles())
+    switched = {str(table["profile"]) for table in toml.named("outputs").values() if "profile" in table}
+    profiles, names, faults = _read_profiles(files, sheet.profiles() | switched)
     points, problems, reminders = read_points(sheet, list(toml.named("buses")), profiles, names)
+    _check_outputs(toml, points, profiles, names)
     formulas = {(problem.row, problem.field) for problem in sheet.problems}  # a formula is no number, but one problem
     if not (sheet.problems or problems):
         toml.check_voting({point.point: dict(point.limits) for point in points})
@@ -243,6 +246,62 @@ def _site(
             Voting(name, tuple(voting.points), int(voting.rule.partition("oo")[0]), voting.when_bad == COUNTS_AS_ALARM)
             for name, voting in gateway.voting.items()
         ),
+        outputs=tuple(
+            _output(name, table, {bus: each.board for bus, each in gateway.buses.items()})
+            for name, table in gateway.outputs.items()
+        ),
+        inputs=tuple(
+            Input(name, name.partition("-")[0], table.board, table.pin, table.for_s)
+            for name, table in gateway.inputs.items()
+        ),
+    )
+
+
+def _check_outputs(
+    toml: GatewayToml, points: Sequence[Point], profiles: Mapping[str, profile.Profile], names: Sequence[str]
+) -> None:
+    """What an output asks of the sheet and of the profiles."""
+    areas = {point.area: None for point in points}
+    units = {(point.bus, point.unit_id): point for point in points}
+    for name, table in toml.named("outputs").items():
+        path = ("outputs", name)
+        for area in table["areas"] if points and isinstance(table.get("areas"), list) else ():
+            if area not in areas:
+                text = _("the sheet has no such area. Allowed are: {allowed}.").format(allowed=one_of(areas))
+                toml.wrong("E-OUT-009", (*path, "areas"), area, text + did_you_mean(str(area), areas))
+        coil, wanted = table.get("coil"), table.get("profile")
+        if wanted is None or type(coil) is not int:
+            continue
+        if wanted not in names:
+            text = _("there is no such profile. Allowed are: {allowed}.").format(allowed=one_of(names))
+            toml.wrong("E-PRF-001", (*path, "profile"), wanted, text + did_you_mean(str(wanted), names))
+        elif wanted in profiles and not profiles[wanted].may_write(modbus.WRITE_COIL, coil):
+            text = _(
+                "profile {profile} does not list this coil under writes, so it is never written. Where the unit's own "
+                "paper says that it may be, copy the profile and add \"5 {coil}-{coil}\" there."
+            ).format(profile=wanted, coil=coil)
+            toml.wrong("E-OUT-003", (*path, "coil"), coil, text)
+        point = units.get((str(table.get("bus")), table.get("unit_id", 0)))
+        if point is not None and point.profile != wanted:
+            text = _("point {point} reads this unit by profile {profile}. One unit has one profile.")
+            text = text.format(point=point.point, profile=point.profile)
+            toml.wrong("E-OUT-008", (*path, "profile"), wanted, text)
+
+
+def _output(name: str, table: Any, boards: Mapping[str, str]) -> Output:
+    is_fault = table.normally is not None
+    return Output(
+        name=name,
+        kind="fault" if is_fault else table.kind,
+        board=table.board if table.bus is None else boards[table.bus],
+        bus=table.bus,
+        unit_id=table.unit_id or 0,
+        profile=table.profile or "",
+        place=table.pin if table.bus is None else table.coil,
+        priorities=tuple(table.priorities or ()),
+        areas=tuple(table.areas),
+        at_loss=table.on_link_loss,
+        loss_ms=table.link_loss_s * 1000,
     )
 
 

@@ -25,12 +25,13 @@ from socket import socket
 from typing import Any
 
 from edge import __version__, captures, hardware, kernel_clock, last_good, statistics
+from edge.alarms.horn import TEST_MOST_S, TEST_S, Horn
 from edge.alarms.judge import Bypassed, Judge, Told
 from edge.alarms.presets import alarms_of, birth_row
 from edge.alarms.requests import REQUESTS, Requests
 from edge.alarms.system import Change, SystemAlarms
 from edge.apart import Check, Checked
-from edge.boards import Boards, ClockChanged, Noted, Taken
+from edge.boards import Boards, ClockChanged, Noted, Refused, Taken
 from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
@@ -38,6 +39,7 @@ from edge.control import Door, InUse, speaking
 from edge.forward import Forward
 from edge.keeping import Keeping
 from edge.northbound import Northbound
+from edge.outputs import Outputs
 from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, from_json, plan_board, to_json
 from edge.serial_port import SerialPort, candidates
@@ -45,15 +47,15 @@ from edge.store import FILE, Store, StoreFault
 from edge.troubles import troubles
 from edge.uplink import Uplink
 from edge.writer import Writer
-from protocols import model
+from protocols import model, switching
 from protocols.feeds import json_feed
-from protocols.model import Destination, Site
+from protocols.model import Destination, Input, Site
 
 log = logging.getLogger("tankgate")
 
 REOPEN_S = 1.0
 FILES_ALARM = "system.config:FAULT"
-FOUND_PRIORITY = 2  # readings are missing
+FOUND_PRIORITY = 2  # readings are missing, or a horn
 FILES_PRIORITY = 3  # every point is still read and judged
 
 Plans = dict[str, BoardPlan]  # by board
@@ -126,6 +128,7 @@ class Daemon:
             self._store.last_bypass(),
             is_unread=store_fault is not None,
         )
+        self._horn = Horn(site)
         self._pipeline = Pipeline(
             site,
             self._store.epoch,
@@ -137,7 +140,9 @@ class Daemon:
             self._store.held(),
             store_fault is not None,
             self._judge,
+            self._horn,
         )
+        self._outputs = Outputs(site, time.monotonic())
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
         self._unreadable: dict[str, set[int]] = {}  # by board: generations of plans that this version cannot read
         self._plans = self._plan_boards(site, birth)
@@ -213,6 +218,7 @@ class Daemon:
             try:
                 plan = from_json(text)
                 self._pipeline.add_plan(plan)
+                self._outputs.add_plan(plan)
             except (KeyError, TypeError, ValueError) as fault:  # written by a version that knew other fields
                 self._unreadable[board].add(generation)
                 log.warning(
@@ -227,6 +233,7 @@ class Daemon:
     def _put_in_force(self, plans: Plans) -> None:
         for name, plan in plans.items():
             self._pipeline.add_plan(plan)
+            self._outputs.add_plan(plan)
             others = [known for known in self._known[name] if known.generation != plan.generation]
             self._known[name] = [plan, *others]
 
@@ -303,8 +310,9 @@ class Daemon:
         self._keep_ports_open(now_s)
         self._boards.tick(now_s)
         self._digest_events(now_s)
-        self._tell_found(now_s)
         self._tell_judged(self._judge.look(now_s, int(self.wall_ms())), now_s)
+        self._sound(now_s)
+        self._tell_found(now_s)
         self._keep_captures()
         self.keeping.watch(now_s)
         if (changes := (self._judge.changes, self._store.journal_head)) != self._told_changes:
@@ -328,7 +336,7 @@ class Daemon:
         return set(readable)
 
     def _due_s(self) -> float:
-        times = [self._boards.due_s(), self._pipeline.due_s(), self._scan_s]
+        times = [self._boards.due_s(), self._pipeline.due_s(), self._scan_s, self._horn.due_s()]
         times.append(self.keeping.due_s())
         times += [uplink.due_s() for uplink in self._uplinks]
         return min(times)
@@ -371,10 +379,54 @@ class Daemon:
         for event in events:
             if isinstance(event, Taken):
                 self._pipeline.take(event, now_s, int(self.wall_ms()))
+                if self._outputs.are_any:
+                    self._outputs.took(event, now_s)
+            elif isinstance(event, Refused):
+                self._tell_refused(event, now_s)
             elif isinstance(event, ClockChanged):
                 self._pipeline.clock_changed(event.board, event.boot, event.uptime_ms, event.clock, now_s)
             elif isinstance(event, Noted):
                 log.log(logging.WARNING if event.warning else logging.INFO, "%s", event.text)
+
+    # --- horns and beacons ------------------------------------------------------------------------------------------
+
+    def _sound(self, now_s: float) -> None:
+        """Buttons, then what the alarms ask for, on its way to the boards before anything is written to disk."""
+        if not self._outputs.are_any:
+            return
+        pressed, self._outputs.pressed = self._outputs.pressed, []
+        for button in pressed:
+            self._press(button, button.name, now_s)
+        for order in self._outputs.due(self._horn.wanted(now_s), now_s):
+            self._boards.order(order.board, order.arguments, now_s)
+        self._write_out()
+        switched, self._outputs.switched = self._outputs.switched, []
+        for each in switched:
+            text = {
+                switching.COMMANDED: _("output {output}: {value}"),
+                switching.LINK_LOST: _("output {output}: {value}, by its board, which did not hear this gateway"),
+                switching.LINK_BACK: _("output {output}: {value}, by its board, which hears this gateway"),
+            }[each.cause]
+            log.info(text.format(output=each.output, value=_("on") if each.value else _("off")))
+
+    def _press(self, button: Input, by: str, now_s: float) -> None:
+        """Mute the horns, or test them; told to the district, since somebody was there."""
+        if button.does == "mute":
+            count = self._horn.mute()
+            action, reason = "muted", _("{count} alarms").format(count=count)
+        else:
+            self._horn.test(now_s, button.for_s)
+            action, reason = "output_test", _("{n} s").format(n=button.for_s)
+        self._pipeline.action(action, self.own_quality(), int(self.wall_ms()), by, reason, now_s)
+
+    def _tell_refused(self, refused: Refused, now_s: float) -> None:
+        output = self._outputs.refused(refused.board, refused.arguments, now_s)
+        if not output:
+            return
+        text = _("board {board} refuses to switch output {output}: its plan does not list it")
+        reason = text.format(board=refused.board, output=output)
+        log.warning("%s", reason)
+        self._pipeline.action("command_refused", self.own_quality(), int(self.wall_ms()), None, reason, now_s)
 
     def _keep_captures(self) -> None:
         """What was on a bus when a unit of it went bad: written apart, since the deciding thread waits for no disk."""
@@ -465,7 +517,8 @@ class Daemon:
 
     def _units(self) -> list[tuple[tuple[str, int], statistics.Unit]]:
         """Of the site as it is now: of others samples may still come."""
-        polled = sorted({(point.bus, point.unit_id) for point in self._site.points})
+        units = {(point.bus, point.unit_id) for point in self._site.points}
+        polled = sorted(units | {(each.bus, each.unit_id) for each in self._site.outputs if each.bus is not None})
         return [(name, self._pipeline.statistics.units.get(name, statistics.Unit())) for name in polled]
 
     # --- alarms of the gateway itself -------------------------------------------------------------------------------
@@ -494,6 +547,7 @@ class Daemon:
             ).format(bus=bus)
             for bus in self._pipeline.other_masters
         }
+        found |= dict(self._outputs.alarms(now_s))
         for alarm in self._found.keys() - found.keys():
             self.clear_alarm(alarm, now_s)
         for alarm in found.keys() - self._found.keys():
@@ -599,6 +653,8 @@ class Daemon:
         """It is on disk: put in force what differs, and leave everything else as it is."""
         is_new = coming.birth != self._pipeline.birth
         self._site, self._content, self._plans = coming.site, coming.content, coming.plans
+        self._horn.configure(coming.site)
+        self._outputs.configure(coming.site, now_s)
         self._writer.keep = coming.site.store
         if is_new:
             wall_ms = int(self.wall_ms())
@@ -705,6 +761,8 @@ class Daemon:
             return {"done": True}
         if do == "accept_unit":
             return self._accept_unit(request, now_s)
+        if do in ("mute", "test"):
+            return self._press_at_the_door(request, now_s)
         if do in REQUESTS:
             answer, told = self._requests.answer(request, now_s, int(self.wall_ms()), self._known_ms())
             for each in told:
@@ -713,10 +771,19 @@ class Daemon:
                 else:
                     self._tell_judged([each], now_s)
             return answer
-        known = ("status", "buffer", "apply", "accept_unit", *REQUESTS)
+        known = ("status", "buffer", "apply", "accept_unit", "mute", "test", *REQUESTS)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
             request=json.dumps(request), allowed=", ".join(json.dumps({"do": each}) for each in known)
         )}
+
+    def _press_at_the_door(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
+        by, for_s = request.get("by"), request.get("for_s", TEST_S)
+        if not isinstance(by, str) or not isinstance(for_s, int) or not 1 <= for_s <= TEST_MOST_S:
+            text = _("mute, test: by is a name, for_s 1 to {most} seconds")
+            return {"error": text.format(most=TEST_MOST_S)}
+        self._press(Input("", request["do"], "", 0, for_s), by, now_s)
+        self._sound(now_s)
+        return {"done": True}
 
     def _accept_unit(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
         unit, by, reason = (request.get("bus"), request.get("unit_id")), request.get("by"), request.get("reason")
@@ -765,6 +832,7 @@ class Daemon:
             "alarms": self._requests.rows(),
             "is_drill": self._judge.is_drill,
             "bypasses": [each._asdict() for each in self._judge.bypasses()],
+            "outputs": self._outputs.rows(self._horn.wanted(now_s)),
             "buses": [
                 {"bus": name, "state": bus.state_name, **bus.figures(now_s)} for name, bus in self._buses(now_s)
             ],

@@ -7,18 +7,19 @@ their profiles give them. Between them lies what is expected: units that answer 
 real sensors do. Must never promise what only the quick end of a span holds, nor take a plan that the expected breaks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from gettext import gettext as _
 from math import ceil
 from typing import NamedTuple
 
+from edge.alarms.presets import alarms_of
 from edge.pipeline import BATCH_S
 from edge.planning import BoardPlan, PlannedRead
 from edge.problem import Problem
 from protocols import link
 from protocols.feeds import json_feed
-from protocols.model import Bus, Line, Site
+from protocols.model import Bus, Line, Output, Site
 from protocols.profile import FRAME_CHARS, data_bytes
 
 RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
@@ -47,12 +48,12 @@ class Span(NamedTuple):
 class Worst(NamedTuple):
     """From a change at the sensor to what the gateway makes of it, in milliseconds.
 
-    `alarm`: it decides, at the end of the point's on-delay. `horn`: a relay on the same bus has done what it was told.
-    `published`: its message goes out, an urgent one at once.
+    `alarm`: it decides, at the end of the point's on-delay. `horn`: the last of the horns and beacons that tell the
+    point's alarms is on; None where there is none. `published`: its message goes out, an urgent one at once.
     """
 
     alarm: Span
-    horn: Span
+    horn: Span | None
     published: Span
 
 
@@ -140,12 +141,13 @@ class Forecast:
 def forecast(site: Site, plans: Sequence[BoardPlan], link_baud: int) -> Forecast:
     """What these plans of this site will do. A board without a plan reads nothing, and has no row."""
     reads = [planned for plan in plans for planned in plan.reads]
+    horns = _horns(site, reads, link_baud)
     buses = []
     points: list[PointForecast] = []
     for bus in site.buses:
         mine = [planned for planned in reads if planned.bus == bus.name]
         if mine:
-            row, of_points = _bus(site, bus, mine, link_baud)
+            row, of_points = _bus(site, bus, mine, horns, link_baud)
             buses.append(row)
             points += of_points
     readings_per_s = sum(len(planned.read.uses) * 1000 / planned.period_ms for planned in reads)
@@ -178,7 +180,7 @@ def _data_bytes(planned: PlannedRead) -> int:
 
 
 def _bus(
-    site: Site, bus: Bus, reads: Sequence[PlannedRead], link_baud: int
+    site: Site, bus: Bus, reads: Sequence[PlannedRead], horns: Mapping[str, Span], link_baud: int
 ) -> tuple[BusForecast, list[PointForecast]]:
     allowed_ms = [site.profiles[planned.profile].timeout_ms for planned in reads]
     at_once_ms = [transaction_ms(bus.line, planned, 0) for planned in reads]
@@ -197,9 +199,8 @@ def _bus(
             _alarm(site, reads, slowest_ms, slowest_ms, [span.slowest for span in reachable], frame_ms),
         )
     )
-    horn_ms = _horn(bus.line, longest_ms, max(allowed_ms), frame_ms)
-    worst = [
-        Worst(span, _later(span, *horn_ms), span if planned.urgent else _later(span, BATCH_S * 1000, BATCH_S * 1000))
+    published = [
+        span if planned.urgent else _later(span, BATCH_S * 1000, BATCH_S * 1000)
         for planned, span in zip(reads, alarm, strict=True)
     ]
     asked = {point.point: point for point in site.points}
@@ -212,17 +213,19 @@ def _bus(
             asked_ms=asked[use.point].period_ms,
             reachable_ms=reachable_ms,
             expected_ms=of_expected_ms,
-            worst=_delayed(of_read, delays_ms[use.point]),
+            worst=_worst(_later(decided, *2 * (delays_ms[use.point],)), horns.get(use.point), out),
             has_limits=bool(asked[use.point].limits),
         )
-        for planned, reachable_ms, of_expected_ms, of_read in zip(reads, reachable, expected_ms, worst, strict=True)
+        for planned, reachable_ms, of_expected_ms, decided, out in zip(
+            reads, reachable, expected_ms, alarm, published, strict=True
+        )
         for use in planned.read.uses
     ]
     periods = []
     for asked_ms in sorted({planned.period_ms for planned in reads if planned.read.uses}):
         of_period = [at for at, planned in enumerate(reads) if planned.period_ms == asked_ms]
-        of_points = [point.worst for point in points if asked[point.point].period_ms == asked_ms]
-        longest_worst = Worst(*(_longest(spans) for spans in zip(*of_points, strict=True)))
+        used = {use.point for at in of_period for use in reads[at].read.uses}
+        longest_worst = _longest_worst([point.worst for point in points if point.point in used])
         periods.append(PeriodForecast(asked_ms, _longest([reachable[at] for at in of_period]), longest_worst))
     row = BusForecast(
         bus=bus.name,
@@ -238,6 +241,15 @@ def _bus(
         probe_ms=_probe(site, bus.line, reads),
     )
     return row, points
+
+
+def _longest_worst(worst: Sequence[Worst]) -> Worst:
+    horns = [each.horn for each in worst if each.horn is not None]
+    return Worst(
+        _longest([each.alarm for each in worst]),
+        _longest(horns) if horns else None,
+        _longest([each.published for each in worst]),
+    )
 
 
 def _longest(spans: Iterable[Span]) -> Span:
@@ -301,23 +313,52 @@ def _alarm(
     return worst
 
 
-def _horn(line: Line, longest_ms: Span, allowed_ms: float, frame_ms: float) -> Span:
-    """From the decision to the relay: the command, the poll that is just going on, and one coil written.
+def _horns(site: Site, reads: Sequence[PlannedRead], link_baud: int) -> dict[str, Span]:
+    """For each point that a horn or a beacon tells, from the decision to the last of them."""
+    frame_ms = link.FRAME_MAX_BYTES * 10_000 / link_baud
+    outputs = [output for output in site.outputs if output.kind != "fault"]
+    took_ms = {output.name: _switching(site, output, outputs, reads, frame_ms) for output in outputs}
+    areas = {point.point: point.area for point in site.points}
+    told: dict[str, list[Span]] = {}
+    for setting in alarms_of(site):
+        for output in outputs:
+            if setting.priority in output.priorities and areas[setting.point] in (output.areas or areas.values()):
+                told.setdefault(setting.point, []).append(took_ms[output.name])
+    return {point: _longest(spans) for point, spans in told.items()}
 
-    A coil's write and its echo have eight bytes each (MODBUS Application Protocol V1.1b3, 6.5), three more than the
-    thirteen of a read without data. No profile of the relay is known: it is taken to be as slow as its neighbours.
+
+def _switching(
+    site: Site, output: Output, outputs: Sequence[Output], reads: Sequence[PlannedRead], frame_ms: float
+) -> Span:
+    """From the decision to the output: the command, and of a coil the poll that is just going on and the write.
+
+    All coils of that bus may be written before it. A pin waits for a request that its board is just sending. A write
+    and its echo have eight bytes each (MODBUS Application Protocol V1.1b3, 6.5), three more than the thirteen of a read
+    without data.
     """
-    write_ms = _on_the_wire_ms(line, 3)
-    return Span(frame_ms + longest_ms.at_once + write_ms, frame_ms + longest_ms.slowest + write_ms + allowed_ms)
+    lines = {bus.name: bus.line for bus in site.buses if bus.board == output.board}
+    if output.bus is None:
+        sending_ms = max((8 * line.char_us / 1000 for line in lines.values()), default=0.0)
+        return Span(frame_ms + sending_ms, frame_ms + sending_ms)
+    line = lines[output.bus]
+    going_on = [planned for planned in reads if planned.bus == output.bus]
+    coils = [each for each in outputs if each.bus == output.bus]
+    at_once_ms = frame_ms + len(coils) * _on_the_wire_ms(line, 3)
+    slowest_ms = at_once_ms + sum(site.profiles[each.profile].timeout_ms for each in coils)
+    return Span(
+        at_once_ms + max(transaction_ms(line, planned, 0) for planned in going_on),
+        slowest_ms
+        + max(transaction_ms(line, planned, site.profiles[planned.profile].timeout_ms) for planned in going_on),
+    )
 
 
 def _later(span: Span, at_once_ms: float, slowest_ms: float) -> Span:
     return Span(span.at_once + at_once_ms, span.slowest + slowest_ms)
 
 
-def _delayed(worst: Worst, delay_ms: int) -> Worst:
+def _worst(alarm: Span, horn_ms: Span | None, published: Span) -> Worst:
     """A reading's message waits for no on-delay."""
-    return Worst(_later(worst.alarm, delay_ms, delay_ms), _later(worst.horn, delay_ms, delay_ms), worst.published)
+    return Worst(alarm, None if horn_ms is None else _later(alarm, *horn_ms), published)
 
 
 def _probe(site: Site, line: Line, reads: Sequence[PlannedRead]) -> Span:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from edge.alarms.horn import TEST_MOST_S, TEST_S
 from edge.problem import Problem, did_you_mean, half_width, nearest, one_of
 from protocols.model import Line
 
@@ -125,6 +126,64 @@ def _feed(value: str) -> str:
     return value
 
 
+# The same as a board that does not answer is called down after (SILENT_S of edge/boards.py).
+LINK_LOSS_S = 10
+# Pins that neither start the chip, nor are its flash, console or USB, nor carry a bus or the link (firmware/board.py).
+# ESP-IDF Programming Guide v5.5, GPIO & RTC GPIO, "GPIO Summary".
+FREE_PINS = {
+    "esp32": (4, 19, 22, 23, 25, 26, 27, 32, 33),
+    "esp32s3": (1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 38, 39, 40, 41, 42, 47, 48),
+}
+
+
+def _unit_id(value: int) -> int:
+    if not 1 <= value <= 247:
+        raise _refused("E-VAL-003", _("allowed are 1 to 247."))
+    return value
+
+
+def _coil(value: int) -> int:
+    if not 0 <= value <= 65535:
+        raise _refused("E-VAL-003", _("allowed are 0 to 65535, as on the wire: the first coil is 0."))
+    return value
+
+
+def _kind(value: str) -> str:
+    if value not in ("horn", "beacon"):
+        raise _refused("E-VAL-003", _("allowed are “horn”, which can be muted, and “beacon”, which cannot."))
+    return value
+
+
+def _priorities(value: list[int]) -> list[int]:
+    if not value or not all(1 <= each <= 4 for each in value):
+        raise _refused("E-VAL-003", _("must be a list of priorities from 1 to 4, like [1, 2]."))
+    return value
+
+
+def _normally(value: str) -> str:
+    if value != "energised":
+        raise _refused("E-VAL-003", _("can only be “energised”: a fault output. Without it leave the key out."))
+    return value
+
+
+def _on_link_loss(value: str) -> str:
+    if value not in ("keep", "on", "off"):
+        raise _refused("E-VAL-003", _("allowed are “keep” (it stays as it is), “on” and “off”."))
+    return value
+
+
+def _link_loss(value: int) -> int:
+    if not 3 <= value <= 3600:
+        raise _refused("E-VAL-003", _("allowed are 3 to 3600 seconds."))
+    return value
+
+
+def _for_s(value: int) -> int:
+    if not 1 <= value <= TEST_MOST_S:
+        raise _refused("E-VAL-003", _("allowed are 1 to {most} seconds.").format(most=TEST_MOST_S))
+    return value
+
+
 def _rule(value: str) -> str:
     match = re.fullmatch(r"(\d{1,2})oo(\d{1,2})", value, re.ASCII)
     if not match:
@@ -204,6 +263,27 @@ class _Destination(_Table):
     await_receipt: bool = False
 
 
+class _Output(_Table):
+    bus: str | None = None
+    unit_id: Annotated[int, AfterValidator(_unit_id)] | None = None
+    profile: _Text | None = None
+    coil: Annotated[int, AfterValidator(_coil)] | None = None
+    board: str | None = None
+    pin: int | None = None
+    kind: Annotated[str, AfterValidator(_kind)] = "horn"
+    priorities: Annotated[list[int], AfterValidator(_priorities)] | None = None
+    areas: list[_Text] = []
+    normally: Annotated[str, AfterValidator(_normally)] | None = None
+    on_link_loss: Annotated[str, AfterValidator(_on_link_loss)] = "keep"
+    link_loss_s: Annotated[int, AfterValidator(_link_loss)] = LINK_LOSS_S
+
+
+class _Input(_Table):
+    board: str
+    pin: int
+    for_s: Annotated[int, AfterValidator(_for_s)] = TEST_S
+
+
 class _Voting(_Table):
     points: list[str]
     rule: Annotated[str, AfterValidator(_rule)]
@@ -215,6 +295,8 @@ class Gateway(_Table):
     site: _Site
     boards: dict[_Name, _Board]
     buses: dict[_Name, _Bus]
+    outputs: dict[_Name, _Output] = {}
+    inputs: dict[_Name, _Input] = {}
     store: _Store
     voting: dict[_Name, _Voting] = {}
     destinations: dict[_Name, _Destination] = {}
@@ -231,17 +313,18 @@ _TABLES: dict[tuple[str, ...], type[_Table]] = {
     ("store", "keep"): _Keep,
     ("voting", "*"): _Voting,
     ("destinations", "*"): _Destination,
+    ("outputs", "*"): _Output,
+    ("inputs", "*"): _Input,
 }
-_LATER = {("outputs",), ("inputs",)}
+_NAMED = ("boards", "buses", "outputs", "inputs", "voting", "destinations")
 
 
 # --- gateway.toml -------------------------------------------------------------------------------------------
 
 
 def _pattern(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The path with the name of a board, bus, vote or destination as *."""
-    named = path[0:1] in (("boards",), ("buses",), ("voting",), ("destinations",))
-    return (path[0], "*", *path[2:]) if named and len(path) > 1 else path
+    """The path with the name of a board, bus, output, input, vote or destination as *."""
+    return (path[0], "*", *path[2:]) if len(path) > 1 and path[0] in _NAMED else path
 
 
 def _keys_of(path: tuple[str, ...]) -> list[str]:
@@ -252,8 +335,6 @@ def _keys_of(path: tuple[str, ...]) -> list[str]:
 def _sentence(error: ErrorDetails, path: tuple[str, ...]) -> tuple[str, str]:
     """Code and sentence for one of pydantic's errors."""
     match error["type"]:
-        case "extra_forbidden" if _pattern(path) in _LATER:
-            return "E-KEY-003", _("this version does not support this yet. Put # before its lines.")
         case "extra_forbidden":
             allowed = _keys_of(path[:-1])
             text = _("there is no such key. Allowed are: {allowed}.").format(allowed=one_of(allowed))
@@ -267,7 +348,7 @@ def _sentence(error: ErrorDetails, path: tuple[str, ...]) -> tuple[str, str]:
         case "int_type":
             return "E-VAL-001", _("must be a whole number without quotes.")
         case "list_type":
-            return "E-VAL-001", _("must be a list of texts in [brackets].")
+            return "E-VAL-001", _("must be a list in [brackets].")
         case "dict_type" | "model_type":
             return "E-VAL-001", _("must be a table, not a single value.")
         case code:  # one of ours, from the validators above
@@ -360,6 +441,7 @@ class GatewayToml:
             self._add(fault.errors(include_url=False))
         self._check_boards()
         self._check_buses()
+        self._check_outputs()
         self._check_destinations()
         self.problems.sort(key=lambda problem: problem.line or 0)
         return gateway
@@ -432,6 +514,75 @@ class GatewayToml:
             elif uart == "2" and (board, "1") not in wired:
                 text = _("a board's only bus is on uart 1: uart 2 is then its link to this gateway.")
                 self.wrong("E-BRD-004", ("buses", name, "uart"), uart, text)
+
+    def _check_outputs(self) -> None:
+        taken: dict[tuple[object, ...], str] = {}  # by coil or pin: which table has it
+        for kind in ("outputs", "inputs"):
+            for name, table in self.named(kind).items():
+                path = (kind, name)
+                if kind == "inputs" and not re.match(r"(mute|test)(-|$)", name):
+                    text = _("an input is named after what it does: mute or test, or like mute-2.")
+                    self.wrong("E-INP-001", path, None, text)
+                coil = "coil" in table
+                if kind == "outputs" and not self._check_place(path, table):
+                    continue
+                where = [table.get(key) for key in (("bus", "unit_id", "coil") if coil else ("board", "pin"))]
+                place = tuple(str(each) for each in where)
+                if taken.setdefault(place, name) != name and None not in where:
+                    text = _("[{other}] is on this coil or pin already. Each needs its own: change one of the two.")
+                    key = "coil" if coil else "pin"
+                    self.wrong("E-OUT-004", (*path, key), table[key], text.format(other=taken[place]))
+                if coil:
+                    self._check_known("E-OUT-002", path, "bus", table)
+                else:
+                    self._check_pin(path, table)
+                if kind == "outputs":
+                    self._check_purpose(path, table)
+
+    def _check_place(self, path: tuple[str, ...], table: Mapping[str, Any]) -> bool:
+        """Whether an output is either a coil or a pin."""
+        coil, pin = {"bus", "unit_id", "profile", "coil"}, {"board", "pin"}
+        found = (coil | pin) & table.keys()
+        if found not in (coil, pin) and table.keys() <= set(_keys_of(path)):  # a slip in a key's name is one problem
+            text = _("needs either `bus`, `unit_id`, `profile` and `coil`, or `board` and `pin`. It has: {keys}.")
+            self.wrong("E-OUT-001", path, None, text.format(keys=one_of(sorted(found)) or "-"))
+        return found in (coil, pin)
+
+    def _check_known(self, code: str, path: tuple[str, ...], key: str, table: Mapping[str, Any]) -> bool:
+        """Whether the board or bus that a table names is there."""
+        known = self.named({"bus": "buses", "board": "boards"}[key])
+        if key in table and table[key] not in known:
+            texts = {
+                "bus": _("there is no such bus. Allowed are: {allowed}."),
+                "board": _("there is no such board. Allowed are: {allowed}."),
+            }
+            text = texts[key].format(allowed=one_of(known)) + did_you_mean(str(table[key]), known)
+            self.wrong(code, (*path, key), table[key], text)
+        return key in table and table[key] in known
+
+    def _check_pin(self, path: tuple[str, ...], table: Mapping[str, Any]) -> None:
+        if not self._check_known("E-OUT-002", path, "board", table) or type(table.get("pin")) is not int:
+            return
+        chip = str(self.named("boards")[table["board"]].get("id")).partition("-")[0]
+        if chip in FREE_PINS and table["pin"] not in FREE_PINS[chip]:
+            text = _("this pin of an {chip} is not free for it. Allowed are: {allowed}.")
+            text = text.format(chip=chip, allowed=one_of(map(str, FREE_PINS[chip])))
+            self.wrong("E-OUT-006", (*path, "pin"), table["pin"], text)
+
+    def _check_purpose(self, path: tuple[str, ...], table: Mapping[str, Any]) -> None:
+        """A fault output, or one that tells alarms."""
+        if "normally" not in table:
+            if "priorities" not in table:
+                text = _("tells no alarms: add priorities = [1, 2], or normally = \"energised\" for a fault output.")
+                self.wrong("E-OUT-007", path, None, text)
+            return
+        if "coil" in table:
+            text = _("a coil stays as it is when its board stops: a fault output needs a pin of a board.")
+            self.wrong("E-OUT-005", (*path, "coil"), table["coil"], text)
+        for key in ("priorities", "areas", "kind", "on_link_loss"):
+            if key in table:
+                text = _("means nothing for a fault output: it drops when its board or the gateway stops. Delete it.")
+                self.wrong("E-OUT-005", (*path, key), table[key], text)
 
     def _check_destinations(self) -> None:
         destinations = self.named("destinations")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from edge.alarms.horn import Horn
 from edge.alarms.judge import Bypassed, Judge, Told
 from edge.alarms.lifecycle import RAISE
 from edge.alarms.system import Change
@@ -64,7 +65,7 @@ class _Read:
     unit: tuple[str, int]  # bus, unit id
     request: bytes
     watches: tuple[Watch, ...]  # all checks of the unit
-    check: Watch | None
+    check: Watch | None  # what it checks; without it and without points it reads back a coil
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Pipeline:
 
     `marks`: how far earlier processes took each board; `held`: what they knew of the devices; `is_set_aside`: the store
     that knew it could not be used. `is_unread`: it cannot be asked yet, and `learn` follows. `judge`: of the alarms of
-    points, where there are any.
+    points, where there are any; `horn` hears of each of them.
     """
 
     def __init__(
@@ -159,9 +160,11 @@ class Pipeline:
         held: Iterable[Held] = (),
         is_unread: bool = False,
         judge: Judge | None = None,
+        horn: Horn | None = None,
     ) -> None:
         self.epoch = epoch
         self.judge = judge
+        self._horn = horn
         self.gateway = site.gateway
         self.mode = mode
         self.birth = birth
@@ -218,7 +221,7 @@ class Pipeline:
             watches = self._devices.watches(planned.bus, planned.unit_id, profile)
             place = (function_code, planned.read.address, count)
             check = None
-            if not points:
+            if not points and not planned.output:
                 check = next(w for w in watches if (w.check.function_code, w.check.address, w.check.count) == place)
             reads.append(
                 _Read(
@@ -469,6 +472,8 @@ class Pipeline:
         """A transition of an alarm of a point; `row` of `filled` is the reading that made it."""
         assert self.judge is not None
         change, setting = told.change, told.change.setting
+        if self._horn is not None:
+            self._horn.heard(change, told.is_late)
         seq = self._number("event")
         self.judge.numbered(setting.alarm, seq)
         point = self._rows[setting.point]
@@ -697,6 +702,8 @@ class Pipeline:
         if read.check is not None:
             if outcome == modbus.OK and self._devices.saw(read.check, bytes(body[link.SAMPLE_HEAD_BYTES :])):
                 self._close_s = now_s
+            return
+        if not read.points:
             return
         if outcome == modbus.OK:
             readings = read.decoder.decode(_registers(body, read.bits))

@@ -13,11 +13,12 @@ from gettext import gettext as _
 from itertools import combinations
 from typing import Any
 
-from protocols import readplan, readplan_edge
-from protocols.model import Point, Site
+from protocols import modbus, readplan, readplan_edge
+from protocols.model import Output, Point, Site
 from protocols.profile import ChannelUse, Profile, Read, bus_chars, load, plan_reads
 
 CHECK_MS = 3_600_000  # how often a unit is asked who it is
+READ_BACK_MS = 1000  # how often a coil is looked at
 _READS_MAX = 255  # a sample names its read in one byte
 _SALT_AT, _COUNTS_AT = 3, 8  # in a plan's header: salt and birth lie between
 
@@ -26,7 +27,7 @@ _SALT_AT, _COUNTS_AT = 3, 8  # in a plan's header: salt and birth lie between
 class PlannedRead:
     """One request that is repeated: the read at the same index of the plan. `bus` and `profile` are names.
 
-    A read without uses is a check of its profile.
+    A read without uses reads back the coil of an `output`, or else is a check of its profile.
     """
 
     bus: str
@@ -35,6 +36,7 @@ class PlannedRead:
     period_ms: int
     urgent: bool
     profile: str
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class BoardPlan:
     """A board's plan: the bytes that go to the board, and what comes back under them.
 
     `digest` is the plan's SHA-256, `profiles` are those that the reads name. `birth`, 8 hex digits, is the one that its
-    samples belong to: a later one than its bytes name where the plan outlived a change of the site.
+    samples belong to: a later one than its bytes name where the plan outlived a change of the site. Names of `outputs`
+    and `inputs` stand in the plan's order.
     """
 
     board: str
@@ -52,6 +55,8 @@ class BoardPlan:
     birth: str
     reads: tuple[PlannedRead, ...]
     profiles: Mapping[str, Profile]
+    outputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 def to_json(plan: BoardPlan) -> str:
@@ -63,6 +68,8 @@ def to_json(plan: BoardPlan) -> str:
             "birth": plan.birth,
             "profiles": {name: profile.text for name, profile in plan.profiles.items()},
             "reads": [asdict(planned) for planned in plan.reads],
+            "outputs": plan.outputs,
+            "inputs": plan.inputs,
         },
         ensure_ascii=False,
     )
@@ -81,6 +88,8 @@ def from_json(text: str) -> BoardPlan:
         birth=kept["birth"],
         reads=tuple(_planned(**fields) for fields in kept["reads"]),
         profiles={name: load(name, source) for name, source in kept["profiles"].items()},
+        outputs=tuple(kept.get("outputs", ())),
+        inputs=tuple(kept.get("inputs", ())),
     )
 
 
@@ -95,17 +104,23 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
     `taken_generations` are those of other plans whose samples may still come: the new plan's is none of them.
     """
     buses = [bus for bus in site.buses if bus.board == board_name]
+    outputs = [output for output in site.outputs if output.board == board_name]
+    inputs = [each for each in site.inputs if each.board == board_name]
     units = [
-        (index, unit_id, site.profiles[points[0].profile], points)
+        (index, unit_id, site.profiles[profile], points)
         for index, bus in enumerate(buses)
-        for unit_id, points in _units(site.points, bus.name).items()
+        for unit_id, (profile, points) in _units(site.points, outputs, bus.name).items()
     ]
+    unit_at = {(buses[index].name, unit_id): at for at, (index, unit_id, _profile, _points) in enumerate(units)}
     reads = [
         (unit, planned)
-        for unit, (_index, _unit_id, profile, points) in enumerate(units)
-        for planned in _unit_reads(points, profile)
+        for unit, (index, unit_id, profile, points) in enumerate(units)
+        for planned in [
+            *(_unit_reads(points, profile) if points else []),
+            *_read_back(outputs, buses[index].name, unit_id, profile.name),
+        ]
     ]
-    if not reads:
+    if not reads and not outputs and not inputs:
         return None
     if len(reads) > _READS_MAX:
         raise ValueError(_("{count} reads, allowed are {most}").format(count=len(reads), most=_READS_MAX))
@@ -129,17 +144,36 @@ def compile_board(site: Site, board_name: str, birth_id: str, taken_generations:
             planned.read.count,
             planned.period_ms,
             planned.urgent,
-            check=not planned.read.uses,
+            check=not planned.read.uses and not planned.output,
         )
         for unit, planned in reads
     ]
-    size = readplan.HEADER_BYTES + len(b"".join(bus_rows + unit_rows + read_rows))
+    output_rows = [
+        readplan_edge.encode_output(
+            None if output.bus is None else unit_at[output.bus, output.unit_id],
+            output.place,
+            output.loss_ms,
+            "fault" if output.kind == "fault" else output.at_loss,
+        )
+        for output in outputs
+    ]
+    rows = (bus_rows, unit_rows, read_rows, output_rows)
+    tail_bytes = 2 + len(inputs) if outputs or inputs else 0
+    size = readplan.HEADER_BYTES + len(b"".join(row for of_kind in rows for row in of_kind)) + tail_bytes
     if size > readplan.MAX_BYTES:
         raise ValueError(_("{count} bytes, allowed are {most}").format(count=size, most=readplan.MAX_BYTES))
-    profiles = {profile.name: profile for _index, _unit_id, profile, _points in units}
-    meaning = tuple(planned for _unit, planned in reads)
-    rows = (bus_rows, unit_rows, read_rows)
-    return _salted(board_name, birth_id, rows, meaning, profiles, taken_generations)
+    compiled = BoardPlan(
+        board=board_name,
+        generation=0,
+        plan=b"",
+        digest=b"",
+        birth=birth_id,
+        reads=tuple(planned for _unit, planned in reads),
+        profiles={profile.name: profile for _index, _unit_id, profile, _points in units},
+        outputs=tuple(output.name for output in outputs),
+        inputs=tuple(each.name for each in inputs),
+    )
+    return _salted(compiled, rows, [each.pin for each in inputs], taken_generations)
 
 
 def plan_board(
@@ -151,9 +185,8 @@ def plan_board(
     the likeliest first; `taken_generations` besides theirs.
     """
     taken = {*taken_generations, *(plan.generation for plan in known)}
-    wanted = compile_board(site, board_name, birth_id, taken) or _salted(
-        board_name, birth_id, ([], [], []), (), {}, taken
-    )
+    nothing = BoardPlan(board_name, 0, b"", b"", birth_id, (), {})
+    wanted = compile_board(site, board_name, birth_id, taken) or _salted(nothing, ([], [], [], []), [], taken)
     kept = next((plan for plan in known if is_same(plan, wanted)), None)
     return wanted if kept is None else replace(kept, birth=birth_id)
 
@@ -163,34 +196,52 @@ def is_same(one: BoardPlan, other: BoardPlan) -> bool:
     return (
         one.plan[:_SALT_AT] + one.plan[_COUNTS_AT:] == other.plan[:_SALT_AT] + other.plan[_COUNTS_AT:]
         and one.reads == other.reads
+        and (one.outputs, one.inputs) == (other.outputs, other.inputs)
         and all(one.profiles[name].text == profile.text for name, profile in other.profiles.items())
     )
 
 
 def _salted(
-    board_name: str,
-    birth_id: str,
-    rows: tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]],
-    meaning: tuple[PlannedRead, ...],
-    profiles: Mapping[str, Profile],
+    compiled: BoardPlan,
+    rows: tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes], Sequence[bytes]],
+    input_pins: Sequence[int],
     taken_generations: Collection[int],
 ) -> BoardPlan:
-    """The plan of these buses, units and reads, with a generation that is not taken."""
+    """The plan with the bytes of these buses, units, reads and outputs, and a generation that is not taken."""
+    bus_rows, unit_rows, read_rows, output_rows = rows
+    birth = bytes.fromhex(compiled.birth)
     for salt in range(256):
-        plan = readplan_edge.encode(*rows, bytes.fromhex(birth_id), salt)
+        plan = readplan_edge.encode(bus_rows, unit_rows, read_rows, birth, salt, output_rows, input_pins)
         digest = hashlib.sha256(plan).digest()
         generation = readplan.generation(digest)
         if generation != 0 and generation not in taken_generations:
-            return BoardPlan(board_name, generation, plan, digest, birth_id, meaning, profiles)
-    raise ValueError(f"taken_generations: {len(taken_generations)} leave none of 256 salts for {board_name}")
+            return replace(compiled, generation=generation, plan=plan, digest=digest)
+    raise ValueError(f"taken_generations: {len(taken_generations)} leave none of 256 salts for {compiled.board}")
 
 
-def _units(points: Sequence[Point], bus: str) -> dict[int, list[Point]]:
-    """The points of each unit of a bus, by rising unit id; a unit's points in the sheet's order."""
-    unit_ids = sorted({point.unit_id for point in points if point.bus == bus})
-    return {
-        unit_id: [point for point in points if point.bus == bus and point.unit_id == unit_id] for unit_id in unit_ids
-    }
+def _units(
+    points: Sequence[Point], outputs: Sequence[Output], bus: str
+) -> dict[int, tuple[str, list[Point]]]:
+    """Profile and points of each unit of a bus, by rising unit id; a unit's points in the sheet's order."""
+    units: dict[int, tuple[str, list[Point]]] = {}
+    for point in points:
+        if point.bus == bus:
+            units.setdefault(point.unit_id, (point.profile, []))[1].append(point)
+    for output in outputs:
+        if output.bus == bus:
+            units.setdefault(output.unit_id, (output.profile, []))
+    return dict(sorted(units.items()))
+
+
+def _read_back(outputs: Sequence[Output], bus: str, unit_id: int, profile: str) -> list[PlannedRead]:
+    """A look at each coil of a unit that is switched."""
+    return [
+        PlannedRead(
+            bus, unit_id, Read(modbus.READ_COILS, output.place, 1, ()), READ_BACK_MS, False, profile, output.name
+        )
+        for output in outputs
+        if (output.bus, output.unit_id) == (bus, unit_id)
+    ]
 
 
 def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:

@@ -187,6 +187,8 @@ def reset_cause():
     return {machine.PWRON_RESET: 1, machine.SOFT_RESET: 2, machine.WDT_RESET: 3}.get(machine.reset_cause(), 0)
 
 
+driven = []  # pins: whoever takes the board from its program lets them drop
+
 _watchdog = None
 
 
@@ -200,6 +202,8 @@ def feed_watchdog():
 
 def interrupted():
     """Somebody at the console has the board, and nothing feeds its watchdog: in two minutes it goes back to work."""
+    for pin in driven:
+        pin(0)
     machine.WDT(timeout=INTERRUPTED_MS)
 
 

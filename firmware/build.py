@@ -16,13 +16,15 @@ HERE = Path(__file__).parent
 AS_THEY_ARE = ("boot.py", "main.py")  # MicroPython starts them by these names
 
 
-def fill(directory, board):
-    """Put the sources into a directory, as the manifest says; the file named by `board` becomes board.py."""
+def fill(directory, for_host):
+    """Put the sources into a directory, as the manifest says; for a host, what has a `_host` twin is that."""
 
     def module(path, base_path="."):
         target = directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(HERE / base_path / (board if path == "board.py" else path), target)
+        source = HERE / base_path / path
+        twin = source.with_name(source.stem + "_host.py")
+        shutil.copyfile(twin if for_host and twin.exists() else source, target)
 
     runpy.run_path(str(HERE / "manifest.py"), init_globals={"module": module})
 
@@ -51,12 +53,12 @@ def main():
     """As a program: fill, then compile; either can be left out."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--board", default="board.py", help="the file that becomes board.py")
+    parser.add_argument("--host", action="store_true", help="for a virtual board: board_host.py becomes board.py")
     parser.add_argument("--architecture", default="xtensawin", help="mpy-cross -march (default: %(default)s, an ESP32)")
     parser.add_argument("--only", choices=("fill", "compile"))
     chosen = parser.parse_args()
     if chosen.only != "compile":
-        fill(chosen.directory, chosen.board)
+        fill(chosen.directory, chosen.host)
     if chosen.only != "fill":
         compile_modules(chosen.directory, chosen.architecture)
 

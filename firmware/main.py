@@ -53,7 +53,7 @@ def skip(port, rx):
         left -= 1
 
 
-def loop(pollers, ports, board_end, link_port, uptime, rx):
+def loop(pollers, ports, board_end, link_port, uptime, rx, wired=None):
     """Poll, record and send until something needs the heap; COMMANDED or PORT_LOST."""
     while True:
         board.feed_watchdog()
@@ -85,7 +85,7 @@ def loop(pollers, ports, board_end, link_port, uptime, rx):
         count = link_port.read(rx)
         if count:
             board_end.feed(rx, count, now_ms)
-            if board_end.command_bytes:
+            if board_end.command_bytes and (wired is None or not wired.takes(board_end, now_ms, now_us, uptime)):
                 return COMMANDED
         wait_ms = board_end.due_ms(now_ms)
         if wait_ms == 0:
@@ -167,7 +167,9 @@ def open_buses(plan):
 
 def main():
     """Poll for ever."""
+    global RING
     recorder = Recorder(RING)
+    RING = None  # outputs may need a part of it
     uptime = Uptime(board.now_ms())
     link_port = board.open_link()
     boot = board.random_bytes(4)
@@ -176,11 +178,15 @@ def main():
     rx = bytearray(256)
     ports = []
     pollers = []
+    wired = None  # outputs and buttons: most boards have none, and keep the heap for the ring
     overheard = {}  # by UART: what is known of a bus's other master outlives a plan
     polled = None  # the digest of the plan that the pollers were built from
     while True:
         if plan.bytes and plan.digest != polled:
             polled = plan.digest
+            if wired is not None:
+                wired.release()
+                wired = None
             ports = []
             pollers = []
             gc.collect()
@@ -191,12 +197,19 @@ def main():
                     ports.append(port)
                     pollers.append(Poller(plan.bytes, bus, recorder, heard, board.now_ms(), board.now_us()))
             recorder.plan(plan.generation(), board.now_ms())
+            if plan.bytes[2] == readplan.VERSION_OUTPUTS:
+                from wired import Wired
+
+                now_ms, now_us = board.now_ms(), board.now_us()
+                wired = Wired(plan.bytes, plan.generation(), pollers, recorder, board_end, now_ms, now_us)
+                pollers.append(wired)
+                ports.append(wired)
             board_end.say_hello()
         board.feed_watchdog()  # its first call makes it, and needs the heap
         gc.collect()
         board.heap_lock()
         try:
-            reason = loop(pollers, ports, board_end, link_port, uptime, rx)
+            reason = loop(pollers, ports, board_end, link_port, uptime, rx, wired)
         finally:
             board.heap_unlock()  # whatever ended it, the REPL or the traceback needs the heap
         if reason == COMMANDED:

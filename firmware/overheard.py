@@ -29,6 +29,8 @@ class Overheard:
         self.stray_bytes = 0  # that belonged to no frame, modulo 2^28
         self._heard = bytearray(2 * _KEEP)
         self._end = 0
+        self._written = bytearray(8)  # the last write that was sent, whose reply looks like a request
+        self._written_until_ms = now_ms
 
     def listen(self, now_ms):
         """The port was plugged again: who is there is to be found out anew."""
@@ -36,6 +38,11 @@ class Overheard:
             self.state = LISTENING
             self.until_ms = now_ms + LISTEN_MS & 0x0FFFFFFF
         self._end = 0
+
+    def wrote(self, request, until_ms):
+        """This write was sent: its reply may come until then, and is no request of somebody else."""
+        copy(self._written, 0, request, 0, 8)
+        self._written_until_ms = until_ms
 
     def may_send(self, now_ms):
         """Whether the bus is this board's to talk on."""
@@ -56,7 +63,8 @@ class Overheard:
         self.stray_bytes = self.stray_bytes + 1 & 0x0FFFFFFF
         if end < 8 or not self._is_request(end - 8) or not modbus.crc_ok(heard, end - 8, end):
             return False
-        if own is not None and are_same(heard, end - 8, own, 0, 8):
+        is_own = own is not None and are_same(heard, end - 8, own, 0, 8)
+        if is_own or are_same(heard, end - 8, self._written, 0, 8) and diff(self._written_until_ms, now_ms) > 0:
             self._take(8)
             return False
         self._take(8)
@@ -82,7 +90,7 @@ class Overheard:
         self._end = 0
 
     def _is_request(self, start):
-        """Whether the eight bytes can be a request, or the reply to a write: this board writes nothing."""
+        """Whether the eight bytes can be a request, or the reply to a write."""
         heard = self._heard
         function_code = heard[start + 1]
         word = heard[start + 4] << 8 | heard[start + 5]

@@ -10,6 +10,8 @@ time-out, until the reply has come or `late_ms` is over, the unit is asked only 
 differs in function or length.
 
 A unit is dead until it is first heard: nobody waits twice for a unit that was never wired.
+
+Coils that outputs.py wants written go before all reads, in the next silence; the echo verifies them.
 """
 
 from array import array
@@ -50,6 +52,9 @@ class Poller:
         self.is_deaf = False  # bytes that come before `next_us` change nothing: they may lie in the port until then
         self.polls = 0
         self.overruns = 0  # periods in which a read could not be asked
+        self.outputs = None  # whose coils are written, where the plan has any
+        self.writes = 0  # how many of them wait for their turn
+        self._writing = -1  # the output whose write lies in `request`
         self._recorder = recorder
         baud = readplan.baud(plan, bus)
         char_us = readplan.bits_per_char(plan, bus) * 1000000 // baud
@@ -75,7 +80,7 @@ class Poller:
         mine = [i for i in everything if plan[readplan.unit_at(plan, plan[readplan.read_at(plan, i)])] == bus]
         units = sorted({plan[readplan.read_at(plan, i)] for i in mine})
         start_ms = now_ms if overheard.may_send(now_ms) else overheard.until_ms
-        self._reads = bytearray(mine)  # their index in the plan
+        self.reads = bytearray(mine)  # their index in the plan
         self._read_at = array("H", [readplan.read_at(plan, i) for i in mine])
         self._unit = bytearray([units.index(plan[readplan.read_at(plan, i)]) for i in mine])
         self._data_bytes = bytearray([_data_bytes(plan, readplan.read_at(plan, i)) for i in mine])
@@ -100,7 +105,7 @@ class Poller:
 
     def _probe_of(self, unit):
         """Set-up. The place of the read that a dead unit is asked: who it is, or else that with the shortest reply."""
-        mine = [i for i in range(len(self._reads)) if self._unit[i] == unit]
+        mine = [i for i in range(len(self.reads)) if self._unit[i] == unit]
         checks = [i for i in mine if self.plan[self._read_at[i] + 8] & readplan.CHECK]
         return checks[0] if checks else min(mine, key=lambda i: self._data_bytes[i])
 
@@ -134,6 +139,7 @@ class Poller:
         """The port was lost and is back: who else is there now?"""
         self.overheard.listen(now_ms)
         self._ready = False
+        self._writing = -1
 
     def step(self, now_ms, now_us, uptime):
         """Decide. True when a request is to be sent now."""
@@ -153,12 +159,15 @@ class Poller:
             self._tally.tell(self._recorder, self.overruns, now_ms, uptime)
         if not is_ours:
             self._ready = False
+            self._writing = -1
             if diff(now_ms, self._wake_ms) >= 0:
                 self._wake_ms = now_ms + 100 & 0x0FFFFFFF
                 self._skip_overdue(now_ms)
             self._sleep(now_ms, now_us)
             return False
         quiet_us = diff(self._quiet_us, now_us)
+        if self.writes and self._writing < 0:
+            self._writing = self.outputs.lay(self, now_ms)
         if not self._ready and diff(now_ms, self._wake_ms) >= 0:
             place = self._choose(now_ms + max(quiet_us, 0) // 1000 & 0x0FFFFFFF)
             if place >= 0:
@@ -222,7 +231,7 @@ class Poller:
     def _look_for_late(self, now_ms):
         plan = self.plan
         place = 0
-        while place < len(self._reads):
+        while place < len(self.reads):
             if self._owed[place]:
                 at = self._read_at[place]
                 unit = self._unit[place]
@@ -243,7 +252,7 @@ class Poller:
 
         A probe delays nobody but a read that waits for an owed reply, and one each 9 s on a bus that is never idle.
         """
-        reads = len(self._reads)
+        reads = len(self.reads)
         due_ms = self._due_ms  # looked up once, since this is gone through for each read
         units = self._unit
         fails = self._fails
@@ -333,7 +342,7 @@ class Poller:
     def _is_owed_alike(self, place, now_ms):
         """Whether a reply that is still owed could be taken for the reply to this read."""
         other = 0
-        while other < len(self._reads):
+        while other < len(self.reads):
             if self._owed[other] and self._are_alike(place, other) and self._is_owed(other, now_ms):
                 return True
             other += 1
@@ -346,7 +355,7 @@ class Poller:
         if self._failed_once[place] or not self._is_owed(place, now_ms):
             return False
         other = 0
-        while other < len(self._reads):
+        while other < len(self.reads):
             if diff(self._due_ms[other], now_ms) <= 0 and self._are_alike(place, other):
                 if diff(self._sampled_ms[other], self._sampled_ms[place]) < 0:
                     return True
@@ -392,13 +401,31 @@ class Poller:
         )
         self.transaction.begin(self.request_bytes)
 
-    def _end(self, outcome, now_ms, now_us, uptime):
-        place = self._current
+    def lay_write(self, place, address, word, now_ms):
+        """Lay out a coil's write instead of any read, to the unit of the read at `place`; False while it must wait."""
         unit = self._unit[place]
+        unit_at = self._unit_at[unit]
+        if self._spacing_left_ms(unit, now_ms):
+            return False
+        self._current = place
+        self._is_full_wait = False
+        self._ready = True
+        self.request_bytes = modbus.put_request(self.request, self.plan[unit_at + 1], 5, address, word)
+        self.transaction.begin(self.request_bytes)
+        self.overheard.wrote(self.request, now_ms + get_u16(self.plan, unit_at + 2) & 0x0FFFFFFF)
+        return True
+
+    def _end(self, outcome, now_ms, now_us, uptime):
         self._waiting = False
         self.is_deaf = False
         self._wake_ms = now_ms
         self._tally.busy_us += diff(now_us, self._asked_us) + self._silence_us
+        if self._writing >= 0:
+            self.outputs.ended(self._writing, self.request[4] & 1, outcome, now_ms, uptime)
+            self._writing = -1
+            return
+        place = self._current
+        unit = self._unit[place]
         if outcome == modbus.OK or outcome == modbus.EXCEPTION:
             if self._fails[unit] >= DEAD_AFTER:
                 self._welcome(unit, now_ms)
@@ -437,7 +464,7 @@ class Poller:
     def _welcome(self, unit, now_ms):
         """A unit comes, or comes back: everything is asked of it anew, for it may be another device."""
         place = 0
-        while place < len(self._reads):
+        while place < len(self.reads):
             if self._unit[place] == unit:
                 self._fresh[place] = 1
                 if diff(self._due_ms[place], now_ms) > 0:
@@ -448,7 +475,7 @@ class Poller:
         """One probe speaks for all reads of a dead unit that are due."""
         answered = 0
         place = 0
-        while place < len(self._reads):
+        while place < len(self.reads):
             if self._unit[place] == unit and diff(self._due_ms[place], now_ms) <= 0:
                 self._record(place, outcome, answered, now_ms, uptime)
                 answered = link.NOT_ASKED
@@ -470,7 +497,7 @@ class Poller:
             start = 0
             count = min(transaction.reply_bytes, link.FAILED_MAX_BYTES)
         both = outcome | self._failed_once[place] << 4
-        self._recorder.sample(self._reads[place], both, answered, uptime, buf, start, count, urgent, now_ms)
+        self._recorder.sample(self.reads[place], both, answered, uptime, buf, start, count, urgent, now_ms)
         self._failed_once[place] = 0
         self._fresh[place] = 0
         self._sampled_ms[place] = now_ms
@@ -491,7 +518,7 @@ class Poller:
     def _skip_overdue(self, now_ms):
         """While the bus is not ours: count what could not be asked, and keep due times within the counter's reach."""
         place = 0
-        while place < len(self._reads):
+        while place < len(self.reads):
             self._is_owed(place, now_ms)
             if diff(now_ms, self._due_ms[place]) >= 100 * self._tenths[place]:
                 self._failed_once[place] = 0

@@ -5,7 +5,7 @@ Owns the ring's bytes and three places in it: the oldest record held, the first 
 Must never look at a clock, and allocates nothing after its construction. Record numbers count modulo 2^28.
 """
 
-from protocols.link import COUNTS, PLAN, SAMPLE, SAMPLE_HEAD_BYTES
+from protocols.link import PLAN, SAMPLE, SAMPLE_HEAD_BYTES
 from protocols.octets import into_ring, out_of_ring, put_u16, put_u28
 from protocols.ticks import diff
 
@@ -53,9 +53,9 @@ class Recorder:
         if urgent:
             self.urgent = True
 
-    def counts(self, body, length, urgent, now_ms):
-        """How a bus fared: body[:length] as link.COUNTS lays it down."""
-        self._write(COUNTS, 0, body, 0, length, now_ms)
+    def told(self, kind, body, length, urgent, now_ms):
+        """A record of another kind: body[:length] as link.COUNTS, SWITCHED or INPUT lays it down."""
+        self._write(kind, 0, body, 0, length, now_ms)
         if urgent:
             self.urgent = True
 

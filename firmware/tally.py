@@ -52,7 +52,7 @@ class Tally:
                 at += 2
                 self.late[unit] = 0
             unit += 1
-        recorder.counts(body, at, overheard.state != self._state, now_ms)
+        recorder.told(link.COUNTS, body, at, overheard.state != self._state, now_ms)
         self._state = overheard.state
         self._told_ms = now_ms
         self._overruns = overruns

@@ -7,6 +7,7 @@ hands them out.
 
 import json
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -80,11 +81,20 @@ class Reading(NamedTuple):
 class SmallSite:
     """`readings`: point -> what the broker handed out of it, in order, without the repetitions that heartbeats are.
 
-    `alarms`: (alarm, state after) of each alarm record, in order.
+    `alarms`: (alarm, state after) of each alarm record, in order. `outputs`: tables of gateway.toml, `pins`: terminals
+    in the place of the boards' pins.
     """
 
     def __init__(
-        self, rig: Rig, directory: Path, broker_port: int, buses: list[Bus], points: str, profiles: Mapping[str, str]
+        self,
+        rig: Rig,
+        directory: Path,
+        broker_port: int,
+        buses: list[Bus],
+        points: str,
+        profiles: Mapping[str, str],
+        outputs: str = "",
+        pins: Mapping[int, str] | None = None,
     ) -> None:
         self._deadline_s = rig.patience * _DEADLINE_S
         self.readings: defaultdict[str, list[Reading]] = defaultdict(list)
@@ -101,9 +111,9 @@ class SmallSite:
             cables = {name: self._lay_cable(directory / f"{name}-plug", rig.link_port(name)) for name in ids}
             for name, board_id in ids.items():
                 uarts = {uart: bus.path for uart, bus in _uarts(buses, name)}
-                self.boards[name] = rig.board(name, board_id, directory, uarts, cables[name].board_end)
+                self.boards[name] = rig.board(name, board_id, directory, uarts, cables[name].board_end, pins)
             self._listen(broker_port)
-            tables = _board_tables(ids, cables) + _bus_tables(buses)
+            tables = _board_tables(ids, cables) + _bus_tables(buses) + outputs
             _write(self._gateway_toml, broker_port, tables, points, profiles)
             self._start_gateway(self._gateway_toml)
             for board in self.boards.values():
@@ -155,6 +165,14 @@ class SmallSite:
                 key.data()
             while not self._payloads.empty():
                 self._take(json.loads(self._payloads.get()))
+
+    def freeze_gateway(self) -> None:
+        """It does nothing any more, and holds its ports all the same."""
+        self._gateway.send_signal(signal.SIGSTOP)
+
+    def thaw_gateway(self) -> None:
+        """It goes on."""
+        self._gateway.send_signal(signal.SIGCONT)
 
     def restart_boards(self) -> None:
         """Pull the cord of each board, and plug it in again."""

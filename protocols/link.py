@@ -28,6 +28,7 @@ four bytes; a boot is the 32 random bits that a board draws at each start.
            COUNTS  bus, state, uptime_s u28, ms u16, span_ms u16, busy_ms u16, overruns u16, foreign requests u16,
                    stray bytes u16, then for each unit that was late: unit, late replies. Once a minute of each bus, and
                    at once when its state changes; counts are those of the span, 65535 is also more
+           SWITCHED and INPUT: see switching.py
 """
 
 from protocols.octets import are_same, cobs_decode, cobs_encode, copy, crc16, get_u16, get_u28, put_u16, put_u28
@@ -62,7 +63,7 @@ OLDEST_FIRST = 1  # flag of DATA: the ring holds nothing older than this frame's
 
 PLAN_BEGIN = 1  # operation: length u16, SHA-256[32]
 PLAN_CHUNK = 2  # operation: offset u16, at most CHUNK_MAX_BYTES
-PLAN_COMMIT = 3  # operation: take it
+PLAN_COMMIT = 3  # operation: take it; 4: see switching.py
 
 DONE = 0  # result of a command
 REFUSED = 1  # unknown, out of order or out of range
@@ -134,13 +135,13 @@ class BoardEnd:
         self._body = bytearray(BODY_MAX_BYTES + 2)
         self._in = bytearray(FRAME_MAX_BYTES)
         self._in_bytes = 0
-        self._heard_ms = now_ms
+        self.heard_ms = now_ms
         self._hello_ms = now_ms  # when the next HELLO is due
         self._hello_due = True
         self._pong_due = False
         self._pong_token = 0
         self._answer_due = False
-        self._number = 0  # of the last command
+        self.number = 0  # of the last command
         self._number_known = False
         self._result = 0
         self._timer_on = False  # records are out and not yet expected past
@@ -183,10 +184,10 @@ class BoardEnd:
         if self._answer_due:
             self._answer_due = False
             at = self._head(ANSWER)
-            at = put_u16(self._body, at, self._number)
+            at = put_u16(self._body, at, self.number)
             self._body[at] = self._result
             return enframe(self._body, at + 1, self.wire)
-        if self.present and diff(now_ms, self._heard_ms) >= ABSENT_MS:
+        if self.present and diff(now_ms, self.heard_ms) >= ABSENT_MS:
             self.present = False
             self.recorder.rewind()  # who comes back may have lost what was on the wire
             self._timer_on = False
@@ -210,7 +211,7 @@ class BoardEnd:
             return 0
         if not self.present:
             return min(max(diff(self._hello_ms, now_ms), 0), BEACON_MS)
-        wait = ABSENT_MS - diff(now_ms, self._heard_ms)
+        wait = ABSENT_MS - diff(now_ms, self.heard_ms)
         if self._timer_on:
             wait = min(wait, diff(self._timer_ms, now_ms))
         if self.recorder.unsent_bytes and self.recorder.flight_bytes < WINDOW_BYTES:
@@ -298,7 +299,7 @@ class BoardEnd:
             self._commanded(length)
         else:
             return
-        self._heard_ms = now_ms
+        self.heard_ms = now_ms
         if not self.present and kind == ACK:
             self.present = True
             self._resend_ms = max(self._resend_ms, 500) if not self._measured else self._timeout_ms()
@@ -308,13 +309,13 @@ class BoardEnd:
 
     def _commanded(self, length):
         number = get_u16(self._in, 5)
-        if self._number_known and number == self._number:
+        if self._number_known and number == self.number:
             if not self.command_bytes:
                 self._answer_due = True
             return
         if self.command_bytes:
             return  # one at a time; the edge repeats until it is answered
-        self._number = number
+        self.number = number
         self._number_known = True
         copy(self.command, 0, self._in, 7, length - 7)
         self.command_bytes = length - 7

@@ -104,8 +104,8 @@ class Transaction:
 
     `begin` with the request, `feed` with what the line brings, `finish` when the time-out has passed. After OK the
     data lie in `reply[data_start : data_start + data_bytes]`, big-endian as on the wire. Strays before and after the
-    reply, our own echo and replies in pieces are survived. `expects_echo` must be set on a line that echoes before
-    a write is asked for: the reply to a write looks like its request.
+    reply, our own echo and replies in pieces are survived. The reply to a write looks like its request: `expects_echo`
+    tells a line that echoes. A read sets it where its own echo came.
     """
 
     def __init__(self, request_max_bytes=FRAME_MAX_BYTES):
@@ -157,6 +157,8 @@ class Transaction:
         self.reply_bytes = at
         if not self.echoed and at >= self.request_bytes and are_same(reply, 0, self.request, 0, self.request_bytes):
             self.echoed = True
+            if self.request[1] <= READ_INPUT_REGISTERS:
+                self.expects_echo = True
             if self.expects_echo:
                 self._first = self.request_bytes
         return self._look()

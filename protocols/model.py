@@ -176,6 +176,39 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """A horn, a beacon or a fault relay: a coil of a unit on a bus, or, where `bus` is None, a pin of its board.
+
+    `kind`: "horn" falls silent when it is muted, "beacon" does not, "fault" is energised while its board hears the
+    gateway. `priorities`, `areas`: of the alarms that it tells; no areas: of all. `at_loss`: "keep", "on" or "off",
+    what its board does once the gateway was silent for `loss_ms`.
+    """
+
+    name: str
+    kind: str
+    board: str
+    bus: str | None
+    unit_id: int
+    profile: str
+    place: int
+    priorities: tuple[int, ...]
+    areas: tuple[str, ...]
+    at_loss: str
+    loss_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A button on a pin. `does`: "mute" silences the horns, "test" has all horns and beacons on for `for_s`."""
+
+    name: str
+    does: str
+    board: str
+    pin: int
+    for_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Voting:
     """`needed` of these points at their H limit at once. `bad_counts`: one without a value counts as one of them."""
 
@@ -225,6 +258,8 @@ class Site:
     destinations: tuple[Destination, ...]
     profiles: dict[str, Profile]
     config_hash: str
+    outputs: tuple[Output, ...] = ()
+    inputs: tuple[Input, ...] = ()
     votings: tuple[Voting, ...] = ()
 
 

@@ -78,7 +78,7 @@ class Profile:
     `bridge_gaps` are first and last wire addresses of what may be read along; `block`, its first and last register, is
     only known to be read whole. `address_base` is the document's number of wire address 0; negative where this unit's
     map is moved up. `writes` are the function codes, first and last wire addresses that may be written: by default
-    none, and this version writes nothing at all. `text` is the file itself.
+    none; coils alone are written (5), and only those that the site lists as outputs. `text` is the file itself.
     """
 
     name: str
@@ -103,6 +103,10 @@ class Profile:
     checks: tuple[Check, ...]
     channels: Mapping[str, Channel]
     text: str
+
+    def may_write(self, function_code: int, address: int) -> bool:
+        """Whether this wire address is listed as one that may be written so."""
+        return any(code == function_code and first <= address <= last for code, first, last in self.writes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Owns the layout, its check and the generation. The edge compiles a plan from the
 these bytes, without building objects from them. `readplan_edge.py` makes them. Must never decide when something is
 polled. Runs unchanged under CPython and MicroPython; allocates nothing.
 
-Layout, little-endian (version 2):
+Layout, little-endian (version 2; 3 where a tail follows):
 
     header  "TP" version salt birth[4] buses units reads                       11 bytes
     bus     uart, baud / 100 (u16), format, flags                               5 bytes
@@ -12,6 +12,7 @@ Layout, little-endian (version 2):
                                                                                10 bytes
     read    unit, function code, address (u16), count (u16), period (u16, tenths of a second), flags
                                                                                 9 bytes
+    tail    of version 3: see switching.py
 `timeout` is the most and `floor` the least that a live unit's first byte is waited for: between them the board learns.
 `birth` is the one that the plan was made for: change a point, a scale or a unit, and it is another plan. `salt` is
 whatever makes the generation differ from every other one that the edge still keeps.
@@ -20,6 +21,7 @@ whatever makes the generation differ from every other one that the edge still ke
 from protocols.octets import get_u16
 
 VERSION = 2
+VERSION_OUTPUTS = 3
 MAX_BYTES = 3072
 MAX_REGISTERS = 90  # so that a sample fits one frame of the link
 MAX_BITS = 1440
@@ -43,6 +45,7 @@ WRONG_REFERENCE = 3  # a unit names no bus, a read names no unit, or they are no
 WRONG_READ = 4  # function code, count or period
 WRONG_BUS = 5  # how many, UART, speed or format
 WRONG_UNIT = 6  # its times
+WRONG_OUTPUT = 7  # an output's unit, pin, flags or loss, or an input's pin: switching.py
 
 
 def buses(plan):
@@ -95,9 +98,10 @@ def check(plan, length):
     """Whether plan[:length] may be polled: GOOD or what is wrong. The caller has compared its digest before."""
     if length < 11 or length > 3072:
         return WRONG_SIZE
-    if plan[0] != 0x54 or plan[1] != 0x50 or plan[2] != 2:
+    if plan[0] != 0x54 or plan[1] != 0x50 or not 2 <= plan[2] <= 3:
         return WRONG_VERSION
-    if length != read_at(plan, plan[10]):
+    end = read_at(plan, plan[10])
+    if length < end or plan[2] == 2 and length > end:
         return WRONG_SIZE
     if plan[8] > 2:
         return WRONG_BUS
@@ -127,7 +131,11 @@ def check(plan, length):
         if not 1 <= plan[at + 1] <= 4 or not 1 <= get_u16(plan, at + 4) <= most or get_u16(plan, at + 6) == 0:
             return WRONG_READ
         i += 1
-    return GOOD
+    if plan[2] == 2:
+        return GOOD
+    from protocols.switching import check_tail  # a board that switches nothing has no heap for it
+
+    return check_tail(plan, length)
 
 
 def generation(digest):

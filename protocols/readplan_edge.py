@@ -15,8 +15,10 @@ from protocols.readplan import (
     PARITY_ODD,
     URGENT,
     VERSION,
+    VERSION_OUTPUTS,
     check,
 )
+from protocols.switching import FAULT, MAX_INPUTS, MAX_OUTPUTS, OFF_AT_LOSS, ON_AT_LOSS, PIN
 
 
 def _u16(value):
@@ -61,15 +63,35 @@ def encode_read(unit, function_code, address, count, period_ms, urgent=False, ch
     )
 
 
-def encode(bus_rows, unit_rows, read_rows, birth, salt=0):
-    """A whole plan from encoded rows; `birth` is the 4 bytes of the birth that it was made for. Without reads: idle."""
+def encode_output(unit, place, loss_ms, at_loss="keep"):
+    """One coil of the unit of that index, or, where `unit` is None, one pin. `at_loss`: "keep", "off", "on" or "fault".
+
+    "fault": a pin that is energised for as long as the Pi is heard.
+    """
+    check_range("place", place, 0, 65535)
+    if loss_ms % 100 or not 3000 <= loss_ms <= 3600000:
+        raise ValueError("loss_ms = {}: allowed are 3000 to 3600000 in hundreds".format(loss_ms))
+    flags = {"keep": 0, "off": OFF_AT_LOSS, "on": ON_AT_LOSS, "fault": FAULT}[at_loss]
+    return bytes((PIN if unit is None else unit,)) + _u16(place) + bytes((flags,)) + _u16(loss_ms // 100)
+
+
+def encode(bus_rows, unit_rows, read_rows, birth, salt=0, output_rows=(), input_pins=()):
+    """A whole plan from encoded rows; `birth` is the 4 bytes of the birth that it was made for. Without reads: idle.
+
+    A board that switches nothing gets the same bytes as ever.
+    """
     check_range("buses", len(bus_rows), 0, 2)
     check_range("units", len(unit_rows), 0, 255)
     check_range("reads", len(read_rows), 0, 255)
     check_range("len(birth)", len(birth), 4, 4)
-    plan = bytes((0x54, 0x50, VERSION, salt)) + bytes(birth)
+    check_range("outputs", len(output_rows), 0, MAX_OUTPUTS)
+    check_range("inputs", len(input_pins), 0, MAX_INPUTS)
+    version = VERSION_OUTPUTS if output_rows or input_pins else VERSION
+    plan = bytes((0x54, 0x50, version, salt)) + bytes(birth)
     plan += bytes((len(bus_rows), len(unit_rows), len(read_rows)))
     plan += b"".join(bus_rows) + b"".join(unit_rows) + b"".join(read_rows)
+    if version == VERSION_OUTPUTS:
+        plan += bytes((len(output_rows), len(input_pins))) + b"".join(output_rows) + bytes(input_pins)
     fault = check(plan, len(plan))
     if fault:
         raise ValueError("read plan of {} bytes: check says {}".format(len(plan), fault))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FIRMWARE_SHELLS = {"boot.py", "main.py", "board.py", "flash.py"}
+FIRMWARE_SHELLS = {"boot.py", "main.py", "board.py", "flash.py", "pins.py", "wired.py"}
 
 PURE = {"protocol", "policy"}
 # What a protocol or a policy may import beside ours. Package data may be read (schemas, profiles): it is part

@@ -42,6 +42,7 @@ def _summaries() -> dict[str, str]:
         "trace": _("What is said on a serial line: record it, read it, count it, convert it."),
         "buffer": _("What is stored and not yet delivered: how much, for how long, and out as a file."),
         "board": _("Boards: find them, put MicroPython and the firmware on them, read their console."),
+        "horn": _("Horns and beacons: silence them, test them. Auxiliary: they replace no fire or gas alarm system."),
         "alarms": _("Alarms: what stands, acknowledge, shelve, bypass, history. Auxiliary monitoring."),
         "journal": _("The journal: whether anybody has changed it."),
         "unit": _("Units: accept the device that took another one's place."),

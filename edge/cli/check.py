@@ -33,8 +33,10 @@ def _span(span: Span, form: str) -> str:
     return at_once if at_once == slowest else f"{at_once}-{slowest}"
 
 
-def _seconds(span_ms: Span, form: str, step_ms: int) -> str:
+def _seconds(span_ms: Span | None, form: str, step_ms: int) -> str:
     """Whole steps, rounded up: nothing is promised sooner than computed."""
+    if span_ms is None:
+        return "–"
     at_once_s, slowest_s = (ceil(round(end_ms / step_ms, 6)) * step_ms / 1000 for end_ms in span_ms)
     return _("{n} s").format(n=_span(Span(at_once_s, slowest_s), form))
 
@@ -77,7 +79,9 @@ def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
 
 def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
-    yield _("Worst: one poll fails; on-delays are in it. The horn is a relay on the same bus.")
+    yield _("Worst: one poll fails; on-delays are in it.")
+    if not any(output.kind != "fault" for output in site.outputs):
+        yield _("No horn is configured ([outputs.horn] in gateway.toml): alarms are seen on the screen alone.")
     within = _("{bus} (while its units begin to answer within {patience:.0f} ms on average)")
     roomy = [
         bus.bus if bus.holds else within.format(bus=bus.bus, patience=bus.patience_ms)

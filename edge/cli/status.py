@@ -123,6 +123,10 @@ def _reply_times(figures: dict[str, Any]) -> str | None:
     return None if times[0] is None else "/".join(map(str, times))
 
 
+def _on_or_off(is_on: bool | None) -> str | None:
+    return None if is_on is None else _("on") if is_on else _("off")
+
+
 def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]:
     yield table(
         _("gateway {gateway}: {name}").format(gateway=status["gateway"], name=site.name),
@@ -164,6 +168,12 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
     )
     if status["alarms"]:
         yield standing_table(status["alarms"], site)
+    if status["outputs"]:
+        yield table(
+            _("horns, beacons, fault outputs"),
+            [_("output"), _("place"), _("wanted"), _("found")],
+            [[o["output"], o["place"], _on_or_off(o["wanted"]), _on_or_off(o["is_on"])] for o in status["outputs"]],
+        )
     points = {point.point: point for point in site.points}
     rows = []
     for reading in status["values"]:

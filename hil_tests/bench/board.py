@@ -55,8 +55,8 @@ def firmware_sha256() -> str:
 
 
 def fill_flash(flash: Path) -> None:
-    """Put the firmware into a flash directory, as its manifest says; board_host.py becomes board.py."""
-    _build(flash, "--only", "fill", "--board", "board_host.py")
+    """Put the firmware into a flash directory, as its manifest says, for a host: board_host.py becomes board.py."""
+    _build(flash, "--only", "fill", "--host")
 
 
 def compile_flash(flash: Path, architecture: str = "host") -> None:
@@ -153,7 +153,7 @@ class Board(Protocol):
 class VirtualBoard:
     """One board: `flash` outlives its power cord. What it says on its console is in `console`.
 
-    `prefix` is what its interpreter is run by.
+    `prefix` is what its interpreter is run by, `pins` are the terminals in the place of its pins.
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class VirtualBoard:
         uarts: Mapping[int, str],
         link: str,
         prefix: Sequence[str] = (),
+        pins: Mapping[int, str] | None = None,
     ) -> None:
         self.name = name
         self.identity = board_id
@@ -182,6 +183,7 @@ class VirtualBoard:
             "TANKGATE_BOARD_ID": board_id,
             "TANKGATE_LINK": link,
             **{f"TANKGATE_UART{uart}": path for uart, path in uarts.items()},
+            **{f"TANKGATE_PIN{pin}": path for pin, path in (pins or {}).items()},
         }
 
     @property

@@ -28,6 +28,38 @@ class Port(Protocol):
         """Nobody needs it any more."""
 
 
+class PinPort:
+    """A pin of a virtual board: who drives it says 0 or 1 at each change, and nobody drives it while it is hung up."""
+
+    def __init__(self) -> None:
+        self._master, slave = os.openpty()
+        tty.setraw(slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(slave)
+        os.close(slave)
+        self._level = 0
+
+    @property
+    def level(self) -> int:
+        """1: energised."""
+        try:
+            if data := os.read(self._master, 4096):
+                self._level = data[-1] & 1
+        except BlockingIOError:
+            pass
+        except OSError:  # the board has no power
+            self._level = 0
+        return self._level
+
+    def press(self, pressed: bool) -> None:
+        """Of a button."""
+        os.write(self._master, b"1" if pressed else b"0")
+
+    def close(self) -> None:
+        """Take the wire away."""
+        os.close(self._master)
+
+
 class PtyPort:
     """`path` is what the other side opens; `fileno` is what to select on."""
 

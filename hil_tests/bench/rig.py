@@ -83,8 +83,16 @@ class Rig(Protocol):
     def bus_port(self, board: str, uart: int, line: model.Line) -> Port:
         """The port at the far end of a board's bus."""
 
-    def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
-        """The board, with no plan in its flash, not yet started. `uarts`: the paths that a virtual one opens."""
+    def board(
+        self,
+        name: str,
+        identity: str,
+        directory: Path,
+        uarts: Mapping[int, str],
+        link: Port,
+        pins: Mapping[int, str] | None = None,
+    ) -> Board:
+        """The board, with no plan in its flash, not yet started. A virtual one opens the paths `uarts` and `pins`."""
 
 
 class SimulatedRig:
@@ -119,9 +127,17 @@ class SimulatedRig:
         """A new pseudo-terminal."""
         return PtyPort()
 
-    def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
+    def board(
+        self,
+        name: str,
+        identity: str,
+        directory: Path,
+        uarts: Mapping[int, str],
+        link: Port,
+        pins: Mapping[int, str] | None = None,
+    ) -> Board:
         """A virtual one."""
-        return VirtualBoard(name, identity, directory, uarts, link.path, self._prefix)
+        return VirtualBoard(name, identity, directory, uarts, link.path, self._prefix, pins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +206,16 @@ class WiredRig:
         port.set_line(line)
         return port
 
-    def board(self, name: str, identity: str, directory: Path, uarts: Mapping[int, str], link: Port) -> Board:
-        """The board, as if its flash were new: it is given a plan without reads."""
+    def board(
+        self,
+        name: str,
+        identity: str,
+        directory: Path,
+        uarts: Mapping[int, str],
+        link: Port,
+        pins: Mapping[int, str] | None = None,
+    ) -> Board:
+        """The board, as if its flash were new: it is given a plan without reads. Nothing is wired to its pins."""
         port = self._ports[self.wires[name].port]
         means = Means(self.wires[name].reset, port) if self.wires[name].reset else None
         self._boards[name] = WiredBoard(name, identity, directory, port, means)

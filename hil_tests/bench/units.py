@@ -2,7 +2,8 @@
 
 Owns what a unit on an RS-485 line answers, and what the answer therefore tells about each of its points. Registers
 are the profile's, laid by protocols.profile.encode_registers; frames are the slave role of protocols.modbus, V1.1b3.
-Must never know when anything happens: that is the line's part. Sensors here are read-only: a write is refused.
+Must never know when anything happens: that is the line's part. A unit takes writes of the coils that its profile lists
+under `writes`, and refuses all others.
 """
 
 import struct
@@ -85,6 +86,8 @@ class Unit:
 
     `fault` is one of FAULTS or None; with `faulty_replies` it heals by itself after so many answers. `states`:
     point -> what its channel says of itself, as a status word of its profile and the detail that goes with it.
+    `coils`: address -> what was written last. `takes_s`: to its first byte, where that is known better than by its
+    profile.
     """
 
     unit_id: int
@@ -97,13 +100,15 @@ class Unit:
     exception_code: int = BUSY
     serial: int = 1  # stands in all registers of its serial number; another one is another device
     states: dict[str, tuple[str, int]] = field(default_factory=dict)
+    takes_s: float | None = None
+    coils: dict[int, bool] = field(default_factory=dict)
     requests: int = 0
     writes: int = 0  # that somebody tried: a gateway that only reads leaves it at 0
 
     @property
     def first_byte_s(self) -> float:
         """From a request's end to the reply's first byte."""
-        return self.profile.timeout_ms / 1000 * _FIRST_BYTE
+        return self.profile.timeout_ms / 1000 * _FIRST_BYTE if self.takes_s is None else self.takes_s
 
     def step(self, point: Point) -> float:
         """What one step of a 4-20 mA register is worth, in the sheet's unit; 0 of others, no finer than the plant."""
@@ -141,13 +146,18 @@ class Unit:
         function_code = request[1]
         if function_code > modbus.READ_INPUT_REGISTERS:
             self.writes += function_code != modbus.ENCAPSULATED
-            return self._refuse(request, ILLEGAL_FUNCTION, ())
+            return self._write(request)
         address, count = modbus_edge.unpack_registers(request[2:6])
         wanted = {(function_code, address + offset) for offset in range(count)}
         registers = {
             (check.function_code, check.address + i): word
             for check in self.profile.checks
             for i, word in enumerate(check.expected or (self.serial,) * check.count)
+        } | {
+            (modbus.READ_COILS, coil): int(self.coils.get(coil, False))
+            for code, first, last in self.profile.writes
+            if code == modbus.WRITE_COIL
+            for coil in range(first, last + 1)
         }
         told = []
         for point in self.points:
@@ -165,6 +175,18 @@ class Unit:
         words = [registers.get(place, 0) for place in sorted(wanted)]
         data = modbus_edge.pack_bits(words) if is_bits else struct.pack(f">{count}H", *words)
         return Answer(modbus_edge.read_reply(self.unit_id, function_code, data), self.first_byte_s, tuple(told))
+
+    def _write(self, request: bytes) -> Answer:
+        """A coil is switched, and the request comes back as it is (V1.1b3, 6.5)."""
+        address, word = modbus_edge.unpack_registers(request[2:6])
+        if request[1] != modbus.WRITE_COIL or not any(code == modbus.WRITE_COIL for code, *_ in self.profile.writes):
+            return self._refuse(request, ILLEGAL_FUNCTION, ())
+        if not self.profile.may_write(modbus.WRITE_COIL, address):
+            return self._refuse(request, ILLEGAL_ADDRESS, ())
+        if word not in (0, 0xFF00):
+            return self._refuse(request, ILLEGAL_VALUE, ())
+        self.coils[address] = word != 0
+        return Answer(modbus_edge.write_reply(request), self.first_byte_s, ())
 
     def _measure(self, point: Point, value: float) -> tuple[dict[tuple[int, int], int], Measured]:
         """The registers of one point's channel, and what they tell."""

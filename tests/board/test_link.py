@@ -1,5 +1,6 @@
 """Both ends of the link over a ladder of wires, on a fake clock. Shell of the tests: runs on every interpreter."""
 
+import moved
 from protocols import link, readplan
 from protocols.link import BoardEnd, deframe, enframe
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
@@ -218,6 +219,37 @@ def test_ring_overflow_with_records_in_flight():
     pair.run(6000)
     assert len(pair.numbers()) + pair.lost == 250
     assert pair.numbers()[-1] == 249
+
+
+def test_a_ring_that_moves_into_a_smaller_one_keeps_its_records():
+    for committed, expected, sent in ((0, 0, 0), (0, 0, 7), (0, 5, 9), (3, 5, 12), (12, 12, 12), (4, 12, 12)):
+        recorder = Recorder(bytearray(400))
+        for number in range(30):  # it has come round
+            recorder.sample(number, 0, 0, Uptime(0), bytes((number, number)), 0, 2, 0, 0)
+            recorder.acknowledge(number + 1)
+            recorder.release(number + 1)
+        recorder.send_number = recorder.next
+        recorder.rewind()
+        for number in range(12):
+            recorder.sample(number, 0, 0, Uptime(0), bytes((number, 255 - number)), 0, 2, 0, 0)
+        out = bytearray(300)
+        recorder.take(out, 0, 13 * sent, 0)
+        recorder.acknowledge(30 + expected)
+        recorder.release(30 + committed)
+        flight_bytes = recorder.flight_bytes
+        kept = moved.leave_ring(recorder, 200)
+        moved.move_into(recorder, bytearray(200), kept)
+        assert len(kept) == 13 * (12 - committed) and recorder.flight_bytes == flight_bytes
+        end = recorder.take(out, 0, 300, 0)
+        assert [out[at + 2] for at in range(0, end, 13)] == list(range(sent, 12))
+        recorder.rewind()
+        end = recorder.take(out, 0, 300, 0)
+        assert [out[at + 2] for at in range(0, end, 13)] == list(range(expected, 12))
+        recorder.sample(99, 0, 0, Uptime(0), bytes(2), 0, 2, 0, 0)
+        assert recorder.take(out, 0, 300, 0) == 13 and out[2] == 99
+        recorder.acknowledge(43)
+        recorder.release(43)
+        assert recorder.used_percent() == 0
 
 
 def test_a_generation_stands_at_each_record():

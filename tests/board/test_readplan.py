@@ -1,6 +1,6 @@
 """The compact read plan, on every interpreter."""
 
-from protocols import readplan, readplan_edge
+from protocols import readplan, readplan_edge, switching
 
 
 def example(salt=0):
@@ -28,6 +28,55 @@ def test_layout_is_what_the_page_says():
     )
     assert example() == golden
     assert readplan.check(golden, len(golden)) == readplan.GOOD
+
+
+def with_outputs():
+    return readplan_edge.encode(
+        [readplan_edge.encode_bus(1, 9600, 8, "N", 1)],
+        [readplan_edge.encode_unit(0, 30, 200, 50, 0, 1000)],
+        [readplan_edge.encode_read(0, 1, 3, 1, 1000)],
+        b"\xd1\xc1\xa1\x79",
+        0,
+        [readplan_edge.encode_output(0, 3, 10000, "off"), readplan_edge.encode_output(None, 25, 5000, "fault")],
+        [26, 27],
+    )
+
+
+def test_outputs_follow_the_reads():
+    golden = (
+        b"TP\x03\x00\xd1\xc1\xa1\x79\x01\x01\x01"
+        b"\x01\x60\x00\x03\x00"
+        b"\x00\x1e\xc8\x00\x32\x00\x00\x00\xe8\x03"
+        b"\x00\x01\x03\x00\x01\x00\x0a\x00\x00"
+        b"\x02\x02"
+        b"\x00\x03\x00\x01\x64\x00"  # coil 3 of the first unit: off when the Pi was silent for 10 s
+        b"\xff\x19\x00\x04\x32\x00"  # pin 25: drops after 5 s
+        b"\x1a\x1b"
+    )
+    assert with_outputs() == golden
+    assert (switching.outputs(golden), switching.inputs(golden)) == (2, 2)
+    assert golden[switching.input_at(golden, 1)] == 27
+    assert (switching.outputs(example()), switching.inputs(example())) == (0, 0)
+
+
+def test_a_plan_that_cannot_be_switched_by_is_refused():
+    plan = with_outputs()
+    coil, pin = switching.output_at(plan, 0), switching.output_at(plan, 1)
+    for length in range(len(plan)):
+        assert readplan.check(plan[:length], length) != readplan.GOOD
+    for at, value, fault in (
+        (coil - 2, 3, readplan.WRONG_SIZE),
+        (coil, 1, readplan.WRONG_OUTPUT),  # a unit of which nothing is read
+        (coil + 3, 4, readplan.WRONG_OUTPUT),  # a coil stays as it is when the board stops: no fault output
+        (coil + 3, 3, readplan.WRONG_OUTPUT),
+        (coil + 4, 29, readplan.WRONG_OUTPUT),
+        (pin + 1, 49, readplan.WRONG_OUTPUT),
+        (pin + 3, 8, readplan.WRONG_OUTPUT),
+        (switching.input_at(plan, 0), 49, readplan.WRONG_OUTPUT),
+    ):
+        wrong = bytearray(plan)
+        wrong[at] = value
+        assert readplan.check(wrong, len(wrong)) == fault, (at, value)
 
 
 def test_numbers_come_back():

@@ -111,7 +111,7 @@ def test_a_fresh_board_gets_everything_then_nothing_then_what_differs(desk: Desk
     board = desk.put(IDS[0])
     link_port = desk.links[0]
     (first,) = deploy(board.plug, "--link", link_port)
-    assert first["code"] == "" and len(first["facts"]["copied"]) == 14, first
+    assert first["code"] == "" and len(first["facts"]["copied"]) == 19, first
     assert first["facts"]["id"] == "esp32-" + IDS[0] and first["facts"]["link"] == str(link_port)
     desk.is_cut = True
     code, said = tankgate("deploy", board.plug, "--link", link_port)
@@ -186,7 +186,7 @@ def test_two_boards_at_once_and_what_they_say_afterwards(desk: Desk) -> None:
     assert code == 0 and len(lines) == 2, said
     for line, board, identity, link_port in zip(lines, (first, second), IDS, desk.links, strict=True):
         assert line.startswith(f"{board.plug}: esp32-{identity}, firmware ")
-        assert line.endswith(f": 14 files copied and read back; HELLO at {link_port}")
+        assert line.endswith(f": 19 files copied and read back; HELLO at {link_port}")
     code, said = tankgate("list", first.plug, desk.links[0], desk.directory / "nowhere")
     assert code == 0 and "esp32-" + IDS[0] in said and IDS[1] not in said, said
     crashing = "import board\ntry:\n 1 / 0\nexcept ZeroDivisionError as fault:\n board.crashed(fault)"

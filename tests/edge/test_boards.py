@@ -3,9 +3,9 @@
 import hashlib
 from dataclasses import replace
 
-from edge.boards import Boards, ClockChanged, Noted, Taken
+from edge.boards import Boards, ClockChanged, Noted, Refused, Taken
 from edge.planning import BoardPlan
-from protocols import link, octets, readplan, readplan_edge
+from protocols import link, octets, readplan, readplan_edge, switching
 from protocols.link import BoardEnd
 from protocols.model import Board, Site, StoreSettings
 from recorder import Recorder
@@ -51,6 +51,8 @@ class FakeBoard:
         self.digest = b""
         self.samples = 0
         self.refuses = False  # plans
+        self.orders: list[bytes] = []  # arguments of switching.SWITCH
+        self.answers = link.DONE  # to them
 
     def sample(self, now_ms: int) -> None:
         self.recorder.sample(0, 0, 0, self.uptime, self.samples.to_bytes(2, "big"), 0, 2, 0, now_ms)
@@ -58,6 +60,10 @@ class FakeBoard:
 
     def obey(self, now_ms: int) -> None:
         command, length = self.end.command, self.end.command_bytes
+        if command[0] == switching.SWITCH:
+            self.orders.append(bytes(command[1:length]))
+            self.end.answer(self.answers)
+            return
         if self.refuses:
             self.end.answer(link.NOT_STORED)
             return
@@ -88,6 +94,7 @@ class World:
         self.taken: list[Taken] = []
         self.notes: list[str] = []
         self.clocks: list[ClockChanged] = []
+        self.refused: list[Refused] = []
         self.loses_pings = 0  # so many of the next
         self.commits_late = False  # not at once, but when the test says so
         for port in cables:
@@ -121,6 +128,8 @@ class World:
                     self.boards.committed(event.board, event.boot, event.next_record)
             elif isinstance(event, Noted):
                 self.notes.append(event.text)
+            elif isinstance(event, Refused):
+                self.refused.append(event)
             else:
                 self.clocks.append(event)
         self.boards.events.clear()
@@ -394,3 +403,49 @@ def test_a_board_that_falls_silent_is_down() -> None:
     world.cables = {}
     world.run(11_000)
     assert not world.boards.attached["cab1"].up(world.now_ms / 1000)
+
+
+ORDER = b"\1\2\0\1\xd0\7"
+
+
+def test_an_order_goes_at_once_and_before_the_rest_of_a_plan() -> None:
+    board = FakeBoard("esp32-one", b"\1\2\3\4")
+    world = World(SITE, {"/dev/a": board}, {"cab1": plan_for("cab1")})
+    while not board.plan:
+        world.run(1)  # the plan has begun, and has several chunks to go
+    assert board.recorder.generation == 0
+    world.boards.order("cab1", ORDER, world.now_ms / 1000)
+    world.run(3)
+    assert board.orders == [ORDER] and board.recorder.generation == 0
+    world.run(1000)
+    assert board.recorder.generation == plan_for("cab1").generation  # and the plan goes on behind it
+    world.boards.order("cab1", ORDER, world.now_ms / 1000)
+    world.boards.order("cab1", ORDER[::-1], world.now_ms / 1000)
+    assert len(world.boards.out) == 1  # one command at a time
+    world.run(4)
+    assert board.orders == [ORDER, ORDER, ORDER[::-1]]
+
+
+def test_a_lost_order_is_repeated_and_done_once() -> None:
+    board = FakeBoard("esp32-one", b"\1\2\3\4")
+    world = World(SITE, {"/dev/a": board})
+    world.run(50)
+    world.boards.order("cab1", ORDER, world.now_ms / 1000)
+    world.boards.out.clear()
+    world.run(600)
+    assert board.orders == [ORDER]
+    world.run(2000)
+    assert board.orders == [ORDER]
+
+
+def test_a_refused_order_is_told_and_one_for_a_board_that_is_away_is_nothing() -> None:
+    board = FakeBoard("esp32-one", b"\1\2\3\4")
+    board.answers = link.REFUSED
+    world = World(SITE, {"/dev/a": board})
+    world.run(50)
+    world.boards.order("cab1", ORDER, world.now_ms / 1000)
+    world.boards.order("cab2", ORDER, world.now_ms / 1000)
+    world.boards.order("cab9", ORDER, world.now_ms / 1000)
+    world.run(50)
+    assert board.orders == [ORDER]
+    assert world.refused == [Refused("cab1", ORDER)]

@@ -204,6 +204,26 @@ def test_the_hash_covers_every_file_and_nothing_else(site: Path) -> None:
     assert len(hashes) == 4
 
 
+def test_the_example_s_outputs_are_right_for_whoever_takes_away_their_marks(site: Path) -> None:
+    text = (site / "gateway.toml").read_text(encoding="utf-8")
+    head, _mark, tail = text.partition("# [outputs.horn]")
+    (site / "gateway.toml").write_text(head + "[outputs.horn]" + tail.replace("\n# ", "\n"), encoding="utf-8")
+    examined = examine(site / "gateway.toml")
+    assert examined.site is not None, examined.problems
+    assert [output.name for output in examined.site.outputs] == ["horn", "fault"]
+
+
+def test_outputs_and_inputs(site: Path) -> None:
+    text = HORN.replace("[store]", "") + FAULT.replace("[store]", "link_loss_s = 30\n") + MUTE
+    replace(site / "gateway.toml", "[store]", text)
+    horn, fault = load_site(site / "gateway.toml").outputs
+    assert (horn.kind, horn.board, horn.bus, horn.unit_id, horn.place) == ("horn", "cab2", "gas-b", 30, 3)
+    assert (horn.priorities, horn.areas, horn.at_loss, horn.loss_ms) == ((1, 2), (), "keep", 10_000)
+    assert (fault.kind, fault.bus, fault.place, fault.loss_ms) == ("fault", None, 25, 30_000)
+    (mute,) = load_site(site / "gateway.toml").inputs
+    assert (mute.does, mute.board, mute.pin) == ("mute", "cab2", 26)
+
+
 def test_a_vote_of_points_with_a_limit(site: Path) -> None:
     replace(site / "gateway.toml", "[store]", VOTING)
     (voting,) = load_site(site / "gateway.toml").votings
@@ -238,20 +258,82 @@ def test_there_are_forty_and_no_two_are_the_same() -> None:
 
 # Code; field; what is replaced in gateway.toml, and by what; what stands on the reported line; parts of the
 # sentence in English and in Chinese.
+HORN = """[outputs.horn]
+bus = "gas-b"
+unit_id = 30
+profile = "io-16do"
+coil = 3
+priorities = [1, 2]
+[store]"""
+FAULT = """[outputs.fault]
+board = "cab2"
+pin = 25
+normally = "energised"
+[store]"""
+MUTE = """[inputs.mute]
+board = "cab2"
+pin = 26
+[store]"""
 VOTING = '[voting.a]\npoints = ["GD01.gas", "GD02.gas"]\nrule = "2oo2"\n[store]'
 TOML_MISTAKES = [
     ("E-KEY-001", "buses.level.othermaster", "# other_master =", "othermaster =", "othermaster",
      "Did you mean “other_master”?", "是不是“other_master”？"),
     ("E-KEY-001", "destination", "[destinations.", "[destination.", "[destination.district]",
      "Did you mean “destinations”?", "是不是“destinations”？"),
-    ("E-KEY-003", "inputs", "[store]", "[inputs.mute]\npin = 26\n[store]", "[inputs.mute]",
-     "does not support this yet", "还不支持"),
+    ("E-KEY-001", "outputs.horn.coils", "[store]", HORN.replace("coil ", "coils"), "coils", "Did you mean “coil”?",
+     "是不是“coil”？"),
+    ("E-OUT-001", "outputs.horn", "[store]", HORN.replace("coil = 3\n", ""), "[outputs.horn]",
+     "It has: bus, profile, unit_id.", "现在只有：bus、profile、unit_id"),
+    ("E-OUT-001", "outputs.fault", "[store]", FAULT.replace("pin = 25", "coil = 25"), "[outputs.fault]",
+     "It has: board, coil.", "现在只有：board、coil"),
+    ("E-OUT-002", "outputs.horn.bus", "[store]", HORN.replace("gas-b", "gas-c"), "gas-c",
+     "there is no such bus", "没有这条总线"),
+    ("E-OUT-002", "outputs.fault.board", "[store]", FAULT.replace("cab2", "cab3"), "cab3",
+     "there is no such board", "没有这块采集板"),
+    ("E-OUT-003", "outputs.horn.coil", "[store]", HORN.replace("coil = 3", "coil = 4"), "coil = 4",
+     "profile io-16do does not list this coil under writes", "型号 io-16do 的 writes 没有列出这个线圈"),
+    ("E-OUT-004", "outputs.lamp.coil", "[store]",
+     HORN.replace("[store]", "") + HORN.replace(".horn", ".lamp").replace("coil ", "coil  "), "coil  = 3",
+     "[horn] is on this coil or pin already", "[horn] 已经占用了这个线圈或引脚"),
+    ("E-OUT-004", "inputs.mute.pin", "[store]", FAULT.replace("[store]", "") + MUTE.replace("= 26", "=  25"),
+     "pin =  25", "[fault] is on this coil or pin already", "[fault] 已经占用了这个线圈或引脚"),
+    ("E-OUT-005", "outputs.horn.coil", "[store]", HORN.replace("priorities = [1, 2]", 'normally = "energised"'),
+     "coil = 3", "a fault output needs a pin", "故障输出要接在采集板的引脚上"),
+    ("E-OUT-005", "outputs.fault.priorities", "[store]", FAULT.replace("pin", "priorities = [1]\npin"), "priorities",
+     "means nothing for a fault output", "对故障输出没有意义"),
+    ("E-OUT-006", "inputs.mute.pin", "[store]", MUTE.replace("26", "34"), "pin = 34",
+     "of an esp32 is not free for it. Allowed are: 4, 19, 22", "esp32 的这个引脚不能这样用。可用的有：4、19、22"),
+    ("E-OUT-007", "outputs.horn", "[store]", HORN.replace("priorities = [1, 2]", ""), "[outputs.horn]",
+     "tells no alarms", "没有可报的报警"),
+    ("E-OUT-008", "outputs.horn.profile", "[store]", HORN.replace("= 30", "= 20"), "profile = ",
+     "point TK106.temp reads this unit by profile adam-4017p", "点 TK106.temp 按型号 adam-4017p 读这个站"),
+    ("E-OUT-009", "outputs.horn.areas", "[store]", HORN.replace("coil", 'areas = ["罐区a"]\ncoil'), "areas",
+     "Did you mean “罐区A”?", "是不是“罐区A”？"),
+    ("E-PRF-001", "outputs.horn.profile", "[store]", HORN.replace("io-16do", "io-16d0"), "io-16d0",
+     "Did you mean “io-16do”?", "是不是“io-16do”？"),
+    ("E-INP-001", "inputs.silence", "[store]", MUTE.replace("mute", "silence"), "[inputs.silence]",
+     "mute or test", "mute 或 test"),
+    ("E-VAL-001", "outputs.horn.priorities", "[store]", HORN.replace("[1, 2]", "1"), "priorities",
+     "must be a list", "应是方括号里的一列"),
+    ("E-VAL-003", "outputs.horn.priorities", "[store]", HORN.replace("[1, 2]", "[5]"), "priorities",
+     "from 1 to 4", "1 到 4"),
+    ("E-VAL-003", "outputs.horn.unit_id", "[store]", HORN.replace("30", "248"), "248", "1 to 247", "1 到 247"),
+    ("E-VAL-003", "outputs.horn.on_link_loss", "[store]", HORN.replace("coil", 'on_link_loss = "?"\ncoil'), "loss",
+     "“keep”", "“keep”"),
+    ("E-VAL-003", "outputs.fault.link_loss_s", "[store]", FAULT.replace("pin", "link_loss_s = 2\npin"), "loss",
+     "3 to 3600 seconds", "3 到 3600 秒"),
+    ("E-VAL-003", "outputs.horn.kind", "[store]", HORN.replace("coil", 'kind = "bell"\ncoil'), "bell",
+     "“beacon”", "“beacon”"),
+    ("E-VAL-003", "outputs.fault.normally", "[store]", FAULT.replace("energised", "on"), "normally",
+     "“energised”", "“energised”"),
+    ("E-VAL-003", "inputs.test.for_s", "[store]", MUTE.replace("mute", "test").replace("pin", "for_s = 61\npin"),
+     "for_s", "1 to 60 seconds", "1 到 60 秒"),
     ("E-VAL-002", "voting.a.rule", "[store]", VOTING.replace("2oo2", "2 of 2"), "rule =", "like 2oo4", "2oo4 这样"),
     ("E-VAL-003", "voting.a.rule", "[store]", VOTING.replace("2oo2", "3oo2"), "rule =", "more are needed", "还多"),
     ("E-VAL-003", "voting.a.when_bad", "[store]", VOTING.replace("[store]", 'when_bad = "?"\n[store]'), "when_bad",
      "“left_out”", "“left_out”"),
     ("E-VAL-001", "voting.a.points", "[store]", VOTING.replace('["GD01.gas", "GD02.gas"]', '"GD01.gas"'),
-     'points = "GD', "must be a list", "一列文字"),
+     'points = "GD', "must be a list", "应是方括号里的一列"),
     ("E-VOT-001", "voting.a.points", "[store]", VOTING.replace("GD02", "GDO2"), "points = [",
      "Did you mean “GD02.gas”?", "是不是“GD02.gas”？"),
     ("E-VOT-003", "voting.a.points", "[store]", VOTING.replace('"GD02', '"GD01'), "points = [",

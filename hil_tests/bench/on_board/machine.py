@@ -35,13 +35,17 @@ def reset():
 
 
 class Pin:
+    IN = 1
     OUT = 3
+    PULL_UP = 2
 
-    def __init__(self, number, mode, value=0):
+    def __init__(self, number, mode, pull=None, value=1):
         self.number = number
         self._value = value
 
-    def __call__(self, value):
+    def __call__(self, value=None):
+        if value is None:
+            return self._value
         self._value = value
 
 

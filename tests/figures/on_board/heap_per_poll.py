@@ -56,12 +56,12 @@ class Watched:
 watched = Watched()
 
 
-def loop(pollers, ports, board_end, link_port, uptime, rx):
+def loop(pollers, ports, board_end, link_port, uptime, rx, wired):
     """The loop, between two readings of the meter. Called under the locked heap."""
     watched.port = link_port
     watched.pollers = pollers
     before = gc.mem_alloc()
-    reason = _loop(pollers, ports, board_end, watched, uptime, rx)
+    reason = _loop(pollers, ports, board_end, watched, uptime, rx, wired)
     watched.allocated_bytes += gc.mem_alloc() - before
     if watched.polls() >= surroundings.POLLS:
         raise DONE

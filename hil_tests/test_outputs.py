@@ -1,0 +1,170 @@
+"""A horn on a bus, a beacon and a fault relay on pins, two buttons: real programs, each a process as in the field."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from hil_tests.bench.line import Exchange, Line
+from hil_tests.bench.pty_port import PinPort
+from hil_tests.bench.rig import N_, Rig, lay_bus
+from hil_tests.bench.sheet import Point
+from hil_tests.bench.units import SILENT, Unit
+from hil_tests.mosquitto import Mosquitto
+from hil_tests.small_site import BOARD, Bus, SmallSite
+from protocols import modbus, model, profile
+
+pytestmark = pytest.mark.needs("mosquitto", "simulation")
+
+LINE = "19200 8N1"
+POINTS = """\
+point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,preset,H,HH,action
+GD01.gas,gas,hall,gas-a,1,sensepoint-xcd,gas,%LEL,0,100,0.5,combustible,25,50,leave
+GD02.gas,gas,yard,gas-a,2,sensepoint-xcd,gas,%LEL,0,100,0.5,combustible,25,50,leave
+"""
+OUTPUTS = """
+[outputs.horn]
+bus = "gas-a"
+unit_id = 30
+profile = "io-16do"
+coil = 3
+priorities = [1, 2]
+[outputs.beacon]
+board = "cab1"
+pin = 4
+kind = "beacon"
+priorities = [1, 2]
+on_link_loss = "on"
+link_loss_s = 4
+[outputs.fault]
+board = "cab1"
+pin = 5
+normally = "energised"
+link_loss_s = 3
+[inputs.mute]
+board = "cab1"
+pin = 6
+[inputs.test]
+board = "cab1"
+pin = 7
+for_s = 60
+"""
+COIL = 3
+DIFFERS, FAULT = "system.output.horn:DIFFERS", "system.output.horn:FAULT"
+
+
+class Hall:
+    """Two detectors and an output module on one bus, a board with its pins, the gateway."""
+
+    def __init__(self, rig: Rig, directory: Path, broker_port: int, to_stop: ExitStack) -> None:
+        self.gas = {"GD01.gas": 0.0, "GD02.gas": 0.0}
+        sensor = profile.builtin("sensepoint-xcd")
+        detectors = [
+            Unit(unit_id, sensor, [Point(point, "gas-a", unit_id, sensor.name, "gas", "%{LEL}", 0, 100, 500, 1, 60)])
+            for unit_id, point in enumerate(self.gas, 1)
+        ]
+        self.module = Unit(30, profile.builtin("io-16do"), [], takes_s=0.003)  # as its recording has it
+        self.asked: list[Exchange] = []
+        line = Line("gas-a", model.Line.parse(LINE), [*detectors, self.module], lambda point, _: self.gas[point])
+        self._bus = lay_bus(rig, BOARD, 1, line, self.asked.append)
+        to_stop.enter_context(closing(self._bus.port))
+        self.beacon, self.fault, self.mute, self.test = (to_stop.enter_context(closing(PinPort())) for _ in range(4))
+        ports = (self.beacon, self.fault, self.mute, self.test)
+        pins = {number: pin.path for number, pin in enumerate(ports, 4)}
+        on_board = [Bus("gas-a", LINE, self._bus.port.path)]
+        self.site = to_stop.enter_context(
+            closing(SmallSite(rig, directory, broker_port, on_board, POINTS, {}, OUTPUTS, pins))
+        )
+        self.site.watch(self._bus.port.fileno(), lambda: self._bus.receive(time.monotonic()))
+
+    def work(self) -> None:
+        self._bus.run(time.monotonic())
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        self.site.until(condition, self.work)
+
+    def is_sounding(self) -> bool:
+        return self.module.coils.get(COIL, False)
+
+    def says(self, *words: str) -> str:
+        return self.site.tankgate(*words, work=self.work)
+
+    def press(self, button: PinPort) -> None:
+        button.press(True)
+        pressed_s = time.monotonic()
+        self.until(lambda: time.monotonic() - pressed_s > 0.1)  # as long as a finger does
+        button.press(False)
+
+    def alarms(self, alarm: str) -> list[str]:
+        return [state for name, state in self.site.alarms if name == alarm]
+
+
+@pytest.fixture
+def hall(rig: Rig, tmp_path: Path) -> Iterator[Hall]:
+    with ExitStack() as to_stop:
+        broker = to_stop.enter_context(closing(Mosquitto(tmp_path, "allow_anonymous true")))
+        hall = Hall(rig, tmp_path, broker.port, to_stop)
+        hall.until(lambda: len(hall.site.readings) == len(hall.gas) and hall.module.requests > 1)
+        yield hall
+
+
+@pytest.mark.shows(N_("Horn and beacon sound when they are tested, and fall silent when they are muted."))
+def test_the_buttons(hall: Hall) -> None:
+    assert not hall.is_sounding() and not hall.beacon.level
+    hall.press(hall.test)
+    hall.until(lambda: hall.is_sounding() and hall.beacon.level == 1)
+    hall.press(hall.mute)
+    hall.until(lambda: not hall.is_sounding() and hall.beacon.level == 0)
+    hall.says("horn", "test", "{site}", "--for", "2", "--by", "Li")
+    hall.until(hall.is_sounding)
+    hall.until(lambda: not hall.is_sounding())  # by itself
+    assert hall.alarms(DIFFERS) == [] and hall.alarms(FAULT) == []
+
+
+@pytest.mark.shows(N_("Gas sounds the horn at once; muting acknowledges nothing, and the next alarm sounds it again."))
+def test_gas(hall: Hall) -> None:
+    hall.gas["GD01.gas"] = 60.0
+    hall.until(hall.is_sounding)
+    hall.until(lambda: hall.beacon.level == 1 and hall.alarms("GD01.gas:HH") == ["UNACK"])
+    hall.press(hall.mute)
+    hall.until(lambda: not hall.is_sounding())
+    assert hall.beacon.level == 1 and hall.alarms("GD01.gas:HH") == ["UNACK"]
+    hall.gas["GD02.gas"] = 30.0
+    hall.until(hall.is_sounding)  # another one
+    hall.press(hall.mute)
+    hall.until(lambda: not hall.is_sounding())
+    hall.gas["GD02.gas"] = 60.0
+    hall.until(hall.is_sounding)  # and the same detector's next
+
+
+@pytest.mark.shows(N_("A horn that somebody else switches is set right, and told; so is one that cannot be switched."))
+def test_somebody_else_at_the_module(hall: Hall) -> None:
+    hall.module.coils[COIL] = True
+    hall.until(lambda: hall.alarms(DIFFERS) == ["UNACK", "RTNUN"])
+    assert not hall.is_sounding()
+    hall.module.break_down(SILENT)
+    hall.until(lambda: hall.alarms(FAULT) == ["UNACK"])
+    hall.module.heal()
+    hall.until(lambda: hall.alarms(FAULT) == ["UNACK", "RTNUN"])
+    written = [exchange.request for exchange in hall.asked if exchange.request[1] > modbus.READ_INPUT_REGISTERS]
+    assert {(request[0], request[1], request[3]) for request in written} == {(30, modbus.WRITE_COIL, COIL)}
+
+
+@pytest.mark.shows(N_("A fault relay drops when its board loses the gateway, or its power."))
+def test_the_fault_relay(hall: Hall) -> None:
+    hall.until(lambda: hall.fault.level == 1)
+    hall.site.freeze_gateway()
+    frozen_s = time.monotonic()
+    hall.until(lambda: hall.fault.level == 0)
+    assert 2.0 < time.monotonic() - frozen_s < 6.0
+    hall.until(lambda: hall.beacon.level == 1)  # as it was configured
+    assert not hall.is_sounding()  # and this one is left as it was
+    hall.site.thaw_gateway()
+    hall.until(lambda: hall.fault.level == 1 and hall.beacon.level == 0)
+    (board,) = hall.site.boards.values()
+    board.power_off()
+    assert hall.fault.level == 0
+    board.power_on()
+    hall.until(lambda: hall.fault.level == 1)
