@@ -32,6 +32,7 @@ from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
 from edge.control import Door, InUse
+from edge.fault_words import reason
 from edge.forward import Forward
 from edge.keeping import Keeping
 from edge.northbound import Northbound
@@ -753,6 +754,14 @@ def _save_plans(store: Store, plans: Plans) -> None:
         store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
 
 
+def _in_the_way(fault: Exception) -> str:
+    """Why it cannot start, and what to do where the system refused a file."""
+    if not isinstance(fault, OSError) or fault.filename is None:
+        return str(fault)
+    text = _("{file}: {reason}. Run `tankgate doctor` as this user: it says what is missing, and how to mend it.")
+    return text.format(file=fault.filename, reason=reason(fault))
+
+
 def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
     """Run until told to stop; the exit code."""
     assert checked.site is not None
@@ -767,6 +776,6 @@ def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
         log.error("%s", fault)
         return BUSY
     except (OSError, StoreFault, ValueError) as fault:  # the store's place, or a destination's certificates
-        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=gateway, fault=fault))
+        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=gateway, fault=_in_the_way(fault)))
         return FOUND_A_FAULT
     return daemon.run()

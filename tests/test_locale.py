@@ -125,6 +125,21 @@ def test_clicks_own_sentences_are_chinese():
     assert "没有选项 '--foo'" in tankgate("--foo", LANGUAGE="zh_CN")
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("group", ["config", "bench", "trace", "buffer", "board", "unit"])
+def test_no_summary_of_a_command_is_cut(group, language):
+    said = tankgate(group, "--help", "--lang", language)
+    commands = said.partition({"zh": "\n命令:\n", "en": "\nCommands:\n"}[language])[2]
+    assert "..." not in commands and re.match(r"  [a-z]+  +\w", commands), said
+
+
+def test_what_is_no_number_is_told_without_an_english_word():
+    said = tankgate("trace", "record", "a", "b", "--seconds", "x", "--lang", "zh")
+    assert "'--seconds' 的值无效：'x' 不是所要的数值。" in said
+    said = tankgate("trace", "record", "a", "b", "--line", "9600", "--lang", "zh")
+    assert "线路参数“9600”：允许的写法如" in said
+
+
 def test_english_is_the_default_and_can_be_asked_for():
     assert "Exit codes" in tankgate("--help")
     assert "Exit codes" in tankgate("--help", "--lang", "en", LANGUAGE="zh_CN")

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import click
 from rich.console import Console
 
-from edge.cli import FOUND_A_FAULT, UNREACHABLE
+from edge.cli import FOUND_A_FAULT, UNREACHABLE, Group
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.export import records
@@ -33,7 +33,7 @@ _COLUMNS = (
 _ASK_S = 1.0
 
 
-@click.group(help=_("What is stored and not yet delivered: how much, for how long, and out as a file."))
+@click.group(cls=Group, help=_("What is stored and not yet delivered: how much, for how long, and out as a file."))
 def command() -> None:
     pass
 
