@@ -754,14 +754,6 @@ def _save_plans(store: Store, plans: Plans) -> None:
         store.save_plan(plan.board, plan.generation, plan.plan, to_json(plan))
 
 
-def _in_the_way(fault: Exception) -> str:
-    """Why it cannot start, and what to do where the system refused a file."""
-    if not isinstance(fault, OSError) or fault.filename is None:
-        return str(fault)
-    text = _("{file}: {reason}. Run `tankgate doctor` as this user: it says what is missing, and how to mend it.")
-    return text.format(file=fault.filename, reason=reason(fault))
-
-
 def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
     """Run until told to stop; the exit code."""
     assert checked.site is not None
@@ -776,6 +768,10 @@ def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
         log.error("%s", fault)
         return BUSY
     except (OSError, StoreFault, ValueError) as fault:  # the store's place, or a destination's certificates
-        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=gateway, fault=_in_the_way(fault)))
+        why = f"{fault.filename}: {reason(fault)}" if isinstance(fault, OSError) and fault.filename else str(fault)
+        text = _(
+            "gateway {gateway}: cannot start: {fault}. Run `tankgate doctor` as this user: it says how to mend it."
+        )
+        log.error(text.format(gateway=gateway, fault=why))
         return FOUND_A_FAULT
     return daemon.run()

@@ -1,4 +1,4 @@
-"""Why the system refused a file or a port, in the reader's language. Policy.
+"""Why the system refused a file or a port, in the reader's language. Shell.
 
 Owns these few sentences. Must never judge: what follows from a refusal, its caller knows.
 """

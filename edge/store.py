@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from edge.batch import Filed, Held, Mark, Message, data_payload, indices, unpack
+from edge.fault_words import reason
 from edge.retention import Drop, Dropped, Usage
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
@@ -645,7 +646,8 @@ def faults(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.Error, OSError) as error:
-        raise StoreFault(_("{path}: {cause}").format(path=path, cause=error)) from error
+        cause = reason(error) if isinstance(error, OSError) else error
+        raise StoreFault(_("{path}: {cause}").format(path=path, cause=cause)) from error
 
 
 @contextmanager
