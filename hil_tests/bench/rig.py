@@ -143,11 +143,12 @@ class WiredRig:
         self.on_bus: Callable[[Bus, int], None] = _nobody_listens
         self._ports: dict[str, AdapterPort] = {}
         self._boards: dict[str, WiredBoard] = {}
-        self._told: dict[str, str] = {"dut": "board", "firmware_sha256": firmware_sha256()}
+        self._told: dict[str, str] = {"dut": "board"}
         self._identities: dict[str, str] = {}
 
     def open(self) -> None:
         """Lock every port and ask every board who it is."""
+        self._told["firmware_sha256"] = firmware_sha256()
         adapter = _("the RS-485 adapter on UART{uart} of board {name}")
         for name, wires in self.wires.items():
             port = self._port(wires.port, _("board {name}").format(name=name))

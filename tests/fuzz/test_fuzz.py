@@ -1,4 +1,4 @@
-"""Every parser with 20,000 coverage-guided inputs (a workbook or a wiring file, which are slow, 2,000): none fails."""
+"""Every parser with 20,000 coverage-guided inputs (a workbook, which openpyxl unpacks slowly, 2,000): none fails."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -16,6 +16,7 @@ _BOARD = '[boards.cab1]\nport = "/dev/a"\nuart1 = "/dev/b"\n'
 
 def seeds() -> Iterator[bytes]:
     yield _BOARD.encode()
+    yield b'features = ["parity"]\n' + _BOARD.encode()
     two = _BOARD + 'uart2 = "/dev/c"\nreset = "cmd:switch {action}"\n' + _BOARD.replace("cab1", "cab2")
     yield (f"features = {sorted(CLAIMED)}\n" + two).encode()
     yield (_BOARD + 'reset = "usb"').encode()
