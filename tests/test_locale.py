@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -138,6 +139,22 @@ def test_what_is_no_number_is_told_without_an_english_word():
     assert "'--seconds' 的值无效：'x' 不是所要的数值。" in said
     said = tankgate("trace", "record", "a", "b", "--line", "9600", "--lang", "zh")
     assert "线路参数“9600”：允许的写法如" in said
+
+
+def without_json(command, name):
+    """The commands below this one that have no --json."""
+    if isinstance(command, click.Group):
+        return {each for part, below in command.commands.items() for each in without_json(below, f"{name} {part}")}
+    return set() if any("--json" in param.opts for param in command.params) else {name}
+
+
+@pytest.mark.parametrize(("readme", "told"), [("README.md", "all have `--json`"), ("README.zh-CN.md", "`--json`。")])
+def test_the_readmes_name_every_command_without_json(readme, told):
+    modules = {file.stem for file in (ROOT / "edge" / "cli").glob("*.py")} - {"__init__", "site", "table"}
+    commands = {name: import_module(f"edge.cli.{name}").command for name in modules}
+    lacking = {each for name, command in commands.items() for each in without_json(command, name)}
+    [text] = [text for text in (ROOT / readme).read_text("utf-8").split("\n\n") if told in text]
+    assert {name for name in re.findall(r"`([a-z]+ [a-z]+)`", text)} == lacking
 
 
 def test_english_is_the_default_and_can_be_asked_for():
