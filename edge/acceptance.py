@@ -4,7 +4,7 @@ Owns the page: A4 when printed, nothing fetched from anywhere, every sentence in
 shown at a time. What was not run is shown like what was, with the reason. Must never call a simulation a board.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -35,7 +35,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The run: who, where, when, on what. `rig`: what the suite told of its boards; `never`: tests never on a board."""
+    """The run: who, where, when, on what. `rig`: what the suite told of its boards; `never`: tests never on a board.
+
+    `count`: how many tests there were to examine; of a run that was ended, more than `results`.
+    """
 
     site: str
     gateway: str
@@ -46,6 +49,7 @@ class Run:
     rig: Mapping[str, str]
     never: int | None
     results: Sequence[Result]
+    count: int
 
 
 _DISCLAIMER = N_(
@@ -96,6 +100,7 @@ body:has(#zh:checked) [lang=en], body:has(#en:checked) [lang=zh] { display: none
 """
 
 _VERDICT = N_("{passed} passed, {failed} failed, {skipped} not run for want of a feature or a tool.")
+_ENDED = N_("The run was ended before its end: {missing} of its {count} tests were not examined.")
 _PAGE = """<!doctype html>
 <html lang="{language}"><head><meta charset="utf-8"><title>tankgate 验收报告 acceptance report</title>
 <style>{style}</style></head><body>
@@ -116,10 +121,10 @@ _PAGE = """<!doctype html>
 """
 
 
-def is_accepted(results: Iterable[Result]) -> bool:
-    """Whether something was run, and nothing failed."""
-    outcomes = {result.outcome for result in results}
-    return PASSED in outcomes and FAILED not in outcomes
+def is_accepted(run: Run) -> bool:
+    """Whether something was run, everything was examined, and nothing failed."""
+    outcomes = {result.outcome for result in run.results}
+    return PASSED in outcomes and FAILED not in outcomes and len(run.results) == run.count
 
 
 def page(run: Run, chinese: Callable[[str], str], is_chinese: bool) -> str:
@@ -147,6 +152,7 @@ def page(run: Run, chinese: Callable[[str], str], is_chinese: bool) -> str:
     rig = {name: value for name, value in run.rig.items() if name != "dut"}
     if "board_cab1" in rig:
         del rig["board"]  # which names them all
+    missing = run.count - len(run.results)
     counts = {each: sum(result.outcome == each for result in run.results) for each in _OUTCOMES}
     facts = [
         (N_("site"), run.site),
@@ -176,7 +182,7 @@ def page(run: Run, chinese: Callable[[str], str], is_chinese: bool) -> str:
         is_english=checked[not is_chinese],
         title=both(N_("Acceptance report")),
         disclaimer=both(_DISCLAIMER),
-        verdict=both(_VERDICT, **counts),
+        verdict=both(_VERDICT, **counts) + (both(_ENDED, missing=missing, count=run.count) if missing else ""),
         rig=both(_RIGS.get(run.rig.get("dut", ""), _RIGS["sim"])),
         facts="".join(f"<tr><th>{both(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts),
         examined=both(N_("What was examined")),

@@ -12,6 +12,7 @@ from gettext import gettext as _
 from pathlib import Path
 from typing import Any
 
+from edge.fault_words import reason
 from edge.gateway_toml import COUNTS_AS_ALARM, Gateway, GatewayToml
 from edge.planning import compile_board
 from edge.points import heading, read_points, read_sheet
@@ -145,7 +146,7 @@ def _unreadable(path: Path, fault: OSError) -> str:
     if isinstance(fault, PermissionError):
         return _("may not be read by this user. Run the command as the user that the file belongs to.")
     if not isinstance(fault, FileNotFoundError):
-        return _("cannot be read: {reason}.").format(reason=fault.strerror)
+        return _("cannot be read: {reason}.").format(reason=reason(fault))
     try:
         beside = [file.name for file in path.parent.iterdir()]
     except OSError:

@@ -36,6 +36,7 @@ from edge.changes import Changes, compare, leaving, restart_needed
 from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
 from edge.control import Door, InUse, speaking
+from edge.fault_words import reason
 from edge.forward import Forward
 from edge.keeping import Keeping
 from edge.northbound import Northbound
@@ -901,6 +902,10 @@ def run(gateway_toml: Path, checked: Checked, *, simulated: bool) -> int:
         log.error("%s", fault)
         return BUSY
     except (OSError, StoreFault, ValueError) as fault:  # the store's place, or a destination's certificates
-        log.error(_("gateway {gateway}: cannot start: {fault}").format(gateway=gateway, fault=fault))
+        why = f"{fault.filename}: {reason(fault)}" if isinstance(fault, OSError) and fault.filename else str(fault)
+        text = _(
+            "gateway {gateway}: cannot start: {fault}. Run `tankgate doctor` as this user: it says how to mend it."
+        )
+        log.error(text.format(gateway=gateway, fault=why))
         return FOUND_A_FAULT
     return daemon.run()

@@ -102,7 +102,7 @@ def characters(levels: bytes, samples_per_s: int, line: Line) -> Iterator[Char]:
     bits = line.data_bits + (line.parity != "N")
     at = 0
     while (start := levels.find(0, at)) >= 0:
-        if start + (line.bits_per_char - 0.5) * per_bit >= len(levels):
+        if start + round((line.bits_per_char - 0.5) * per_bit) >= len(levels):
             return  # the recording ends within it
         if levels[start + round(per_bit / 2)]:
             at = start + 1  # too short for a bit

@@ -11,6 +11,7 @@ import termios
 import serial
 import serial.tools.list_ports
 
+from edge.fault_words import reason
 from protocols.model import Line
 
 BAUD = 460800
@@ -22,7 +23,7 @@ class SerialPort:
 
     def __init__(self, path: str, line: Line = _LINK, marks_errors: bool = False) -> None:
         self.path = path
-        self.fault = ""  # why it could not be opened, in the system's words
+        self.fault = ""  # why it could not be opened, or was lost
         self.is_busy = False  # somebody else has it
         self._line = line
         self._marks_errors = marks_errors
@@ -49,7 +50,7 @@ class SerialPort:
                 settings[0] = settings[0] & ~(termios.IGNPAR | termios.IGNBRK) | termios.INPCK | termios.PARMRK
             termios.tcsetattr(port.fileno(), termios.TCSANOW, settings)
         except (OSError, termios.error) as fault:
-            self.fault = str(fault)
+            self.fault = reason(fault)
             self.is_busy = fault.args[:1] in ((errno.EAGAIN,), (errno.EBUSY,))
             port.close()
             return False
@@ -66,7 +67,7 @@ class SerialPort:
         except BlockingIOError:
             return b""
         except OSError as fault:
-            self._lose(str(fault))
+            self._lose(reason(fault))
             return b""
         if not data:
             self._lose("end of file")
@@ -81,7 +82,7 @@ class SerialPort:
         except BlockingIOError:
             return
         except OSError as fault:
-            self._lose(str(fault))
+            self._lose(reason(fault))
 
     def close(self) -> None:
         """Give the port back."""

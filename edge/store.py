@@ -30,6 +30,7 @@ import apsw
 
 from edge.alarms import journal
 from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, unpack
+from edge.fault_words import reason
 from edge.retention import AROUND_MS, Drop, Dropped, Usage
 
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
@@ -766,7 +767,8 @@ def faults(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.Error, OSError) as error:
-        raise StoreFault(_("{path}: {cause}").format(path=path, cause=error)) from error
+        cause = reason(error) if isinstance(error, OSError) else error
+        raise StoreFault(_("{path}: {cause}").format(path=path, cause=cause)) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import sysconfig
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from gettext import gettext as _
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -125,7 +126,7 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.dut == "sim":
         if option.port or option.bus_port or option.wiring or option.reset:
-            raise pytest.UsageError("--port, --bus-port, --reset and --wiring are for --dut=board")
+            raise pytest.UsageError(_("--port, --bus-port, --reset and --wiring are for --dut=board"))
         rig: Rig = SimulatedRig()
     else:
         try:
@@ -281,8 +282,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for test in bench.missing[feature]:
             write(f"    {test}")
     account = _Account(bench)
-    where = {"board": "on this board", "pseudo-terminals": "on pseudo-terminals (no real board)"}
-    told = where.get(bench.told.get("dut", ""), "on sim")
+    where = {"sim": "on sim", "board": "on this board", "pseudo-terminals": "on pseudo-terminals (no real board)"}
+    told = where[bench.told.get("dut", config.option.dut)]
     write(
         f"passed {told} {len(account.now)}, ever on a real board {len(account.on_board)}, never on a real board "
         f"{len(account.never)} (board_runs.json); of the simulation alone {account.simulated}"

@@ -292,7 +292,7 @@ def _step(chain: Chain) -> None:
 
 
 @click.command()
-@click.option("--minutes", default=10.0, show_default=True)
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True)
 @click.option("--seed", default=20261125, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default="soak", show_default=True, help="A folder.")
 def main(minutes: float, seed: int, output: Path) -> None:

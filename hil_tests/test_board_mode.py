@@ -112,7 +112,9 @@ def test_the_same_tests_judge_a_board_on_ports(bench: Bench, tmp_path: Path) -> 
 
 def test_a_port_that_is_absent_or_in_use_is_named_with_what_to_do(tmp_path: Path) -> None:
     on = ["hil_tests/test_bad_input.py", "--dut=board", "--bus-port", tmp_path / "rs485", "--port", tmp_path / "board"]
-    assert f"{tmp_path / 'board'}: there is no such port. Plug in: board cab1." in suite(*on).stdout
+    said = suite(*on).stdout
+    assert f"{tmp_path / 'board'}: there is no such port. Plug in: board cab1." in said
+    assert "passed on this board 0" in said and "on sim" not in said
     with closing(Cable(tmp_path / "board")) as cable, cable.plug.open("rb", buffering=0) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         said = suite(*on).stdout
@@ -125,7 +127,7 @@ def test_a_port_that_is_absent_or_in_use_is_named_with_what_to_do(tmp_path: Path
         (["--port", "x"], "--port, --bus-port, --reset and --wiring are for --dut=board"),
         (["--dut=board", "--port", "x"], "--port and one or two --bus-port (UART1, then UART2) are needed"),
         (["--dut=board", "--port", "x", "--bus-port", "y", "--reset", "z"], "reset = z: allowed is rts, usb or cmd:"),
-        (["--dut=board", "--wiring", "none.toml"], "none.toml: [Errno 2] No such file"),
+        (["--dut=board", "--wiring", "none.toml"], "none.toml: cannot be read: No such file"),
     ],
 )
 def test_wrong_options_are_refused_with_what_is_allowed(options: list[str], said: str) -> None:

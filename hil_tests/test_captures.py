@@ -113,12 +113,20 @@ every_exchange = pytest.mark.parametrize(
 # --- frames -------------------------------------------------------------------------------------------------
 
 
-def test_the_captures_are_read_whole() -> None:
-    assert {capture: len(recorded(capture)) for capture in CAPTURES} == {
-        "flowmeter_target0_val0": 37,
-        "flowmeter_target_15liter_per_min": 66,
-        "brainchild-io-16do": 15,
-    }
+@pytest.mark.parametrize(
+    ("capture", "count"),
+    [("flowmeter_target0_val0", 37), ("flowmeter_target_15liter_per_min", 66), (IO_MODULE, 15)],
+)
+def test_the_captures_are_read_whole(capture: str, count: int) -> None:
+    assert len(recorded(capture)) == count
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_every_expected_reading_has_its_exchange(capture: str) -> None:
+    assert expected(capture).keys() <= {exchange.number for exchange in recorded(capture)}
+
+
+def test_a_frame_number_is_as_wireshark_counts() -> None:
     assert recorded(IO_MODULE)[0] == (2, bytes.fromhex("0101000300010dca"), bytes.fromhex("0101010190 48"))
 
 

@@ -98,7 +98,8 @@ class Line:
         baud, _space, form = text.partition(" ")
         is_baud = re.fullmatch("[1-9][0-9]{0,4}00", baud) and 300 <= int(baud) <= 1_000_000
         if not is_baud or len(form) != 3 or form[0] not in "78" or form[1] not in "NEO" or form[2] not in "12":
-            raise ValueError(f'line "{text}": allowed is like "9600 8N1", "19200 8E1"; 300 to 1000000 baud in hundreds')
+            told = _('line "{text}": allowed is like "9600 8N1", "19200 8E1"; 300 to 1000000 baud in hundreds')
+            raise ValueError(told.format(text=text))
         return cls(int(baud), int(form[0]), form[1], int(form[2]))
 
     @property

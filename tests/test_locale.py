@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -123,6 +124,37 @@ def test_help_is_chinese(arguments, environment):
 def test_clicks_own_sentences_are_chinese():
     assert "没有命令 'lsten'" in tankgate("lsten", "--lang", "zh")
     assert "没有选项 '--foo'" in tankgate("--foo", LANGUAGE="zh_CN")
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("group", ["config", "bench", "trace", "buffer", "board", "unit"])
+def test_no_summary_of_a_command_is_cut(group, language):
+    said = tankgate(group, "--help", "--lang", language)
+    commands = said.partition({"zh": "\n命令:\n", "en": "\nCommands:\n"}[language])[2]
+    assert "..." not in commands and re.match(r"  [a-z]+  +\w", commands), said
+
+
+def test_what_is_no_number_is_told_without_an_english_word():
+    said = tankgate("trace", "record", "a", "b", "--seconds", "x", "--lang", "zh")
+    assert "'--seconds' 的值无效：'x' 不是所要的数值。" in said
+    said = tankgate("trace", "record", "a", "b", "--line", "9600", "--lang", "zh")
+    assert "线路参数“9600”：允许的写法如" in said
+
+
+def without_json(command, name):
+    """The commands below this one that have no --json."""
+    if isinstance(command, click.Group):
+        return {each for part, below in command.commands.items() for each in without_json(below, f"{name} {part}")}
+    return set() if any("--json" in param.opts for param in command.params) else {name}
+
+
+@pytest.mark.parametrize(("readme", "told"), [("README.md", "all have `--json`"), ("README.zh-CN.md", "`--json`。")])
+def test_the_readmes_name_every_command_without_json(readme, told):
+    modules = {file.stem for file in (ROOT / "edge" / "cli").glob("*.py")} - {"__init__", "moment", "site", "table"}
+    commands = {name: import_module(f"edge.cli.{name}").command for name in modules}
+    lacking = {each for name, command in commands.items() for each in without_json(command, name)}
+    [text] = [text for text in (ROOT / readme).read_text("utf-8").split("\n\n") if told in text]
+    assert {name for name in re.findall(r"`([a-z]+ [a-z]+)`", text)} == lacking
 
 
 def test_english_is_the_default_and_can_be_asked_for():

@@ -7,6 +7,7 @@ for neither SQLite nor paho nor rich. Must never do a command's work itself.
 import errno
 import gettext
 import os
+import re
 import sys
 from collections.abc import Sequence
 from gettext import gettext as _
@@ -47,6 +48,19 @@ def _summaries() -> dict[str, str]:
         "journal": _("The journal: whether anybody has changed it."),
         "unit": _("Units: accept the device that took another one's place."),
     }
+
+
+class Group(click.Group):
+    """Its list of commands has the first sentence of each one's help, whole: Click would cut it, Chinese to nothing."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click.Group has it."""
+        with formatter.section(_("Commands")):
+            formatter.write_dl([(name, _first_sentence(each.help or "")) for name, each in self.commands.items()])
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) |(?<=。)", text, maxsplit=1)[0]
 
 
 class _Tankgate(click.Group):

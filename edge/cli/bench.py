@@ -8,6 +8,8 @@ import gettext
 import json
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,8 +23,9 @@ from typing import Any
 import click
 
 from edge import __version__, acceptance
-from edge.cli import BUSY, FOUND_A_FAULT, UNREACHABLE, USAGE
+from edge.cli import BUSY, FOUND_A_FAULT, UNREACHABLE, USAGE, Group
 from edge.cli.site import load_or_exit
+from edge.fault_words import reason
 
 _LOCALE = Path(__file__).parents[1] / "locale"
 _BY_ID = Path("/dev/serial/by-id")
@@ -30,7 +33,7 @@ _TEST_S = 240
 _LAST_WORDS = 1500  # characters of the log, where the suite did not get as far as a test
 
 
-@click.group(help=_("The bench: judge this build on simulated boards, or a board on its ports."))
+@click.group(cls=Group, help=_("The bench: judge this build on simulated boards, or a board on its ports."))
 def command() -> None:
     pass
 
@@ -46,7 +49,11 @@ def command() -> None:
 @click.option("--port", help=_("The serial port towards the board."))
 @click.option("--bus-port", multiple=True, help=_("The RS-485 adapter at its UART1; once more for UART2."))
 @click.option("--reset", help=_("How the board is reset: rts, usb or cmd:PROGRAM …"))
-@click.option("--wiring", type=click.Path(path_type=Path), help=_("A wiring file instead (hil_tests/README.md)."))
+@click.option(
+    "--wiring",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=_("A wiring file instead (hil_tests/README.md)."),
+)
 @click.option("--site", "gateway_toml", type=click.Path(path_type=Path), help=_("The site's gateway.toml, to name it."))
 @click.option("--by", default=getpass.getuser, help=_("Who tests; otherwise the user of this command."))
 @click.option("--output", type=click.Path(path_type=Path), help=_("A new folder for report, log and captures."))
@@ -71,9 +78,9 @@ def accept(
     folder = output or Path(f"acceptance-{begun:%Y%m%d-%H%M%S}")
     try:
         folder.mkdir(parents=True)
-    except FileExistsError:
-        text = _("{folder} exists; name a new folder")
-        raise click.BadParameter(text.format(folder=folder), param_hint="--output") from None
+    except OSError as fault:
+        text = _("{folder} cannot be made: {reason}. Name a new folder in one where this user may write.")
+        raise click.BadParameter(text.format(folder=folder, reason=reason(fault)), param_hint="--output") from None
     on = [f"--dut={dut}", *(["--wiring", str(wiring)] if wiring else [])]
     on += ["--port", port] if port else []
     on += [part for each in bus_port for part in ("--bus-port", each)]
@@ -89,14 +96,19 @@ def accept(
         rig={},
         never=None,
         results=(),
+        count=0,
     )
-    run = _watch(run, suite, on, folder)
+    try:
+        run = _watch(run, suite, on, folder)
+    except SystemExit:
+        shutil.rmtree(folder)  # nothing was examined
+        raise
     report = folder / "report.html"
     chinese = gettext.translation("tankgate", _LOCALE, ["zh_CN"]).gettext
     is_chinese = _("Acceptance report") != "Acceptance report"
     report.write_text(acceptance.page(run, chinese, is_chinese), encoding="utf-8")
     click.echo(_("Report: {report}. Print it, or open it in any browser.").format(report=report))
-    sys.exit(0 if acceptance.is_accepted(run.results) else FOUND_A_FAULT)
+    sys.exit(0 if acceptance.is_accepted(run) else FOUND_A_FAULT)
 
 
 def _suite() -> Path:
@@ -132,7 +144,7 @@ def _ask_port(what: str) -> str:
 
 
 def _watch(run: acceptance.Run, suite: Path, on: list[str], folder: Path) -> acceptance.Run:
-    """The run as it went; its progress is printed. Without a rig, or a suite that runs, the program ends."""
+    """The run as it went, or until somebody ended it; its progress is printed. Without a result the program ends."""
     rig: dict[str, str] = {}
     results: list[acceptance.Result] = []
     never = None
@@ -156,7 +168,7 @@ def _watch(run: acceptance.Run, suite: Path, on: list[str], folder: Path) -> acc
     if not results:
         click.echo(log.read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:], err=True)
         sys.exit(USAGE)
-    return replace(run, rig=rig, never=never, results=tuple(results))
+    return replace(run, rig=rig, never=never, results=tuple(results), count=count)
 
 
 def _rows(suite: Path, on: list[str], folder: Path, log: Path) -> Iterator[dict[str, Any]]:
@@ -168,6 +180,8 @@ def _rows(suite: Path, on: list[str], folder: Path, log: Path) -> Iterator[dict[
     with log.open("wb") as said:
         process = subprocess.Popen(command, pass_fds=[writing], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     os.close(writing)
+    for number in (signal.SIGINT, signal.SIGTERM):  # what came until then is reported
+        signal.signal(number, lambda _number, _frame: process.terminate())
     try:
         with os.fdopen(reading, encoding="utf-8") as lines:
             for line in lines:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from gettext import gettext as _
 from gettext import ngettext
 from pathlib import Path
@@ -20,16 +20,17 @@ import click
 from rich.console import Console
 
 from edge import machine
-from edge.cli import BUSY, FOUND_A_FAULT, UNREACHABLE, USAGE
+from edge.cli import BUSY, FOUND_A_FAULT, UNREACHABLE, USAGE, Group
 from edge.cli.table import table
 from edge.commissioning import outcome
 from edge.commissioning.carried import Carried, Change
-from edge.commissioning.console import CONSOLE_LINE, ConsoleText, Ear
+from edge.commissioning.console import CONSOLE_LINE, ConsoleText, Ear, cannot_open
 from edge.commissioning.deploy import deploy
 from edge.commissioning.flash import flash
 from edge.commissioning.image import read_image
 from edge.commissioning.outcome import Outcome, Trouble, check_port
 from edge.commissioning.programs import check_installed
+from edge.diagnosis import Port
 from edge.serial_port import SerialPort, candidates
 from protocols.link_edge import Hello
 
@@ -45,7 +46,7 @@ _EXITS = {
 }
 
 
-@click.group(help=_("Boards: find them, put MicroPython and the firmware on them, read their console."))
+@click.group(cls=Group, help=_("Boards: find them, put MicroPython and the firmware on them, read their console."))
 def command() -> None:
     pass
 
@@ -94,8 +95,10 @@ def _fail(trouble: Trouble, as_json: bool) -> NoReturn:
 @click.argument("ports", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of a table."))
 def list_ports(ports: tuple[str, ...], as_json: bool) -> None:
-    paths = list(ports) or _stable_paths()
+    paths = list(dict.fromkeys(ports)) or _stable_paths()
     seen = machine.ports(set(paths))
+    refused = {path: done for path in ports if (done := _refused(seen[path]))}
+    paths = [path for path in paths if path not in refused]
     free = _free(paths)
     heard: dict[str, Hello] = {}
     for path, hello in Ear(free).hellos(lambda: len(heard) == len(free), _LISTEN_S):
@@ -110,13 +113,25 @@ def list_ports(ports: tuple[str, ...], as_json: bool) -> None:
         for path in paths
     ]
     if as_json:
-        click.echo(json.dumps({"ports": rows}, ensure_ascii=False))
+        told = {"ports": rows, "refused": [asdict(done) for done in refused.values()]}
+        click.echo(json.dumps(told, ensure_ascii=False))
     elif rows:
         headings = [_("port"), _("held by"), _("board"), _("firmware")]
         Console(highlight=False).print(table("", headings, (row.values() for row in rows)))
-    else:
+    elif not refused:
         click.echo(_("no serial port here"), err=True)
-    sys.exit(0 if rows else UNREACHABLE)
+    for done in refused.values():
+        _show(done, as_json)
+    sys.exit(0 if rows and not refused else UNREACHABLE)
+
+
+def _refused(port: Port) -> Outcome | None:
+    """Why nobody could work at a port that was named; one that is in use is as good as any here."""
+    try:
+        check_port(replace(port, holders=()))
+    except Trouble as trouble:
+        return Outcome(port.path, trouble.text, trouble.code, trouble.kind)
+    return None
 
 
 @command.command("flash", help=_("Put MicroPython on boards; several at once. Nothing is downloaded."))
@@ -236,7 +251,7 @@ def logs(port: str, seconds: float | None) -> None:
     try:
         check_port(machine.ports({port})[port])
         if not serial.open():
-            raise Trouble("E-BRD-025", outcome.BUSY, _("it cannot be opened: {reason}").format(reason=serial.fault))
+            raise cannot_open(serial)
     except Trouble as trouble:
         done = Outcome(port, trouble.text, trouble.code, trouble.kind)
         _show(done, as_json=False)

@@ -19,11 +19,12 @@ from zoneinfo import ZoneInfo
 import click
 from rich.console import Console
 
-from edge.cli import FOUND_A_FAULT, UNREACHABLE
+from edge.cli import FOUND_A_FAULT, UNREACHABLE, USAGE, Group
 from edge.cli.moment import moment_ms, moment_text
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.export import records
+from edge.fault_words import reason
 from edge.store import FILE, StoreFault, reading
 
 _COLUMNS = (
@@ -33,7 +34,7 @@ _COLUMNS = (
 _ASK_S = 1.0
 
 
-@click.group(help=_("What is stored and not yet delivered: how much, for how long, and out as a file."))
+@click.group(cls=Group, help=_("What is stored and not yet delivered: how much, for how long, and out as a file."))
 def command() -> None:
     pass
 
@@ -217,7 +218,7 @@ def export(
                 connection, from_ms, to_ms, lambda point: not points or any(fnmatchcase(point, p) for p in points)
             )
             is_whole = _write(file, found, zone, as_json)
-    except (OSError, StoreFault) as fault:
+    except StoreFault as fault:
         click.echo(str(fault), err=True)
         sys.exit(FOUND_A_FAULT)
     if not is_whole:
@@ -230,7 +231,13 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
     else:
-        with output.open("w", encoding="utf-8", newline="") as file:
+        try:
+            file = output.open("w", encoding="utf-8", newline="")
+        except OSError as fault:
+            text = _("{file}: cannot be written: {reason}. Name a new file in a folder where this user may write.")
+            click.echo(text.format(file=output, reason=reason(fault)), err=True)
+            sys.exit(USAGE)
+        with file:
             yield file
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from edge.apart import PATIENCE_S
-from edge.cli import BUSY, USAGE
+from edge.cli import BUSY, USAGE, Group
 from edge.cli.site import ask_or_exit, examine_and_judge, refuse, remind
 from edge.control import language
 
@@ -33,7 +33,7 @@ def _summary(applied: dict[str, Any]) -> list[str]:
     return [_("nothing changed")]
 
 
-@click.group(help=_("Give changed files to the running daemon."))
+@click.group(cls=Group, help=_("Give changed files to the running daemon."))
 def command() -> None:
     pass
 

@@ -21,6 +21,7 @@ from edge.cli import FOUND_A_FAULT
 from edge.cli.site import load_or_exit
 from edge.control import NAME, ask
 from edge.diagnosis import FAULT, OK, Finding
+from edge.fault_words import reason
 from edge.forecast import forecast
 from edge.planning import compile_board
 from edge.store import SQLITE_MIN
@@ -34,7 +35,7 @@ def _ask_daemon(door: Path) -> tuple[dict[str, Any] | None, str]:
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         return None, ""
     except OSError as fault:
-        return None, fault.strerror or str(fault)
+        return None, reason(fault)
 
 
 def _need_bytes(site: Site) -> float:

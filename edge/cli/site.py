@@ -18,6 +18,7 @@ from edge import last_good, serial_port
 from edge.cli import UNREACHABLE, USAGE
 from edge.config import Examined, examine
 from edge.control import NAME, ask
+from edge.fault_words import reason
 from edge.forecast import Forecast, forecast, judge
 from edge.planning import compile_board
 from edge.problem import Problem
@@ -70,8 +71,8 @@ def ask_or_exit(site: Site, request: dict[str, Any], timeout_s: float = 5.0) -> 
     except OSError as fault:
         text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
         is_absent = isinstance(fault, FileNotFoundError | NotADirectoryError | ConnectionRefusedError)
-        reason = _("none runs") if is_absent else fault.strerror or fault
-        click.echo(text.format(door=door, reason=reason), err=True)
+        why = _("none runs") if is_absent else reason(fault)
+        click.echo(text.format(door=door, reason=why), err=True)
         sys.exit(UNREACHABLE)
 
 

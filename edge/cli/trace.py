@@ -4,6 +4,7 @@ Must never write to a line, nor over a file that is there: a recording cannot be
 """
 
 import json
+import re
 import signal
 import sys
 import time
@@ -20,8 +21,9 @@ import click
 from rich.console import Console
 
 from edge import hex_log, logic
-from edge.cli import BUSY, FOUND_A_FAULT, UNREACHABLE, USAGE
+from edge.cli import BUSY, FOUND_A_FAULT, UNREACHABLE, USAGE, Group
 from edge.cli.table import table
+from edge.fault_words import reason
 from edge.frame_words import ERRORS, Told, explain, sentence
 from edge.line_figures import PortFigures, figures
 from edge.line_recorder import Recorder
@@ -52,7 +54,7 @@ class _LineType(click.ParamType[Line]):
 _json = click.option("--json", "as_json", is_flag=True, help=_("One JSON object a frame, instead of sentences."))
 
 
-@click.group(help=_("What is said on a serial line: record it, read it, count it, convert it."))
+@click.group(cls=Group, help=_("What is said on a serial line: record it, read it, count it, convert it."))
 def command() -> None:
     pass
 
@@ -74,7 +76,8 @@ def command() -> None:
 def record(port: str, file: Path, line: Line, seconds: int | None, as_json: bool) -> None:
     serial_port = SerialPort(port, line, marks_errors=True)
     if not serial_port.open():
-        click.echo(_("port {port}: cannot be opened: {fault}").format(port=port, fault=serial_port.fault), err=True)
+        text = _("port {port}: cannot be opened: {fault}. Those that are here: `tankgate board list`")
+        click.echo(text.format(port=port, fault=serial_port.fault), err=True)
         sys.exit(BUSY if serial_port.is_busy else UNREACHABLE)
     ports = (Port(port, line),)
     with _new_file(file) as target:
@@ -190,19 +193,23 @@ def _row(told: Told, port: str) -> dict[str, Any]:
 @command.command(
     help=_(
         "Count a capture: how each unit answered and how soon, how full the line was, the shortest pause. Exit 1 "
-        "where something was damaged, refused or left without a reply."
+        "where something was damaged, refused or left without a reply, or nothing was said."
     )
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object instead of tables."))
 def stats(file: Path, as_json: bool) -> None:
     capture = _read_or_exit(file)
+    if not capture.frames:
+        text = _("{file}: no frames. Was anything said on the line while it was recorded?")
+        click.echo(text.format(file=file), err=True)
     found = list(zip(capture.ports, figures(capture), strict=True))
     if as_json:
         click.echo(json.dumps({"ports": [_port_row(port, told) for port, told in found]}, ensure_ascii=False))
-    else:
+    elif capture.frames:
         _print_tables(found)
-    sys.exit(0 if all(told.is_in_order for _port, told in found) else FOUND_A_FAULT)
+    is_in_order = bool(capture.frames) and all(told.is_in_order for _port, told in found)
+    sys.exit(0 if is_in_order else FOUND_A_FAULT)
 
 
 def _port_row(port: Port, told: PortFigures) -> dict[str, Any]:
@@ -282,6 +289,9 @@ def _milliseconds(us: int | None) -> str | None:
 def convert(source: Path, target: Path, line: Line | None, channels: str, swap: bool) -> None:
     data = _bytes_or_exit(source)
     if data.startswith(_CAPTURE):
+        if target.suffix == ".pcapng":
+            text = _("{source} is a capture: of it a hex log is made. Name one, like {name}.")
+            raise click.UsageError(text.format(source=source, name=target.with_suffix(".txt")))
         capture = _read_or_exit(source)
         written = "".join(f"{each}\n" for each in hex_log.lines(capture.frames)).encode()
     else:
@@ -302,7 +312,7 @@ def _sigrok(source: Path, names: list[str], line: Line) -> list[Frame]:
     try:
         with zipfile.ZipFile(source) as members:
             session = logic.session(members.read("metadata").decode(errors="replace"))
-            parts = [name for name in members.namelist() if name.startswith("logic-1")]
+            parts = [name for name in members.namelist() if re.fullmatch(r"logic-1(-\d{1,9})?", name, re.ASCII)]
             parts.sort(key=lambda name: int(name.rpartition("-")[2]))
             samples = b"".join(map(members.read, parts))
     except (KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
@@ -327,7 +337,8 @@ def _bytes_or_exit(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as fault:
-        click.echo(f"{file}: {fault.strerror or fault}", err=True)
+        text = _("{file}: cannot be read: {reason}. Name a file that this user may read.")
+        click.echo(text.format(file=file, reason=reason(fault)), err=True)
         sys.exit(USAGE)
 
 
@@ -343,5 +354,6 @@ def _new_file(file: Path) -> BinaryIO:
     try:
         return file.open("xb")
     except OSError as fault:
-        click.echo(f"{file}: {fault.strerror or fault}", err=True)
+        text = _("{file}: cannot be written: {reason}. Name a new file in a folder where this user may write.")
+        click.echo(text.format(file=file, reason=reason(fault)), err=True)
         sys.exit(USAGE)

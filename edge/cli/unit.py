@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from edge.cli import FOUND_A_FAULT
+from edge.cli import FOUND_A_FAULT, Group
 from edge.cli.site import ask_or_exit, load_running_or_exit
 
 
-@click.group(help=_("Units: accept the device that took another one's place."))
+@click.group(cls=Group, help=_("Units: accept the device that took another one's place."))
 def command() -> None:
     pass
 

@@ -23,12 +23,17 @@ _OPEN_AGAIN_S = 0.5
 _REST_MAX_BYTES = 4096
 
 
+def cannot_open(port: SerialPort) -> Trouble:
+    """What hindered its opening."""
+    text = _("it cannot be opened: {reason}. Those that are here: `tankgate board list`")
+    return Trouble("E-BRD-025", BUSY if port.is_busy else UNREACHABLE, text.format(reason=port.fault))
+
+
 def knock(path: str) -> None:
     """End whatever runs on the board, so that its REPL waits. Trouble where no prompt comes."""
     port = SerialPort(path, CONSOLE_LINE)
     if not port.open():
-        text = _("it cannot be opened: {reason}")
-        raise Trouble("E-BRD-025", BUSY, text.format(reason=port.fault))
+        raise cannot_open(port)
     said = b""
     knocks = 0
     start_s = time.monotonic()

@@ -43,7 +43,7 @@ class Outcome:
 
 def check_port(port: Port) -> None:
     """Trouble where nobody could work at this port."""
-    if not port.exists:
+    if not port.is_device:
         text = _("there is no such port. Those that are here: `tankgate board list`")
         raise Trouble("E-BRD-011", UNREACHABLE, text)
     if not port.may_use:

@@ -35,7 +35,7 @@ def esptool(port: str, arguments: Sequence[str], patience_s: float) -> str:
         text = _(
             "no ESP32 answers: {reason}. Hold its BOOT button while you press RESET, and try again; is it this port?"
         )
-        raise Trouble("E-BRD-020", UNREACHABLE, text.format(reason=reason))
+        raise Trouble("E-BRD-020", UNREACHABLE, text.format(reason=reason.rstrip(".")))
     raise Trouble("E-BRD-021", FAULT, _("esptool failed: {reason}").format(reason=reason))
 
 

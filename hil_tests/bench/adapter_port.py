@@ -39,7 +39,9 @@ class AdapterPort:
             if holder := _holder(self.path):
                 text = _("{path} ({what}): in use by process {holder}. Stop it, or choose another port.")
                 raise BlockingIOError(text.format(path=self.path, what=what, holder=holder)) from None
-            raise OSError(f"{self.path} ({what}): {fault}") from None
+            reason = os.strerror(fault.errno) if fault.errno else str(fault)
+            text = _("{path} ({what}): it cannot be opened: {fault}. Is it a serial port, and may this user open it?")
+            raise OSError(text.format(path=self.path, what=what, fault=reason)) from None
 
     def set_line(self, line: model.Line) -> None:
         """Speak like this from now on; what came before is forgotten. OSError where the driver cannot."""

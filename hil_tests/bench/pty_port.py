@@ -5,8 +5,12 @@ the terminal as in a UART's buffer. Must never interpret a byte.
 """
 
 import os
+import select
+import time
 import tty
 from typing import Protocol
+
+_LOOK_S = 0.02
 
 
 class Port(Protocol):
@@ -69,6 +73,17 @@ class PtyPort:
         os.set_blocking(self._master, False)
         self.path = os.ttyname(self._slave)
         self.lost_bytes = 0  # the far end took nothing more, as a UART without flow control
+
+    def await_opener(self) -> None:
+        """Wait until somebody has the path open; it is looked after again and again, for nothing tells."""
+        ours = select.poll()
+        ours.register(self._master, 0)  # POLLHUP: nobody has the far end
+        os.close(self._slave)
+        try:
+            while ours.poll(0):
+                time.sleep(_LOOK_S)
+        finally:
+            self._slave = os.open(self.path, os.O_RDWR | os.O_NOCTTY)
 
     def fileno(self) -> int:
         """The bench's end."""

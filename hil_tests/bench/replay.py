@@ -1,7 +1,8 @@
 """`python -m hil_tests.bench.replay FILE --port PORT`: a recorded line, played on a port. Shell.
 
 Owns the port and the clock; player.py says what is due. Without `--port` it makes a pseudo-terminal and says its path.
-Ctrl-C ends it: units do not leave a line when they have nothing more to say.
+Ctrl-C ends it: units do not leave a line when they have nothing more to say. Both sides begin to talk on a
+pseudo-terminal when somebody has opened it: before, nobody would hear them.
 """
 
 import select
@@ -9,48 +10,23 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import click
-import serial
 
+from hil_tests.bench.adapter_port import AdapterPort
 from hil_tests.bench.player import MATCHED, TIMED, Pace, Player, both_sides
-from hil_tests.bench.pty_port import PtyPort
+from hil_tests.bench.pty_port import Port, PtyPort
 from protocols import trace
 from protocols.model import Line
 from protocols.trace import ERRORS, Frame
 
 LISTEN = "listen"
 _IDLE_S = 0.5
-_NEXT = "any key for the next one"
-
-
-class AdapterPort:
-    """A real serial port, with the interface of a PtyPort."""
-
-    def __init__(self, path: str, line: Line) -> None:
-        self.path = path
-        self._port = serial.Serial(path, line.baud, line.data_bits, line.parity, line.stop_bits, timeout=0)
-
-    def fileno(self) -> int:
-        """What to select on."""
-        return int(self._port.fileno())
-
-    def read(self) -> bytes:
-        """What has come."""
-        return bytes(self._port.read(4096))
-
-    def write(self, data: bytes) -> None:
-        """Put it on the line."""
-        self._port.write(data)
-
-    def close(self) -> None:
-        """Give the port back."""
-        self._port.close()
-
-
-Port = PtyPort | AdapterPort
+_SETTLE_S = 1.0  # who has opened a port sets and flushes it a moment later; that cannot be observed
+_NEXT = "Enter: the next one"
+UNREACHABLE = 3
+BUSY = 4
 
 
 def answer(port: Port, player: Player, *, steps: bool) -> None:
@@ -63,7 +39,7 @@ def answer(port: Port, player: Player, *, steps: bool) -> None:
         due_s = player.due_s()
         if due_s is not None and (steps or due_s <= time.monotonic()):
             if steps:
-                click.pause(_NEXT, err=True)
+                _await_enter()
             port.write(player.deliver(max(due_s, time.monotonic())))
 
 
@@ -74,7 +50,7 @@ def talk(port: Port, frames: Sequence[Frame], pace: Pace, *, loops: bool, steps:
         start_s = time.monotonic()
         for at_s, frame in both_sides(frames, pace):
             if steps:
-                click.pause(_NEXT, err=True)
+                _await_enter()
             else:
                 span_s = (frame.last_us - frame.first_us) / 1e6 / pace.speed if takes_time else 0.0
                 time.sleep(max(start_s + at_s + span_s - time.monotonic(), 0))
@@ -83,14 +59,33 @@ def talk(port: Port, frames: Sequence[Frame], pace: Pace, *, loops: bool, steps:
             return
 
 
+def _await_enter() -> None:
+    """EOFError where nobody will press it any more."""
+    click.echo(_NEXT, err=True)
+    input()
+
+
+def _open(path: str | None, line: Line) -> Port:
+    """The port, which the end of the process closes; without one that can be opened it ends: UNREACHABLE, BUSY."""
+    if path is None:
+        return PtyPort()
+    try:
+        port = AdapterPort(path, "the adapter on the line")
+        port.set_line(line)
+    except OSError as fault:
+        click.echo(str(fault), err=True)
+        sys.exit(BUSY if isinstance(fault, BlockingIOError) else UNREACHABLE)
+    return port
+
+
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--port", "path", help="Serial port to play on; otherwise a new pseudo-terminal, whose path is printed.")
 @click.option("--mode", type=click.Choice([TIMED, MATCHED, LISTEN]), default=TIMED, show_default=True)
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, help="2 is twice as fast.")
 @click.option("--max-gap", type=click.FloatRange(min=0), default=float("inf"), help="Longest silence, in seconds.")
 @click.option("--loop", "loops", is_flag=True, help="Begin again at the end.")
-@click.option("--step", "steps", is_flag=True, help="Wait for a key before each reply (listen: before each frame).")
+@click.option("--step", "steps", is_flag=True, help="Wait for Enter before each reply (listen: before each frame).")
 @click.option("--interface", type=click.IntRange(min=0), default=0, help="Which of the capture's ports.")
 def main(
     file: Path, path: str | None, mode: str, speed: float, max_gap: float, loops: bool, steps: bool, interface: int
@@ -102,19 +97,33 @@ def main(
     except ValueError as error:
         raise click.UsageError(f"{file}: {error}") from error
     if interface >= len(capture.ports) or (line := capture.ports[interface].line) is None:
-        settings = [f"{i}: {port.name} {port.line}" for i, port in enumerate(capture.ports)]
-        raise click.UsageError(f"{file}: port {interface} with its line settings is not among {settings}")
+        known = [f"{i} ({port.name}, {port.line or 'no line settings'})" for i, port in enumerate(capture.ports)]
+        raise click.UsageError(
+            f"{file}: --interface {interface}: allowed is a port whose line settings are known; there are: "
+            f"{', '.join(known) or '-'}. Make the capture again by `tankgate trace convert … --line \"9600 8N1\"`."
+        )
     frames = [frame for frame in capture.frames if frame.port == interface and frame.event not in ERRORS]
+    if not frames:
+        raise click.UsageError(f"{file}: --interface {interface}: no frames")
     pace = Pace(speed, max_gap)
-    with closing(PtyPort() if path is None else AdapterPort(path, line)) as port:
-        click.echo(port.path)
-        sys.stdout.flush()
+    port = _open(path, line)
+    click.echo(port.path)
+    sys.stdout.flush()
+    try:
         if mode == LISTEN:
+            if isinstance(port, PtyPort):
+                port.await_opener()
+                time.sleep(_SETTLE_S)
             talk(port, frames, pace, loops=loops, steps=steps)
             signal.pause()  # what nobody has read yet goes with the port
         else:
             name = capture.ports[interface].name
             answer(port, Player(name, line, frames, mode, pace, loops=loops, is_wire=path is not None), steps=steps)
+    except (KeyboardInterrupt, EOFError):
+        pass  # how one ends it
+    except OSError as fault:
+        click.echo(f"{port.path}: lost ({fault.strerror}). Plug it in, and start again.", err=True)
+        sys.exit(UNREACHABLE)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hil_tests.bench.board import Board, VirtualBoard, firmware_sha256, interpre
 from hil_tests.bench.bus import Bus
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.pty_port import Port, PtyPort
-from hil_tests.bench.wired_board import RESET_ALLOWED, Means, WiredBoard, ask_identity
+from hil_tests.bench.wired_board import Means, WiredBoard, ask_identity, reset_allowed
 from protocols import link, model, readplan_edge
 from protocols.link_edge import Answer, EdgeEnd
 
@@ -159,11 +159,12 @@ class WiredRig:
         self.on_bus: Callable[[Bus, int], None] = _nobody_listens
         self._ports: dict[str, AdapterPort] = {}
         self._boards: dict[str, WiredBoard] = {}
-        self._told: dict[str, str] = {"dut": "board", "firmware_sha256": firmware_sha256()}
+        self._told: dict[str, str] = {"dut": "board"}
         self._identities: dict[str, str] = {}
 
     def open(self) -> None:
         """Lock every port and ask every board who it is."""
+        self._told["firmware_sha256"] = firmware_sha256()
         adapter = _("the RS-485 adapter on UART{uart} of board {name}")
         for name, wires in self.wires.items():
             port = self._port(wires.port, _("board {name}").format(name=name))
@@ -280,20 +281,27 @@ def wired(port: str | None, bus_ports: list[str], reset: str | None, wiring: Pat
 def _read(wiring: Path) -> WiredRig:
     try:
         file = tomllib.loads(wiring.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+    except OSError as fault:
+        text = _("{wiring}: cannot be read: {reason}. hil_tests/README.md shows what stands in a wiring file.")
+        raise ValueError(text.format(wiring=wiring, reason=fault.strerror)) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise ValueError(f"{wiring}: {fault}") from None
-    claimed = frozenset(file.pop("features", ()))
-    if unknown := claimed - CLAIMED:
-        text = _("{wiring}: features = {unknown}: allowed are {allowed}")
-        raise ValueError(text.format(wiring=wiring, unknown=sorted(unknown), allowed=", ".join(sorted(CLAIMED))))
-    boards: dict[str, dict[str, Any]] = file.pop("boards", {})
-    if file or "cab1" not in boards or boards.keys() - {"cab1", "cab2"}:
+    features = file.pop("features", [])
+    if not isinstance(features, list) or any(str(each) not in CLAIMED for each in features):
+        text = _("{wiring}: features = {found}: allowed is a list of {allowed}")
+        raise ValueError(text.format(wiring=wiring, found=features, allowed=", ".join(sorted(CLAIMED))))
+    boards = file.pop("boards", {})
+    if file or not _is_table_of_tables(boards) or "cab1" not in boards or boards.keys() - {"cab1", "cab2"}:
         text = _("{wiring}: allowed are features, [boards.cab1], and [boards.cab2] where there are two")
         raise ValueError(text.format(wiring=wiring))
     for name, row in boards.items():
         if not {"port", "uart1"} <= row.keys() <= {"port", "reset", "uart1", "uart2"}:
             text = _("{wiring}: [boards.{name}]: port and uart1 are needed, reset and uart2 are allowed")
             raise ValueError(text.format(wiring=wiring, name=name))
+        for key, value in row.items():
+            if not isinstance(value, str):
+                text = _('{wiring}: [boards.{name}] {key} = {value}: allowed is a text, like "/dev/ttyUSB0" or "rts"')
+                raise ValueError(text.format(wiring=wiring, name=name, key=key, value=value))
     return WiredRig(
         {
             name: _wires(
@@ -304,14 +312,18 @@ def _read(wiring: Path) -> WiredRig:
             )
             for name, row in boards.items()
         },
-        claimed,
+        frozenset(features),
     )
+
+
+def _is_table_of_tables(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(row, dict) for row in value.values())
 
 
 def _wires(where: str, port: str, reset: str, buses: Mapping[int, str]) -> Wires:
     if reset not in ("", "rts", "usb") and not reset.startswith("cmd:"):
         text = _("{where}: reset = {reset}: allowed is {allowed}")
-        raise ValueError(text.format(where=where, reset=reset, allowed=RESET_ALLOWED))
+        raise ValueError(text.format(where=where, reset=reset, allowed=reset_allowed()))
     return Wires(port, reset, buses)
 
 

@@ -21,7 +21,10 @@ _RESET_S = 0.2
 _RETURN_S = 20.0
 _COMMAND_S = 60.0
 
-RESET_ALLOWED = "rts, usb or cmd:PROGRAM … ({action} in it becomes off, on or reset)"
+
+def reset_allowed() -> str:
+    """What a reset may be."""
+    return _("rts, usb or cmd:PROGRAM … ({action} in it becomes off, on or reset)")
 
 
 class Means:
@@ -40,7 +43,7 @@ class Means:
         elif text.startswith("cmd:"):
             self._switch = lambda on: self._run("on" if on else "off")
         else:
-            raise ValueError(f"reset = {text!r}: allowed is {RESET_ALLOWED}")
+            raise ValueError(f"reset = {text!r}: allowed is {reset_allowed()}")
         self.can_hold = text in ("rts", "usb") or "{action}" in text
 
     def power(self, on: bool) -> None:

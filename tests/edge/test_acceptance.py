@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.acceptance import FAILED, PASSED, SKIPPED, Result, Run, is_accepted, page
-from edge.cli import UNREACHABLE, USAGE
+from edge.cli import FOUND_A_FAULT, UNREACHABLE, USAGE
 
 ROOT = Path(__file__).parents[2]
 CHINESE = gettext.translation("tankgate", ROOT / "edge" / "locale", ["zh_CN"]).gettext
@@ -32,6 +32,7 @@ RUN = Run(
     rig={"dut": "sim", "board": "virtual", "firmware_sha256": "ab" * 32},
     never=2,
     results=RESULTS,
+    count=2,
 )
 
 
@@ -63,10 +64,16 @@ def test_what_was_not_run_stands_there_with_its_reason() -> None:
 
 
 def test_a_failure_is_shown_with_its_captures_and_refuses() -> None:
-    run = replace(RUN, results=(*RESULTS, BROKEN))
+    run = replace(RUN, results=(*RESULTS, BROKEN), count=3)
     shown = page(run, CHINESE, True)
     assert "captures/1-level.pcapng" in shown and "assert 1 &lt; &lt;script&gt;" in shown
-    assert is_accepted(RESULTS) and not is_accepted(run.results) and not is_accepted(RESULTS[1:])
+    assert is_accepted(RUN) and not is_accepted(run) and not is_accepted(replace(RUN, results=RESULTS[1:], count=1))
+
+
+def test_a_run_that_was_ended_says_so_and_refuses() -> None:
+    run = replace(RUN, count=34)
+    assert "32 of its 34 tests were not examined" in text(run, "en") and "34 项中有 32 项未检查" in text(run, "zh")
+    assert "were not examined" not in text(RUN, "en") and not is_accepted(run)
 
 
 def test_a_real_board_is_not_called_simulated_and_pseudo_terminals_are_no_board() -> None:
@@ -93,21 +100,46 @@ def test_a_port_that_is_not_there_is_told_in_the_technicians_language(tmp_path: 
     run = acceptance(tmp_path / "new", "--port", "/dev/no-such-board", "--bus-port", "/dev/no-such-adapter")
     assert run.returncode == UNREACHABLE, run.stderr
     assert "/dev/no-such-board：没有这个串口。请插上：采集板 cab1。" in run.stderr
+    assert not (tmp_path / "new").exists()  # the same command again is not refused
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--dut", "board"], "请用 --port 和 --bus-port 写明采集板的串口"),
-        (["--port", "a", "--bus-port", "b", "--reset", "c"], "复位 reset = c"),
+        (["--port", "a", "--bus-port", "b", "--reset", "c"], "复位 reset = c：允许的是 rts、usb 或 cmd:程序"),
+        (["--dut", "sim", "--port", "a"], "--port、--bus-port、--reset 和 --wiring 只用于 --dut=board"),
         (["--dut", "board", "--wiring", "none.toml"], "none.toml"),
     ],
 )
 def test_wrong_arguments_are_refused_in_words(tmp_path: Path, arguments: list[str], said: str) -> None:
     run = acceptance(tmp_path / "new", *arguments)
     assert (run.returncode, said in run.stderr) == (USAGE, True), run.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     run = acceptance(tmp_path, "--dut", "sim")
     assert (run.returncode, list(tmp_path.iterdir())) == (USAGE, [])
+    assert "已经存在" in run.stderr
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/x", "/proc/x"])
+def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(folder: str) -> None:
+    run = acceptance(Path(folder), "--dut", "sim")
+    assert run.returncode == USAGE and f"{folder} 无法建立：" in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.needs("micropython", "mosquitto")
+def test_what_was_examined_before_somebody_ended_it_is_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    command = [sys.executable, "-m", "edge", "bench", "acceptance", "--output", str(folder), "--dut", "sim"]
+    environment = os.environ | {"LANGUAGE": "en"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("[1/"):
+            assert process.poll() is None
+        process.terminate()
+        said = process.stdout.read()
+    assert process.returncode == FOUND_A_FAULT and f"Report: {folder / 'report.html'}" in said
+    assert "The run was ended before its end" in (folder / "report.html").read_text(encoding="utf-8")

@@ -188,7 +188,8 @@ def test_two_boards_at_once_and_what_they_say_afterwards(desk: Desk) -> None:
         assert line.startswith(f"{board.plug}: esp32-{identity}, firmware ")
         assert line.endswith(f": 19 files copied and read back; HELLO at {link_port}")
     code, said = tankgate("list", first.plug, desk.links[0], desk.directory / "nowhere")
-    assert code == 0 and "esp32-" + IDS[0] in said and IDS[1] not in said, said
+    assert code == 3 and "esp32-" + IDS[0] in said and IDS[1] not in said, said
+    assert said.splitlines()[-1].startswith(f"{desk.directory / 'nowhere'}: there is no such port.")
     crashing = "import board\ntry:\n 1 / 0\nexcept ZeroDivisionError as fault:\n board.crashed(fault)"
     mpremote(first, f"with open('main.py', 'w') as f: f.write({crashing!r})")
     first.power_off()
@@ -204,7 +205,15 @@ def test_a_port_that_is_not_there_or_not_free_is_said_so(desk: Desk) -> None:
         gone, held = deploy(desk.directory / "nowhere", board.plug)
     assert (gone["code"], gone["kind"]) == ("E-BRD-011", "unreachable")
     assert (held["code"], held["kind"]) == ("E-BRD-013", "busy") and "pytest" in held["text"]
-    assert tankgate("logs", desk.directory / "nowhere")[0] == 3
+
+
+def test_what_is_no_port_is_named_with_where_the_ports_are(tmp_path: Path) -> None:
+    """A folder, a name of nothing, a device that is no serial port."""
+    told = "there is no such port. Those that are here: `tankgate board list` E-BRD-011"
+    for path in (tmp_path, tmp_path / "nowhere"):
+        assert tankgate("list", path) == tankgate("logs", path) == (3, f"{path}: {told}\n")
+    code, said = tankgate("logs", "/dev/full")
+    assert code == 3 and "it cannot be opened: it is no serial port. Those that are here" in said
 
 
 class Bootloader:
@@ -245,6 +254,12 @@ class Bootloader:
         self._tcp.close()
         self._usb.close()
         self._mock.stop()
+
+
+def test_a_port_at_which_nothing_answers_is_told_in_whole_sentences(tmp_path: Path) -> None:
+    with closing(UsbPort()) as port:
+        code, said = tankgate("flash", port.path, "--image", image_for(9, 2, tmp_path))
+    assert code == 3 and "no ESP32 answers: " in said and "E-BRD-020" in said and ".." not in said, said
 
 
 def image_for(chip_number: int, flash_code: int, directory: Path) -> Path:

@@ -140,9 +140,16 @@ def test_a_batch_that_cannot_be_read_is_a_gap_and_an_exit_code(gateway_toml: Pat
 
 def test_what_cannot_be_exported_is_said(gateway_toml: Path) -> None:
     none = tankgate("buffer", "export", gateway_toml)
-    assert none.returncode == FOUND_A_FAULT and "No such file" in none.stderr
+    assert none.returncode == FOUND_A_FAULT and "tankgate.db: there is no such file" in none.stderr
     wrong = tankgate("buffer", "export", gateway_toml, "--from", "yesterday")
     assert wrong.returncode == USAGE and "yesterday is no time" in wrong.stderr
+
+
+def test_a_file_that_cannot_be_written_is_told_with_what_to_do(gateway_toml: Path, history: Store) -> None:
+    for output, said in ((gateway_toml / "x.csv", "what stands before it is no"), ("/nope/x.csv", "no such file")):
+        ended = tankgate("buffer", "export", gateway_toml, "--output", output)
+        assert ended.returncode == USAGE and f"{output}: cannot be written: " in ended.stderr and said in ended.stderr
+        assert "Name a new file in a folder where this user may write." in ended.stderr
 
 
 def test_an_export_neither_waits_for_a_commit_nor_holds_up_the_log(history: Store, gateway_toml: Path) -> None:

@@ -254,6 +254,7 @@ def test_a_place_or_a_certificate_that_cannot_be_used_is_one_sentence(
     ended = tankgate("run", "--simulated", gateway_toml)
     assert ended.returncode == FOUND_A_FAULT
     assert "jt-0042: cannot start" in ended.stderr and said in ended.stderr
+    assert "Run `tankgate doctor` as this user" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -318,7 +319,7 @@ def test_a_gateway_starts_without_its_store_and_takes_it_when_it_can(gateway_tom
     (folder / "tankgate.db").mkdir()
     with running(gateway_toml):
         status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
-        assert status["store"]["state"] == "fault" and "Is a directory" in status["store"]["fault"]
+        assert status["store"]["state"] == "fault" and "it is a folder" in status["store"]["fault"]
         assert [alarm["alarm"] for alarm in status["alarms"]] == ["system.store:FAULT"]
         assert tankgate("buffer", "status", gateway_toml).returncode == FOUND_A_FAULT
         refused = tankgate("config", "apply", gateway_toml)

@@ -636,7 +636,7 @@ def test_a_store_that_is_gone_is_not_begun_anew_where_its_disk_was(tmp_path: Pat
     store = open_store(tmp_path)
     for file in tmp_path.iterdir():
         file.unlink()
-    with pytest.raises(StoreFault, match="No such file"):
+    with pytest.raises(StoreFault, match="there is no such file"):
         store.open(NOW_MS)
     assert list(tmp_path.iterdir()) == []
 

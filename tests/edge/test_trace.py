@@ -153,7 +153,7 @@ def test_a_capture_that_was_cut_off_is_shown_as_far_as_it_goes(tmp_path: Path) -
 def test_what_is_no_capture_is_refused_by_name(command: str, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.pcapng"
     foreign.write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20))
-    for file, reason in ((foreign, "expected is a pcapng file"), (tmp_path / "missing", "No such file")):
+    for file, reason in ((foreign, "expected is a pcapng file"), (tmp_path / "missing", "there is no such file")):
         refused = run(command, file)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr.startswith(f"{file}: ") and reason in refused.stderr
@@ -207,6 +207,24 @@ def test_a_good_line_is_in_order_and_too_short_silences_are_told(capture: Callab
     assert [line.split() for line in counted.stdout.splitlines() if line.startswith("gas-a ")][0] == [
         "gas-a", "9600", "8N1", "4", "78.1", "%", "0", "0", "2.62", "3.65", "1",
     ]  # fmt: skip
+
+
+def test_where_nothing_was_said_nothing_is_in_order(tmp_path: Path, capture: Callable[..., Path]) -> None:
+    for file in (capture(), Path("/dev/null")):
+        counted = run("stats", file)
+        assert (counted.returncode, counted.stdout) == (1, "")
+        assert counted.stderr.startswith(f"{file}: no frames.")
+    assert json.loads(run("stats", "/dev/null", "--json").stdout) == {"ports": []}
+
+
+def test_a_file_that_the_system_refuses_is_named_with_why_and_what_to_do(tmp_path: Path) -> None:
+    for words, said in (
+        (("show", tmp_path), f"{tmp_path}: cannot be read: it is a folder. Name a file"),
+        (("convert", IO_MODULE, IO_MODULE / "x.txt"), "what stands before it is no folder. Name a new file in"),
+        (("convert", IO_MODULE, tmp_path / "a" / "x.txt"), "there is no such file, folder or port. Name a new file in"),
+    ):
+        refused = run(*words)
+        assert refused.returncode == 2 and said in refused.stderr
 
 
 # --- convert ------------------------------------------------------------------------------------------------
@@ -286,6 +304,13 @@ def test_what_a_uart_would_refuse_is_named(is_inverted: bool) -> None:
         (0x41, 0),
     ]
     assert (found[0].first_us, found[0].last_us) == (40_000, 51_000)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_recording_may_end_within_a_character_or_with_it(lacking: int) -> None:
+    """At 104.17 samples a bit, 990 samples reach to the middle of the stop bit, but for a rounding."""
+    samples = b"\1" * 2000 + bytes(990 - lacking)
+    assert list(logic.characters(samples, 1_000_000, LINE)) == []
 
 
 SPY = """\
@@ -386,9 +411,17 @@ def test_who_asked_is_found_where_a_log_has_one_direction_and_told_where_it_is_a
 
 
 def test_nothing_is_written_over(tmp_path: Path, capture: Callable[..., Path]) -> None:
-    file = capture((SENT, REQUEST))
-    refused = run("convert", file, file)
-    assert refused.returncode == 2 and "File exists" in refused.stderr
+    there = tmp_path / "there.txt"
+    there.write_text("kept")
+    refused = run("convert", capture((SENT, REQUEST)), there)
+    assert there.read_text() == "kept"
+    assert refused.returncode == 2 and "it exists. Name a new file in a folder where" in refused.stderr
+
+
+def test_a_hex_log_is_not_written_under_the_name_of_a_capture(tmp_path: Path) -> None:
+    refused = run("convert", IO_MODULE, tmp_path / "again.pcapng")
+    assert refused.returncode == 2 and f"Name one, like {tmp_path / 'again.txt'}." in refused.stderr
+    assert not (tmp_path / "again.pcapng").exists()
 
 
 # --- record -------------------------------------------------------------------------------------------------
@@ -468,9 +501,14 @@ def test_a_port_that_is_lost_leaves_what_came_before(wire: Wire) -> None:
 
 def test_a_port_that_is_not_there_or_in_use_has_its_exit_code(wire: Wire, tmp_path: Path) -> None:
     missing = run("record", tmp_path / "ttyUSB9", tmp_path / "x.pcapng", "--line", "9600 8N1")
-    assert missing.returncode == 3 and "ttyUSB9" in missing.stderr
+    told = f"port {tmp_path / 'ttyUSB9'}: cannot be opened: there is no such file, folder or port. Those that are here:"
+    assert missing.returncode == 3 and told in missing.stderr
+    folder = run("record", tmp_path, tmp_path / "x.pcapng", "--line", "9600 8N1")
+    assert folder.returncode == 3 and "cannot be opened: it is a folder." in folder.stderr
+    device = run("record", "/dev/null", tmp_path / "x.pcapng", "--line", "9600 8N1")
+    assert device.returncode == 3 and "cannot be opened: it is no serial port." in device.stderr
     busy = run("record", wire.path, tmp_path / "x.pcapng", "--line", "9600 8N1")
-    assert busy.returncode == 4 and wire.path in busy.stderr
+    assert busy.returncode == 4 and f"{wire.path}: cannot be opened: another program has it open." in busy.stderr
     assert not (tmp_path / "x.pcapng").exists()
 
 

@@ -33,5 +33,9 @@ TARGETS = {
     "workbook": Target(("edge.workbook",), 4000, _ODD, test_runs=2000),
     "feed": Target(("protocols.feeds", "edge.feed_screen", "edge.cli.listen"), 1500, _JSON),
     "trace": Target(("protocols.trace", "edge.hex_log", "protocols.cutter"), 600, _LOG),
+    "logic": Target(("edge.logic", "protocols.cutter"), 1500, ("GHz", "unitsize=8\n", "samplerate=1", "probe99=")),
+    "certificate": Target(("edge.certificate",), 400, ("261126000000Z", "20500101000000Z")),
+    "receipt": Target(("protocols.feeds.json_feed", "edge.forward", "protocols.feeds.sequence"), 600, _JSON),
+    "wiring": Target(("hil_tests.bench.rig", "tomllib"), 400, (*_TOML, "= 1 #", "= [[1]] #")),
     "control": Target(("edge.control", "protocols.feeds.json_feed"), 3000, _JSON),
 }

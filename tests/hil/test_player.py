@@ -1,13 +1,15 @@
 """A recording played again, in virtual time and by its command: which bytes come when, to whom."""
 
+import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 import tty
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -158,9 +160,80 @@ def _read(port: int, count: int) -> bytes:
     return data
 
 
-def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "x.pcapng"
-    file.write_bytes(b"nothing of the kind")
-    command = [sys.executable, "-m", "hil_tests.bench.replay", str(file)]
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
-    assert refused.returncode == 2 and "expected is a pcapng file" in refused.stderr
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "recorded.pcapng"
+    file.write_bytes(trace.write([trace.Port("level", LINE)], RECORDED))
+    return file
+
+
+@contextmanager
+def replaying(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command, and the path that it plays on."""
+    command = [sys.executable, "-m", "hil_tests.bench.replay", *map(str, arguments)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+
+
+def test_trace_record_hears_all_that_both_sides_say_and_ctrl_c_ends_it(file: Path, tmp_path: Path) -> None:
+    """Nothing is said before somebody listens: the recorder starts a second after the replay, or later."""
+    heard = tmp_path / "heard.pcapng"
+    with replaying(file, "--mode", "listen", "--max-gap", "0.1") as (process, path):
+        command = [sys.executable, "-m", "edge", "trace", "record", path, heard, "--line", str(LINE), "--json"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as recorder, ExitStack() as stack:
+            stack.callback(recorder.kill)
+            assert recorder.stdout is not None
+            for said in (ASK_LEVEL, LEVELS[0], ASK_STATE, STATE, ASK_LEVEL, LEVELS[1]):
+                assert json.loads(recorder.stdout.readline())["data"] == said.hex()
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(DEADLINE_S), process.stderr.read()) == (0, "")
+    kept = trace.read(heard.read_bytes()).frames
+    assert b"".join(each.data for each in kept) == b"".join(each.data for each in RECORDED)
+
+
+def test_a_loop_says_it_again_and_steps_wait_for_enter(file: Path) -> None:
+    with replaying(file, "--mode", "listen", "--loop", "--step") as (process, path), ExitStack() as stack:
+        port = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        stack.callback(os.close, port)
+        for each in (*RECORDED, *RECORDED[:2]):
+            assert "Enter" in process.stderr.readline() and not select.select([port], [], [], 0)[0]
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert _read(port, len(each.data)) == each.data
+        process.stdin.close()
+        assert process.wait(DEADLINE_S) == 0
+
+
+def replay(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hil_tests.bench.replay", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        ("/dev/ttyUSB9", "/dev/ttyUSB9: there is no such port. Plug in: the adapter on the line."),
+        ("/dev/null", "/dev/null (the adapter on the line): it cannot be opened: "),
+    ],
+)
+def test_a_port_that_cannot_be_opened_is_named_with_what_to_do(file: Path, port: str, said: str) -> None:
+    refused = replay(file, "--port", port)
+    assert refused.returncode == 3 and refused.stderr.startswith(said), refused.stderr
+
+
+def test_what_cannot_be_replayed_is_refused_by_name(tmp_path: Path) -> None:
+    foreign, lineless, empty = tmp_path / "x.pcapng", tmp_path / "lineless.pcapng", tmp_path / "empty.pcapng"
+    foreign.write_bytes(b"nothing of the kind")
+    lineless.write_bytes(trace.write([trace.Port("log.txt", None)], RECORDED))
+    empty.write_bytes(trace.write([trace.Port("level", LINE)], []))
+    for file, said in (
+        (foreign, "expected is a pcapng file"),
+        (lineless, "0 (log.txt, no line settings). Make the capture again by `tankgate trace convert"),
+        (empty, "no frames"),
+        (tmp_path, "is a directory"),
+    ):
+        refused = replay(file)
+        assert refused.returncode == 2 and said in refused.stderr, refused.stderr
