@@ -19,7 +19,7 @@ from edge.planning import BoardPlan, PlannedRead
 from edge.problem import Problem
 from protocols import link
 from protocols.feeds import json_feed
-from protocols.model import Bus, Line, Output, Site
+from protocols.model import Bus, Line, Output, Point, Site
 from protocols.profile import FRAME_CHARS, data_bytes
 
 RING_BYTES = 65536  # of a board with all its heap, firmware/main.py
@@ -199,12 +199,7 @@ def _bus(
             _alarm(site, reads, slowest_ms, slowest_ms, [span.slowest for span in reachable], frame_ms),
         )
     )
-    published = [
-        span if planned.urgent else _later(span, BATCH_S * 1000, BATCH_S * 1000)
-        for planned, span in zip(reads, alarm, strict=True)
-    ]
     asked = {point.point: point for point in site.points}
-    delays_ms = {point.point: round(point.on_delay_s * 1000) for point in site.points}
     points = [
         PointForecast(
             point=use.point,
@@ -213,12 +208,10 @@ def _bus(
             asked_ms=asked[use.point].period_ms,
             reachable_ms=reachable_ms,
             expected_ms=of_expected_ms,
-            worst=_worst(_later(decided, *2 * (delays_ms[use.point],)), horns.get(use.point), out),
+            worst=_worst(asked[use.point], decided, horns.get(use.point)),
             has_limits=bool(asked[use.point].limits),
         )
-        for planned, reachable_ms, of_expected_ms, decided, out in zip(
-            reads, reachable, expected_ms, alarm, published, strict=True
-        )
+        for planned, reachable_ms, of_expected_ms, decided in zip(reads, reachable, expected_ms, alarm, strict=True)
         for use in planned.read.uses
     ]
     periods = []
@@ -356,9 +349,11 @@ def _later(span: Span, at_once_ms: float, slowest_ms: float) -> Span:
     return Span(span.at_once + at_once_ms, span.slowest + slowest_ms)
 
 
-def _worst(alarm: Span, horn_ms: Span | None, published: Span) -> Worst:
-    """A reading's message waits for no on-delay."""
-    return Worst(alarm, None if horn_ms is None else _later(alarm, *horn_ms), published)
+def _worst(point: Point, decided: Span, horn_ms: Span | None) -> Worst:
+    """A reading's message waits for no on-delay, but for the second's batch where it is not urgent."""
+    alarm = _later(decided, *2 * (point.on_delay_s * 1000,))
+    batch_ms = 0.0 if point.urgent else BATCH_S * 1000
+    return Worst(alarm, None if horn_ms is None else _later(alarm, *horn_ms), _later(decided, *2 * (batch_ms,)))
 
 
 def _probe(site: Site, line: Line, reads: Sequence[PlannedRead]) -> Span:

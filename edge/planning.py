@@ -27,7 +27,8 @@ _SALT_AT, _COUNTS_AT = 3, 8  # in a plan's header: salt and birth lie between
 class PlannedRead:
     """One request that is repeated: the read at the same index of the plan. `bus` and `profile` are names.
 
-    A read without uses reads back the coil of an `output`, or else is a check of its profile.
+    `urgent`: its samples leave the board at once. A read without uses reads back the coil of an `output`, or else is a
+    check of its profile.
     """
 
     bus: str
@@ -263,7 +264,7 @@ def _unit_reads(points: Sequence[Point], profile: Profile) -> list[PlannedRead]:
             groups[period_ms] = uses
             reads[period_ms] = plan_reads(profile, uses, every)
     needed = {profile.channels[use.channel].needs for use in every}
-    urgent = {point.point for point in points if point.urgent}
+    urgent = {point.point for point in points if point.urgent or point.preset}  # an alarm waits for no company
     bus, unit_id = points[0].bus, points[0].unit_id
     planned = [
         PlannedRead(bus, unit_id, read, period_ms, any(use.point in urgent for use in read.uses), profile.name)

@@ -127,10 +127,10 @@ def test_a_dead_unit_is_asked_its_smallest_read(site: Site) -> None:
 
 
 def test_the_worst_wait_from_a_change_to_alarm_horn_and_publication(site: Site) -> None:
-    """Alarm: period + everything else on the bus + one failed poll + 100 ms for company + one frame of the link.
+    """Alarm: period + everything else on the bus + one failed poll + one frame of the link.
 
-    GD01.gas: 1000 + 118.75 + 319.79 + 100 + 210 x 10 / 460.8 = 1543.10 ms; if all take their time,
-    1918.75 + 1918.75 + 319.79 + 100 + 4.56 = 4261.85 ms. Urgent: both without the 100 ms.
+    GD01.gas: 1000 + 118.75 + 319.79 + 210 x 10 / 460.8 = 1443.10 ms; if all take their time,
+    1918.75 + 1918.75 + 319.79 + 4.56 = 4161.85 ms. Without an alarm, 100 ms more for company.
     Publication: a batch of 1 s more; an urgent one goes with the decision.
     """
 
@@ -139,10 +139,12 @@ def test_the_worst_wait_from_a_change_to_alarm_horn_and_publication(site: Site) 
 
     alarm, horn, published = worst(told_of(site))
     assert horn is None
-    assert alarm == pytest.approx((1543.10, 4261.85), abs=0.01)
-    assert published == pytest.approx((2543.10, 5261.85), abs=0.01)
+    assert alarm == pytest.approx((1443.10, 4161.85), abs=0.01)
+    assert published == pytest.approx((2443.10, 5161.85), abs=0.01)
     urgent = worst(told_of(with_points(site, urgent=True)))
-    assert urgent.alarm == urgent.published == pytest.approx((1443.10, 4161.85), abs=0.01)
+    assert urgent.alarm == urgent.published == alarm
+    ordinary = worst(told_of(with_points(site, preset="", limits=())))
+    assert ordinary.published == pytest.approx((2543.10, 5261.85), abs=0.01)
 
 
 def test_the_worst_wait_to_the_horn_is_that_of_where_it_is_wired(site: Site) -> None:
@@ -200,7 +202,7 @@ def test_the_worst_of_a_period_is_that_of_its_slowest_point(site: Site) -> None:
 def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(site: Site) -> None:
     """Spacing 400 ms; two reads of one register, 22 ct = 22.92 ms each, time-out 300 ms.
 
-    1000 + 2 x 22.92 + 400 for the other read + 400 for the retry + 100 + 4.56 = 1950.39 ms.
+    1000 + 2 x 22.92 + 400 for the other read + 400 for the retry + 4.56 = 1850.39 ms.
     """
     points = tuple(
         dataclasses.replace(point, period_ms=1000 if point.point == "TK103.temp" else 5000)
@@ -209,7 +211,7 @@ def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(si
     )
     slow = dataclasses.replace(site.profiles["adam-4017p"], spacing_ms=400)
     told = told_of(dataclasses.replace(site, points=points, profiles={slow.name: slow}))
-    assert told.points[1].worst.alarm.at_once == pytest.approx(1950.39, abs=0.01)
+    assert told.points[1].worst.alarm.at_once == pytest.approx(1850.39, abs=0.01)
 
 
 def test_ring_and_link_of_the_boards(site: Site) -> None:

@@ -60,7 +60,7 @@ def test_the_bytes_of_the_example(site: Site) -> None:
             planned.read.address,
             planned.read.count,
         )
-        assert (tenths * 100, flags) == (planned.period_ms, 0)
+        assert (tenths * 100, flags) == (planned.period_ms, 1)  # all of them have alarms
 
 
 @pytest.mark.parametrize("board", ["cab1", "cab2"])
@@ -185,16 +185,23 @@ def test_a_unit_is_asked_who_it_is_at_the_start_and_each_hour(site: Site) -> Non
 
 
 def test_an_urgent_point_makes_its_read_urgent_and_no_other(site: Site) -> None:
-    changed = with_points(site, {"GD01.gas": {"urgent": True}, "GD02.gas": {}})
+    changed = with_points(site, {"GD01.gas": {"urgent": True, "preset": ""}, "GD02.gas": {"preset": ""}})
     plan = plan_of(changed, "cab1")
     assert [planned.urgent for planned in plan.reads] == [True, False]
     assert [plan.plan[at] for at in (-10, -1)] == [1, 0]  # the flags of the two reads
 
 
+def test_what_an_alarm_rests_on_leaves_the_board_at_once(site: Site) -> None:
+    changed = with_points(site, {"GD01.gas": {}, "GD02.gas": {"preset": ""}})
+    assert [(point.preset, point.urgent) for point in changed.points] == [("combustible", False), ("", False)]
+    assert [planned.urgent for planned in plan_of(changed, "cab1").reads] == [True, False]
+
+
 @pytest.mark.parametrize("urgent", ["TK101.temp", "TK102.temp"])
 def test_a_shared_read_is_urgent_for_either_point(site: Site, urgent: str) -> None:
     fast: dict[str, object] = {"channel": "ch0", "period_ms": 1000, "urgent": urgent == "TK102.temp"}
-    changed = with_points(site, {"TK101.temp": {"urgent": urgent == "TK101.temp"}, "TK102.temp": fast})
+    slow: dict[str, object] = {"urgent": urgent == "TK101.temp", "preset": ""}
+    changed = with_points(site, {"TK101.temp": slow, "TK102.temp": fast | {"preset": ""}})
     (planned,) = plan_of(changed, "cab2").reads
     assert planned.urgent and planned.period_ms == 1000
 
