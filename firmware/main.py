@@ -190,6 +190,10 @@ def main():
             ports = []
             pollers = []
             gc.collect()
+            if plan.bytes[2] == readplan.VERSION_OUTPUTS:
+                from wired import make_room
+
+                make_room(recorder)
             for bus, port in enumerate(open_buses(plan.bytes)):
                 if port is not None:
                     uart = plan.bytes[readplan.bus_at(plan.bytes, bus)]

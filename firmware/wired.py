@@ -12,14 +12,14 @@ from protocols import octets, readplan, switching
 
 _LOOK_US = 10000
 # What outputs.py, pins.py, switching.py and their objects need, by the size of a word: the ring gives it.
-_NEEDS_BYTES = 10240 if sys.maxsize >> 32 else 5120
+_NEEDS_BYTES = 12288 if sys.maxsize >> 32 else 6144
 _MOST_KEPT_BYTES = 2048  # of the ring's records, while it moves: of a long backlog the oldest are lost, and counted
 
 _has_room = False
 
 
 def make_room(recorder):
-    """Once: move the records into a smaller ring."""
+    """Set-up. Once, and before the pollers are built: the records in a smaller ring."""
     global _has_room
     if not _has_room:
         _has_room = True
@@ -35,8 +35,7 @@ class Wired:
     lost = False
 
     def __init__(self, plan, generation, pollers, recorder, board_end, now_ms, now_us):
-        make_room(recorder)
-        import pins  # they need the room
+        import pins  # they need the room that was made
         from outputs import Outputs
 
         by_bus = [None] * readplan.buses(plan)  # a bus without a UART has no poller

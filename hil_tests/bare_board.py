@@ -60,9 +60,12 @@ def plan_of(address: int, line: model.Line = LINE, period_ms: int = 100) -> byte
 
 
 class BareBoard:
-    """The board runs, and has said HELLO. `exchanges`, `samples`, `answers` and `console` grow as it goes on."""
+    """The board runs, and has said HELLO. `exchanges`, `samples`, `answers` and `console` grow as it goes on.
 
-    def __init__(self, rig: Rig, directory: Path, line: model.Line = LINE) -> None:
+    With `two_buses` it has another one, on which nobody is.
+    """
+
+    def __init__(self, rig: Rig, directory: Path, line: model.Line = LINE, two_buses: bool = False) -> None:
         self.unit = Addresses()
         self.exchanges: list[Exchange] = []
         self.bus = lay_bus(
@@ -70,7 +73,9 @@ class BareBoard:
         )
         self.link = rig.link_port(BOARD)
         identity = rig.identity(BOARD, "esp32-one")
-        self.board = rig.board(BOARD, identity, directory, {1: self.bus.port.path}, self.link)
+        self._ports = [self.bus.port, *([rig.bus_port(BOARD, 2, line)] if two_buses else [])]
+        uarts = {uart: port.path for uart, port in enumerate(self._ports, 1)}
+        self.board = rig.board(BOARD, identity, directory, uarts, self.link)
         self.end = EdgeEnd()
         self.samples: list[Sample] = []
         self.answers: list[int] = []
@@ -124,7 +129,9 @@ class BareBoard:
         """A whole plan, with its own digest or another, but for its commit."""
         digest = hashlib.sha256(plan).digest() if digest is None else digest
         assert self.command(link.PLAN_BEGIN, len(plan).to_bytes(2, "little") + digest) == link.DONE
-        assert self.command(link.PLAN_CHUNK, b"\0\0" + plan) == link.DONE
+        for offset in range(0, len(plan), link.CHUNK_MAX_BYTES):
+            chunk = plan[offset : offset + link.CHUNK_MAX_BYTES]
+            assert self.command(link.PLAN_CHUNK, offset.to_bytes(2, "little") + chunk) == link.DONE
 
     def send(self, plan: bytes, digest: bytes | None = None) -> int:
         """The same, and the result of its commit."""
@@ -148,5 +155,5 @@ class BareBoard:
     def close(self) -> None:
         """Off, and its ports back to the rig."""
         self.board.power_off()
-        self.bus.port.close()
-        self.link.close()
+        for port in (*self._ports, self.link):
+            port.close()

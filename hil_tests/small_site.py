@@ -82,7 +82,7 @@ class SmallSite:
     """`readings`: point -> what the broker handed out of it, in order, without the repetitions that heartbeats are.
 
     `alarms`: (alarm, state after) of each alarm record, in order. `outputs`: tables of gateway.toml, `pins`: terminals
-    in the place of the boards' pins.
+    in the place of the boards' pins. `tick_s`: how long the lines may wait to be looked at.
     """
 
     def __init__(
@@ -95,27 +95,31 @@ class SmallSite:
         profiles: Mapping[str, str],
         outputs: str = "",
         pins: Mapping[int, str] | None = None,
+        tick_s: float = _TICK_S,
     ) -> None:
+        self._tick_s = tick_s
         self._deadline_s = rig.patience * _DEADLINE_S
         self.readings: defaultdict[str, list[Reading]] = defaultdict(list)
         self.alarms: list[tuple[str, str]] = []
         self.console = directory / "gateway.log"
         self.boards: dict[str, Board] = {}
-        self._gateway_toml = directory / "site" / "gateway.toml"
+        self.cables: dict[str, Cable] = {}
+        self.gateway_toml = directory / "site" / "gateway.toml"
         self._payloads: SimpleQueue[bytes] = SimpleQueue()
         self._selector = selectors.DefaultSelector()
         with ExitStack() as self._to_stop:  # what was started is stopped again where a later part cannot start
             self._to_stop.callback(self._selector.close)
             names = {bus.board: f"esp32s3-7cdfa1e40c{number:02x}" for number, bus in enumerate(buses)}
             ids = {name: rig.identity(name, proposed) for name, proposed in names.items()}
-            cables = {name: self._lay_cable(directory / f"{name}-plug", rig.link_port(name)) for name in ids}
+            for name in ids:
+                self.cables[name] = self._lay_cable(directory / f"{name}-plug", rig.link_port(name))
             for name, board_id in ids.items():
                 uarts = {uart: bus.path for uart, bus in _uarts(buses, name)}
-                self.boards[name] = rig.board(name, board_id, directory, uarts, cables[name].board_end, pins)
+                self.boards[name] = rig.board(name, board_id, directory, uarts, self.cables[name].board_end, pins)
             self._listen(broker_port)
-            tables = _board_tables(ids, cables) + _bus_tables(buses) + outputs
-            _write(self._gateway_toml, broker_port, tables, points, profiles)
-            self._start_gateway(self._gateway_toml)
+            tables = _board_tables(ids, self.cables) + _bus_tables(buses) + outputs
+            _write(self.gateway_toml, broker_port, tables, points, profiles)
+            self._start_gateway(self.gateway_toml)
             for board in self.boards.values():
                 self._to_stop.callback(board.power_off)
                 board.power_on()
@@ -139,7 +143,7 @@ class SmallSite:
 
     def tankgate(self, *words: str, work: Callable[[], None] = lambda: None) -> str:
         """What a command of `tankgate` prints ("{site}" is gateway.toml); the rest works on meanwhile."""
-        command = [sys.executable, "-m", "edge", *(word.format(site=self._gateway_toml) for word in words)]
+        command = [sys.executable, "-m", "edge", *(word.format(site=self.gateway_toml) for word in words)]
         with TemporaryFile("w+", encoding="utf-8") as said:
             asked = subprocess.Popen(command, cwd=_ROOT, stdout=said)
             self.until(lambda: asked.poll() is not None, work)
@@ -153,7 +157,7 @@ class SmallSite:
         return said
 
     def until(self, condition: Callable[[], bool], work: Callable[[], None] = lambda: None) -> None:
-        """Carry bytes, and do `work` at least each 5 ms, until it is so; AssertionError where that takes too long."""
+        """Carry bytes, and do `work` at least each tick (5 ms), until it is so; AssertionError where that takes too long."""
         end_s = time.monotonic() + self._deadline_s
         while not condition():
             assert self._gateway.poll() is None, self._told("the gateway ended")
@@ -161,7 +165,7 @@ class SmallSite:
                 assert board.is_running, self._told(f"the program of {name} ended")
             assert time.monotonic() < end_s, self._told(f"not within {self._deadline_s} s: {dict(self.readings)}")
             work()
-            for key, _events in self._selector.select(_TICK_S):
+            for key, _events in self._selector.select(self._tick_s):
                 key.data()
             while not self._payloads.empty():
                 self._take(json.loads(self._payloads.get()))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hil_tests.bare_board import LINE as FAST_LINE
+from hil_tests.bare_board import UNIT_ID, BareBoard
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.pty_port import PinPort
 from hil_tests.bench.rig import N_, Rig, lay_bus
@@ -14,7 +16,7 @@ from hil_tests.bench.sheet import Point
 from hil_tests.bench.units import SILENT, Unit
 from hil_tests.mosquitto import Mosquitto
 from hil_tests.small_site import BOARD, Bus, SmallSite
-from protocols import modbus, model, profile
+from protocols import link, modbus, model, profile, readplan_edge, switching
 
 pytestmark = pytest.mark.needs("mosquitto", "simulation")
 
@@ -168,3 +170,23 @@ def test_the_fault_relay(hall: Hall) -> None:
     assert hall.fault.level == 0
     board.power_on()
     hall.until(lambda: hall.fault.level == 1)
+
+
+@pytest.mark.shows(N_("A board of two buses has room for as many outputs as a plan may have, beside 64 reads."))
+@pytest.mark.needs("two_buses")
+def test_all_outputs_that_a_plan_may_have_find_room(rig: Rig, tmp_path: Path) -> None:
+    units, reads = 16, 64
+    plan = readplan_edge.encode(
+        [readplan_edge.encode_bus(uart, FAST_LINE.baud, 8, "N", 1) for uart in (1, 2)],
+        [readplan_edge.encode_unit(unit % 2, UNIT_ID + unit, 200, 50, 0, 1000) for unit in range(units)],
+        [
+            readplan_edge.encode_read(read % units, modbus.READ_HOLDING_REGISTERS, 10 * read, 10, 500)
+            for read in range(reads)
+        ],
+        b"\1\2\3\4",
+        output_rows=[readplan_edge.encode_output(place % units, place, 3000) for place in range(switching.MAX_OUTPUTS)],
+        input_pins=range(2, 2 + switching.MAX_INPUTS),
+    )
+    with closing(BareBoard(rig, tmp_path, two_buses=True)) as board:
+        assert board.send(plan) == link.DONE
+        board.until(lambda: sum(sample.outcome == modbus.OK for sample in board.samples) > reads)

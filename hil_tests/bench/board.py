@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -72,7 +72,7 @@ class Cable:
     """The link between a board and the edge. `plug` is the stable path that the edge opens.
 
     `cut`: nothing passes. `damage`: the chance of a flipped bit for each byte, in both directions. `board_end` is
-    a port that the rig gave, or a new pseudo-terminal.
+    a port that the rig gave, or a new pseudo-terminal. `ups` and `downs` hear what passes, for whoever wants to know.
     """
 
     def __init__(self, plug: Path, seed: int = 0, board_end: Port | None = None) -> None:
@@ -81,6 +81,8 @@ class Cable:
         self.edge_end: PtyPort | None = None
         self.cut = False
         self.damage = 0.0
+        self.ups: Callable[[bytes], None] = _nobody_hears
+        self.downs: Callable[[bytes], None] = _nobody_hears
         self._seed = seed
         self._bytes = 0
         self.plug_in()
@@ -90,11 +92,13 @@ class Cable:
         data = self._carried(self.board_end.read())
         if data and self.edge_end is not None:
             self.edge_end.write(data)
+            self.ups(data)
 
     def carry_down(self) -> None:
         """Bytes of the edge."""
         if self.edge_end is not None and (data := self._carried(self.edge_end.read())):
             self.board_end.write(data)
+            self.downs(data)
 
     def unplug(self) -> None:
         """Pull the plug out of the edge: its port fails, and the path is gone."""
@@ -126,6 +130,10 @@ class Cable:
             if chance < self.damage:
                 out[at] ^= 1 << int(chance / self.damage * 8)
         return bytes(out)
+
+
+def _nobody_hears(_data: bytes) -> None:
+    """Bytes pass, and that is all."""
 
 
 class Board(Protocol):
