@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.figures import (
     alarm_kills,
+    alarm_times,
     alarms,
     board_heap,
     broker_kill,
@@ -81,6 +82,12 @@ FIGURES = {
         Figure("alarms_lost", "alarms", 0, alarm_kills.lost),
         Figure("alarms_duplicated", "alarms", 0, alarm_kills.duplicated),
         Figure("alarms_reordered", "alarms", 0, alarm_kills.reordered),
+        Figure("alarm_commit_p99_ms", "ms", 40, alarm_times.commit),
+        Figure("alarm_publish_p99_ms", "ms", 80, alarm_times.publish),
+        Figure("alarm_horn_p99_ms", "ms", 80, alarm_times.horn),
+        Figure("alarm_horn_disk_hung", "hung/well", 1.2, alarm_times.horn_disk_hung),
+        Figure("alarm_horn_uplink_down", "down/up", 1.2, alarm_times.horn_uplink_down),
+        Figure("alarm_commit_slow_unit", "slow/quick", 1.2, alarm_times.commit_slow_unit),
         Figure("overflow_eta_error", "of the minutes left", 0.1, alarms.overflow_eta),
         Figure("broker_kill_lost", "messages", 0, broker_kill.lost),
         Figure("simulated_hours_per_minute", "h/min", 100, simulated.hours_per_minute, least=True),

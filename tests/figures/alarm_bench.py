@@ -79,7 +79,7 @@ board = "{BOARD}"
 pin = {_BUTTON_PIN}
 """
 _HEADINGS = "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,deadband,preset,H,action"
-_OTHER = "other.level,other,A,other,1,fuel-probe-500ms,level,mm,,,2,1,,,"
+_OTHER = "other.level,other,A,other,1,fuel-probe-500ms,level,mm,,,1,1,,,"
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class AlarmBench:
             Unit(unit_id, ten, [_point(unit_id, register) for register in range(REGISTERS)], takes_s=TAKES_S)
             for unit_id in range(1, UNITS + 1)
         ]
-        level = Point("other.level", "other", 1, probe.name, "level", "mm", None, None, 2000, 1, 60)
+        level = Point("other.level", "other", 1, probe.name, "level", "mm", None, None, _PERIOD_MS, 1, 60)
         self.other = Unit(1, probe, [level], takes_s=TAKES_S)
         settings = model.Line.parse(_LINE)
         self._buses = [
@@ -259,9 +259,15 @@ class AlarmBench:
 
 @contextmanager
 def alarm_bench(with_disk: bool = False) -> Iterator[AlarmBench]:
-    """Started, and stopped in the end; `with_disk` its store lies on one that can be frozen."""
-    with TemporaryDirectory(prefix="figures-") as name, ExitStack() as to_stop:
-        yield AlarmBench(Path(name), to_stop, with_disk)
+    """Started, and stopped in the end; `with_disk` its store lies on one that can be frozen.
+
+    TimeoutError where something does not come.
+    """
+    try:
+        with TemporaryDirectory(prefix="figures-") as name, ExitStack() as to_stop:
+            yield AlarmBench(Path(name), to_stop, with_disk)
+    except AssertionError as fault:
+        raise TimeoutError(str(fault)) from fault
 
 
 def _names() -> list[str]:
