@@ -271,7 +271,7 @@ class SimGateway:
                     secrets=SimpleNamespace(token_bytes=self._chance.randbytes),
                     signal=SimpleNamespace(signal=lambda *_: None, SIGTERM=0, SIGINT=0, SIGHUP=0),
                     Door=_Door,
-                    SerialPort=lambda path: _Port(self, path),
+                    SerialPort=lambda path: _Port(self, Path(path).name),
                     Store=lambda *arguments, **more: _Disk(self, *arguments, **more),
                     Writer=writer,
                 )

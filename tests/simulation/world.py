@@ -46,7 +46,7 @@ await_receipt = true
 _BOARD = """
 [boards.{name}]
 id = "{id}"
-port = "{name}"
+port = "/dev/{name}"
 [buses.{name}]
 board = "{name}"
 uart = 1
