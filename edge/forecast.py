@@ -48,8 +48,9 @@ class Span(NamedTuple):
 class Worst(NamedTuple):
     """From a change at the sensor to what the gateway makes of it, in milliseconds.
 
-    `alarm`: it decides, at the end of the point's on-delay. `horn`: the last of the horns and beacons that tell the
-    point's alarms is on; None where there is none. `published`: its message goes out, an urgent one at once.
+    `alarm`: it decides, with the board's first sample after the point's on-delay. `horn`: the last of the horns and
+    beacons that tell the point's alarms is on; None where there is none. `published`: its message goes out, an urgent
+    one at once.
     """
 
     alarm: Span
@@ -199,6 +200,10 @@ def _bus(
             _alarm(site, reads, slowest_ms, slowest_ms, [span.slowest for span in reachable], frame_ms),
         )
     )
+    next_sample = Span(
+        _next_sample(reads, at_once_ms, [span.at_once for span in reachable]),
+        _next_sample(reads, slowest_ms, [span.slowest for span in reachable]),
+    )
     asked = {point.point: point for point in site.points}
     points = [
         PointForecast(
@@ -208,7 +213,7 @@ def _bus(
             asked_ms=asked[use.point].period_ms,
             reachable_ms=reachable_ms,
             expected_ms=of_expected_ms,
-            worst=_worst(asked[use.point], decided, horns.get(use.point)),
+            worst=_worst(asked[use.point], decided, next_sample, horns.get(use.point)),
             has_limits=bool(asked[use.point].limits),
         )
         for planned, reachable_ms, of_expected_ms, decided in zip(reads, reachable, expected_ms, alarm, strict=True)
@@ -291,19 +296,42 @@ def _alarm(
 ) -> list[float]:
     """From a change to the decision: just missed, then last in the queue, then one failed poll and its retry.
 
-    The earliest deadline comes first: on a line that is asked for too much a read may have to wait for its own.
+    A unit that did not answer one read owes that reply: one whose reply has the same shape is not asked meanwhile.
     """
-    queue_ms = sum(costs_ms)
-    is_overloaded = _load(_asked(reads, costs_ms)) > 1
     worst = []
     for planned, own_failed_ms, period_ms in zip(reads, failed_ms, reachable_ms, strict=True):
-        spacing_ms = site.profiles[planned.profile].spacing_ms
-        others_of_unit = sum(other.unit_id == planned.unit_id for other in reads) - 1
-        turn_ms = max(queue_ms, planned.period_ms) if is_overloaded else queue_ms
-        wait_ms = turn_ms + others_of_unit * spacing_ms + max(own_failed_ms, spacing_ms)
-        company_ms = 0 if planned.urgent else link.HOLD_MS
-        worst.append(period_ms + wait_ms + company_ms + frame_ms)
+        profile = site.profiles[planned.profile]
+        of_unit = [other for other in reads if other.unit_id == planned.unit_id and other is not planned]
+        turn_ms = _turn_ms(planned, reads, costs_ms)
+        wait_ms = turn_ms + len(of_unit) * profile.spacing_ms + max(own_failed_ms, profile.spacing_ms)
+        if _shape(planned) in map(_shape, of_unit):
+            wait_ms += own_failed_ms + max(profile.late_ms, 2 * profile.timeout_ms)
+        worst.append(period_ms + wait_ms + _company_ms(planned) + frame_ms)
     return worst
+
+
+def _next_sample(reads: Sequence[PlannedRead], costs_ms: Sequence[float], reachable_ms: Sequence[float]) -> float:
+    """How long the time of a board may stand still: no sample comes for so long. A delay ends with one."""
+    return min(
+        period_ms + _turn_ms(planned, reads, costs_ms) + _company_ms(planned)
+        for planned, period_ms in zip(reads, reachable_ms, strict=True)
+        if planned.read.uses
+    )
+
+
+def _turn_ms(planned: PlannedRead, reads: Sequence[PlannedRead], costs_ms: Sequence[float]) -> float:
+    """All others first. Where that is too much, it may have to wait for its own deadline: the earliest one is first."""
+    queue_ms = sum(costs_ms)
+    return max(queue_ms, planned.period_ms) if _load(_asked(reads, costs_ms)) > 1 else queue_ms
+
+
+def _company_ms(planned: PlannedRead) -> int:
+    return 0 if planned.urgent else link.HOLD_MS
+
+
+def _shape(planned: PlannedRead) -> tuple[int, int]:
+    """What a reply cannot be told by."""
+    return planned.read.function_code, _data_bytes(planned)
 
 
 def _horns(site: Site, reads: Sequence[PlannedRead], link_baud: int) -> dict[str, Span]:
@@ -349,9 +377,10 @@ def _later(span: Span, at_once_ms: float, slowest_ms: float) -> Span:
     return Span(span.at_once + at_once_ms, span.slowest + slowest_ms)
 
 
-def _worst(point: Point, decided: Span, horn_ms: Span | None) -> Worst:
+def _worst(point: Point, decided: Span, next_sample: Span, horn_ms: Span | None) -> Worst:
     """A reading's message waits for no on-delay, but for the second's batch where it is not urgent."""
-    alarm = _later(decided, *2 * (point.on_delay_s * 1000,))
+    delay_ms = point.on_delay_s * 1000
+    alarm = _later(decided, *(delay_ms + wait_ms for wait_ms in next_sample)) if delay_ms else decided
     batch_ms = 0.0 if point.urgent else BATCH_S * 1000
     return Worst(alarm, None if horn_ms is None else _later(alarm, *horn_ms), _later(decided, *2 * (batch_ms,)))
 

@@ -157,7 +157,7 @@ class SmallSite:
         return said
 
     def until(self, condition: Callable[[], bool], work: Callable[[], None] = lambda: None) -> None:
-        """Carry bytes, and do `work` at least each tick (5 ms), until it is so; AssertionError where that takes too long."""
+        """Carry bytes, and do `work` at least each tick, until it is so; AssertionError where that takes too long."""
         end_s = time.monotonic() + self._deadline_s
         while not condition():
             assert self._gateway.poll() is None, self._told("the gateway ended")

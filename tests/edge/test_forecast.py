@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.config import load_site
-from edge.forecast import RING_BYTES, Forecast, Worst, forecast, judge, transaction_ms
+from edge.forecast import RING_BYTES, Forecast, Span, Worst, forecast, judge, transaction_ms
 from edge.planning import BoardPlan, PlannedRead, compile_board
 from hil_tests.bench import line, sheet
 from hil_tests.bench.bench import make_units
@@ -174,13 +174,19 @@ def test_the_worst_wait_to_the_horn_is_that_of_where_it_is_wired(site: Site) -> 
 
 
 def test_an_on_delay_is_part_of_the_wait_for_the_alarm_and_not_for_the_reading(site: Site) -> None:
+    """It ends with the next sample of its board. Of gas-a: 1000 + 118.75 ms, or 1918.75 + 1918.75 ms.
+
+    level: 2000 + 225, or 2025 + 2025 ms. gas-b: 1000 + 4 x 41.667 + 33.333 = 1200 ms, or 2321.43 + 2500 ms.
+    """
+    next_sample_ms = {"gas-a": Span(1118.75, 3837.5), "level": Span(2225, 4050), "gas-b": Span(1200, 4821.4286)}
     lamp = Output("lamp", "beacon", "cab2", None, 0, "", 25, (1, 2, 3, 4), (), "keep", 10_000)
     site = dataclasses.replace(site, outputs=(lamp,))
     before, after = told_of(site), told_of(with_points(site, on_delay_s=10.0))
     for one, other in zip(before.points, after.points, strict=True):
-        assert other.worst.alarm.slowest == pytest.approx(one.worst.alarm.slowest + 10_000)
+        next_ms = next_sample_ms[one.bus]
+        assert other.worst.alarm.slowest == pytest.approx(one.worst.alarm.slowest + 10_000 + next_ms.slowest)
         assert one.worst.horn is not None and other.worst.horn is not None
-        assert other.worst.horn.at_once == pytest.approx(one.worst.horn.at_once + 10_000)
+        assert other.worst.horn.at_once == pytest.approx(one.worst.horn.at_once + 10_000 + next_ms.at_once)
         assert other.worst.published == one.worst.published
     assert max(point.worst.alarm.slowest for point in after.points) == max(
         period.worst.alarm.slowest for bus in after.buses for period in bus.periods
@@ -202,7 +208,8 @@ def test_the_worst_of_a_period_is_that_of_its_slowest_point(site: Site) -> None:
 def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(site: Site) -> None:
     """Spacing 400 ms; two reads of one register, 22 ct = 22.92 ms each, time-out 300 ms.
 
-    1000 + 2 x 22.92 + 400 for the other read + 400 for the retry + 4.56 = 1850.39 ms.
+    1000 + 2 x 22.92 + 400 for the other read + 400 for the retry + 4.56 = 1850.39 ms; and since a reply that is owed to
+    the other one would look like its own, its 322.92 ms and late_ms of 1000.
     """
     points = tuple(
         dataclasses.replace(point, period_ms=1000 if point.point == "TK103.temp" else 5000)
@@ -211,7 +218,7 @@ def test_two_reads_of_a_unit_that_must_not_be_asked_often_wait_for_each_other(si
     )
     slow = dataclasses.replace(site.profiles["adam-4017p"], spacing_ms=400)
     told = told_of(dataclasses.replace(site, points=points, profiles={slow.name: slow}))
-    assert told.points[1].worst.alarm.at_once == pytest.approx(1850.39, abs=0.01)
+    assert told.points[1].worst.alarm.at_once == pytest.approx(1850.39 + 1322.92, abs=0.01)
 
 
 def test_ring_and_link_of_the_boards(site: Site) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.figures import (
+    alarm_bound,
     alarm_kills,
     alarm_times,
     alarms,
@@ -88,6 +89,7 @@ FIGURES = {
         Figure("alarm_horn_disk_hung", "hung/well", 1.2, alarm_times.horn_disk_hung),
         Figure("alarm_horn_uplink_down", "down/up", 1.2, alarm_times.horn_uplink_down),
         Figure("alarm_commit_slow_unit", "slow/quick", 1.2, alarm_times.commit_slow_unit),
+        Figure("alarm_bound_exceeded", "changes", 0, alarm_bound.exceeded),
         Figure("overflow_eta_error", "of the minutes left", 0.1, alarms.overflow_eta),
         Figure("broker_kill_lost", "messages", 0, broker_kill.lost),
         Figure("simulated_hours_per_minute", "h/min", 100, simulated.hours_per_minute, least=True),

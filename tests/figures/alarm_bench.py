@@ -20,6 +20,9 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from edge.cli.site import foresee
+from edge.config import load_site
+from edge.forecast import Worst
 from hil_tests.bench.line import Exchange, Line
 from hil_tests.bench.pty_port import PinPort
 from hil_tests.bench.rig import SimulatedRig, lay_bus
@@ -86,8 +89,9 @@ _OTHER = "other.level,other,A,other,1,fuel-probe-500ms,level,mm,,,1,1,,,"
 class Took:
     """One change, and when what was where, in seconds of the monotonic clock; 0: not yet.
 
-    `replied_s`: the last byte of the reply that has it. `ordered_s`: the horn's order is on the link. `coil_s`: the last
-    bit of the write. `committed_s`: an acknowledgement says that it is on disk. `published_s`: the district has it.
+    `replied_s`: the last byte of the reply that has it. `record`: its number on the link. `ordered_s`: the horn's order
+    is on the link. `coil_s`: the last bit of the write. `committed_s`: an acknowledgement says that it is on disk.
+    `published_s`: the district has it.
     """
 
     changed_s: float
@@ -107,7 +111,6 @@ class AlarmBench:
         self._now: Took | None = None  # what is going on
         self._register = 0  # what it reads, of the value that was set
         self._committed = 0
-        self._records = 0
         self._is_sounding = False
         self._high: dict[str, float] = {}
         self._muted_s: dict[str, float] = {}  # when a point was well again
@@ -150,6 +153,11 @@ class AlarmBench:
     def changes(self, count: int, awaited: tuple[str, ...]) -> list[Took]:
         """So many, at random moments and places, one after the other; each until all that is `awaited` has come."""
         return [self._change(awaited) for _change in range(count)]
+
+    def worst(self) -> Worst:
+        """What `check` says of its points, which are all alike."""
+        told = foresee(load_site(self.site.gateway_toml))
+        return next(point.worst for point in told.points if point.has_limits)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Let all go on until it is so."""
@@ -209,11 +217,13 @@ class AlarmBench:
             if isinstance(event, Hello) and event.boot != self._edge.boot:
                 self._edge.adopt(event.boot, event.oldest)
             elif isinstance(event, Records):
-                for number, (_generation, kind, body) in enumerate(event.records, event.first):
-                    took = self._now
-                    if took is not None and kind == link.SAMPLE and took.record < 0:
-                        if self._is_in(body[link.SAMPLE_HEAD_BYTES :]):
-                            took.record = number
+                samples = [
+                    number
+                    for number, (_generation, kind, body) in enumerate(event.records, event.first)
+                    if kind == link.SAMPLE and self._is_in(body[link.SAMPLE_HEAD_BYTES :])
+                ]
+                if samples and self._now is not None and self._now.record < 0:
+                    self._now.record = samples[0]
 
     def _went_down(self, data: bytes) -> None:
         self._down += data
@@ -225,14 +235,16 @@ class AlarmBench:
                 self._told(body, time.monotonic())
 
     def _told(self, body: bytes, now_s: float) -> None:
-        took = self._now
         if body[0] == link.ACK:
             self._committed = get_u28(body, 9)
-            if took is not None and 0 <= took.record < self._committed and not took.committed_s:
-                took.committed_s = now_s
-        elif body[0] == link.COMMAND and body[7] == switching.SWITCH and body[11]:
-            if took is not None and took.record >= 0 and not took.ordered_s:
-                took.ordered_s = now_s
+        took = self._now
+        if took is None or took.record < 0:
+            return
+        is_order = body[0] == link.COMMAND and body[7] == switching.SWITCH and body[11] == 1
+        if is_order and not took.ordered_s:
+            took.ordered_s = now_s
+        elif took.record < self._committed and not took.committed_s:
+            took.committed_s = now_s
 
     def _listen(self, port: int, to_stop: ExitStack) -> None:
         client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)

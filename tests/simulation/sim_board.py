@@ -7,8 +7,9 @@ own between two turns. Counters start anywhere, so that they wrap during a run, 
 import sys
 from collections.abc import Sequence
 from random import Random
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from protocols import link, readplan
 from tests.simulation.parts import Cable, Line, Time, Wake
@@ -66,6 +67,7 @@ class _Flash(ModuleType):
 
 
 _MACHINE = _Machine()
+_NO_PINS: Any = SimpleNamespace(open_output=lambda _number: None, open_button=lambda _number: None)
 
 
 def _firmware() -> Any:
@@ -199,6 +201,8 @@ class SimBoard:
         """As main() does: pollers of the plan in flash, and a record and a HELLO that say so."""
         self._polls_no_more()
         self._pollers: list[Any] = []
+        self._ports: list[Any] = [*self._lines]
+        self._wired: Any = None
         plan = self._plan.bytes
         if plan:
             self._polled = self._plan.digest
@@ -207,13 +211,32 @@ class SimBoard:
                 heard = self._overheard[plan[readplan.bus_at(plan, bus)] - 1]
                 self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, self.now_ms(), self.now_us()))
             self._recorder.plan(self._plan.generation(), self.now_ms())
+            if plan[2] == readplan.VERSION_OUTPUTS:
+                self._wire(plan)
             self._end.say_hello()
+
+    def _wire(self, plan: bytes) -> None:
+        """Nothing is wired to its pins."""
+        with patch.dict(sys.modules, pins=_NO_PINS):
+            from wired import Wired
+
+            self._wired = Wired(
+                plan,
+                self._plan.generation(),
+                self._pollers,
+                self._recorder,
+                self._end,
+                self.now_ms(),
+                self.now_us(),
+            )
+        self._pollers.append(self._wired)
+        self._ports.append(self._wired)
 
     def _turn(self) -> None:
         _MACHINE.begin(self)
         while True:
             try:
-                _MAIN.loop(self._pollers, self._lines, self._end, self._link_port, self._uptime, self._rx)
+                _MAIN.loop(self._pollers, self._ports, self._end, self._link_port, self._uptime, self._rx, self._wired)
             except _Turned:
                 return
             self._end.answer(self._plan.obey(self._end.command, self._end.command_bytes))

@@ -323,6 +323,14 @@ class SimGateway:
                         (batch.sections[at].board, batch.sections[at].boot, uptime_ms) for at, uptime_ms in samples
                     ]
 
+    def ask(self, request: dict[str, Any]) -> Any:
+        """As through the daemon's door; what is answered at once."""
+        assert self._daemon is not None
+        nobody: Any = None
+        answer = self._daemon._answer(nobody, request, self.now_s)
+        self.soon()
+        return answer
+
     def pull(self, path: str) -> None:
         """Somebody pulls a plug, which is put in again when it leaves `pulled`."""
         self.pulled.add(path)
