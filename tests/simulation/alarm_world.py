@@ -2,7 +2,8 @@
 
 What is measured: from a change at the sensor to the horn's order, which leaves the gateway as the alarm is decided, and
 to the last bit of the write to its coil. To be held to what `check` says of the point. Units either all answer at once,
-or each time as late as it pleases them within their time-outs; now and then the first poll after a change fails.
+or each time as late as it pleases them within their time-outs; now and then the first poll after a change fails. The
+horn is that of the limits alone: what is stale by a failed poll does not sound it.
 """
 
 import struct
@@ -49,7 +50,7 @@ bus = "bus1"
 unit_id = 30
 profile = "module"
 coil = 3
-priorities = [1, 2]
+priorities = [1]
 [store]
 path = "store"
 max_bytes = "500 MB"
@@ -84,7 +85,7 @@ divisor = 10
 decimals = 1
 unit = "kPa"
 """
-_HEADINGS = "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,on_delay_s,preset,H,action"
+_HEADINGS = "point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,on_delay_s,preset,HH,action"
 
 
 @dataclass(frozen=True, slots=True)
