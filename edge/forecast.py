@@ -89,7 +89,7 @@ class PeriodForecast:
 
 @dataclass(frozen=True, slots=True)
 class BusForecast:
-    """One bus and its periods, shortest first.
+    """One bus and the periods of its points, shortest first; a bus that only switches has none.
 
     `patience_ms`: the periods hold while its units begin to answer within that time on average; negative if they
     cannot hold at all. `allowed_ms`: what the slowest profile allows. `idle_ms`: left over in the shortest period.
@@ -235,7 +235,7 @@ def _bus(
         periods=tuple(periods),
         patience_ms=(1 - load_at_once) / sum(1 / planned.period_ms for planned in reads),
         allowed_ms=max(allowed_ms),
-        idle_ms=periods[0].asked_ms - sum(at_once_ms),
+        idle_ms=min(planned.period_ms for planned in reads if planned.read.uses or not points) - sum(at_once_ms),
         probe_ms=_probe(site, bus.line, reads),
     )
     return row, points
@@ -312,11 +312,12 @@ def _alarm(
 
 def _next_sample(reads: Sequence[PlannedRead], costs_ms: Sequence[float], reachable_ms: Sequence[float]) -> float:
     """How long the time of a board may stand still: no sample comes for so long. A delay ends with one."""
-    return min(
+    waits_ms = (
         period_ms + _turn_ms(planned, reads, costs_ms) + _company_ms(planned)
         for planned, period_ms in zip(reads, reachable_ms, strict=True)
         if planned.read.uses
     )
+    return min(waits_ms, default=0.0)  # without points there is nobody whose delay could end
 
 
 def _turn_ms(planned: PlannedRead, reads: Sequence[PlannedRead], costs_ms: Sequence[float]) -> float:

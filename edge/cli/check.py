@@ -53,6 +53,8 @@ def _bus_rows(bus: BusForecast) -> Iterable[list[object]]:
         worst = (_seconds(span, ".1f", 100) for span in (period.worst.alarm, period.worst.horn))
         yield [*own, _period(period.asked_ms, period.reachable_ms), *worst]
         own = [""] * len(own)
+    if not bus.periods:  # nothing but outputs
+        yield [*own, "–", "–", "–"]
 
 
 def _board_row(board: BoardForecast) -> list[object]:

@@ -86,6 +86,15 @@ def test_a_row_for_each_point(site: Path) -> None:
     assert sum(row[0].endswith((".level", ".temp", ".gas")) for row in told if row) == 22
 
 
+def test_a_bus_with_nothing_but_a_horn_has_its_row(site: Path) -> None:
+    with (site / "gateway.toml").open("a", encoding="utf-8") as file:
+        file.write('[buses.horns]\nboard = "cab2"\nuart = 2\nline = "9600 8N1"\n[outputs.horn]\nbus = "horns"\n')
+        file.write('unit_id = 30\nprofile = "io-16do"\ncoil = 3\npriorities = [1, 2]\n')
+    ended = check(site)
+    assert ended.returncode == 0, ended.stderr
+    assert ["horns", "cab2", "9600 8N1", "1", "2-102 %", "22-1022 ms", "–", "–", "–"] in rows(ended.stdout)
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_nothing_is_cut_and_no_line_is_wider_than_the_terminal(site: Path, language: str, columns: int) -> None:

@@ -173,6 +173,21 @@ def test_the_worst_wait_to_the_horn_is_that_of_where_it_is_wired(site: Site) -> 
     assert gas_b.units == 6 and all(period.worst.horn is not None for period in gas_b.periods)
 
 
+def test_a_horn_on_a_bus_of_its_own_waits_for_its_read_back_alone(site: Site) -> None:
+    """9600 8N1. The read-back, 13 + 1 + 7 characters = 21.875 ms, and the write as above: 4.56 + 21.88 + 23.96 ms."""
+    (bus,) = [bus for bus in site.buses if bus.name == "gas-b"]
+    points = tuple(point for point in site.points if point.bus != bus.name)
+    horn = Output("horn", "horn", bus.board, bus.name, 30, "io-16do", 3, (1, 2), (), "keep", 10_000)
+    profiles = {**site.profiles, "io-16do": builtin("io-16do")}
+    told = told_of(dataclasses.replace(site, points=points, outputs=(horn,), profiles=profiles))
+    (row,) = [row for row in told.buses if row.bus == bus.name]
+    assert (row.periods, row.units) == ((), 1)
+    assert row.idle_ms == pytest.approx(1000 - 21.875)
+    for point in told.points:
+        assert point.worst.horn is not None
+        assert point.worst.horn.at_once - point.worst.alarm.at_once == pytest.approx(50.39, abs=0.01)
+
+
 def test_an_on_delay_is_part_of_the_wait_for_the_alarm_and_not_for_the_reading(site: Site) -> None:
     """It ends with the next sample of its board. Of gas-a: 1000 + 118.75 ms, or 1918.75 + 1918.75 ms.
 
