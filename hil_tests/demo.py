@@ -49,8 +49,8 @@ UNREACHABLE = 3
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
 # When --script presses what; it ends when every story has ended.
-SCRIPT = ((2, "1"), (6, "1"), (9, "2"), (16, "3"), (30, "4"), (40, "5"), (46, "5"), (48, "6"), (58, "7"))
-SCRIPT_S = 60.0
+SCRIPT = ((2, "1"), (6, "1"), (9, "2"), (16, "3"), (30, "4"), (40, "5"), (52, "5"), (54, "6"), (64, "7"))
+SCRIPT_S = 66.0
 
 
 @dataclass(slots=True)

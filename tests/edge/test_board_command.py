@@ -237,12 +237,16 @@ class Bootloader:
         return tcp
 
     def _carry(self) -> None:
+        """A connection for whoever opens the port: the mock hangs up 3 s after a write, whoever talks to it by then."""
+        was_open = False
         while not self._closed.wait(0.0005):
+            is_open = self._usb.is_plugged
+            if was_open and not is_open:
+                self._tcp.close()
+                self._tcp = self._connect()
+            was_open = is_open
             try:
-                if not (said := self._tcp.recv(4096)):  # it hangs up when it was left alone after a write
-                    self._tcp.close()
-                    self._tcp = self._connect()
-                self._usb.write(said)
+                self._usb.write(self._tcp.recv(4096))
             except BlockingIOError:
                 pass
             if data := self._usb.read():
