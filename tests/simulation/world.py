@@ -46,7 +46,7 @@ await_receipt = true
 _BOARD = """
 [boards.{name}]
 id = "{id}"
-port = "{name}"
+port = "{port}"
 [buses.{name}]
 board = "{name}"
 uart = 1
@@ -71,6 +71,10 @@ unit = "1"
 """
 
 
+def _port(board: str) -> str:
+    return f"/dev/{board}"
+
+
 def write_site(folder: Path) -> Path:
     """The site's files; its gateway.toml."""
     (folder / "profiles").mkdir(parents=True, exist_ok=True)
@@ -83,7 +87,7 @@ def write_site(folder: Path) -> Path:
                 name = f"{board}-{unit_id}.r{place}"
                 rows.append(f"{name},{name},a,{board},{unit_id},ten,r{place},1,{PERIOD_S}")
     (folder / "points.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    boards = "".join(_BOARD.format(name=name, id=identity) for name, identity in BOARDS.items())
+    boards = "".join(_BOARD.format(name=name, id=identity, port=_port(name)) for name, identity in BOARDS.items())
     (folder / "gateway.toml").write_text(_TOML.format(boards=boards), encoding="utf-8")
     return folder / "gateway.toml"
 
@@ -112,7 +116,8 @@ class World:
             self.boards[board] = SimBoard(self.time, Random(f"{seed} {identity}"), identity, [line], up, down)
         site = load_site(write_site(folder))
         pi = Random(f"{seed} pi")
-        self.gateway = SimGateway(self.time, pi, site, folder, self.clock, self.cables, self.broker)
+        ports = {_port(board): ways for board, ways in self.cables.items()}
+        self.gateway = SimGateway(self.time, pi, site, folder, self.clock, ports, self.broker)
 
     def run(self, hours: float) -> None:
         """Begin, let chance have its way for so long, and come to rest. AssertionError where it does not."""
@@ -248,8 +253,8 @@ class World:
     def _pull_plug(self) -> None:
         name = self.chance.choice(list(self.cables))
         self._note(f"the plug of {name} is pulled")
-        self.gateway.pull(name)
-        self.time.after(self._a_while(600), lambda: self.gateway.pulled.discard(name))
+        self.gateway.pull(_port(name))
+        self.time.after(self._a_while(600), lambda: self.gateway.pulled.discard(_port(name)))
 
     def _fill_disk(self) -> None:
         self._note("the disk is full")
