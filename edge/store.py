@@ -170,6 +170,7 @@ class Store:
             )
         self.epoch = _new_epoch(now_utc_ms, random)
         self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
+        self.newest_ms: int | None = None  # UTC of the newest readings that it had when it was opened
         self.notes: list[Note] = []
         self._path = path
         self._gateway = gateway
@@ -257,6 +258,8 @@ class Store:
             self._births.setdefault(birth, json.loads(content))
         self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
+        newest = "SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id DESC LIMIT 1"
+        self.newest_ms = writer.execute(newest).get
         self._taken = _read_marks(writer)
         self._marks_due = 0
         reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
