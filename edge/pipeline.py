@@ -74,6 +74,7 @@ class _Meaning:
 
     birth: str
     reads: tuple[_Read, ...]
+    checks: tuple[_Read, ...]  # those of them that tell who a unit is
     units: dict[int, tuple[str, int]]
     buses: dict[int, str]
 
@@ -236,7 +237,9 @@ class Pipeline:
                     check=check,
                 )
             )
-        self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads), units, buses)
+        self._meanings[plan.board, plan.generation] = _Meaning(
+            plan.birth, tuple(reads), tuple(read for read in reads if read.check), units, buses
+        )
 
     def begin(self, content: dict[str, Any], now_s: float) -> None:
         """The epoch begins with its birth, as a message of the event stream."""
@@ -619,7 +622,7 @@ class Pipeline:
         """The reads of the birth in force that tell who a unit is."""
         for meaning in self._meanings.values():
             if meaning.birth == self.birth:
-                yield from (read for read in meaning.reads if read.check)
+                yield from meaning.checks
 
     def due_s(self) -> float:
         """When `close` wants to be called."""
@@ -719,8 +722,9 @@ class Pipeline:
         rows = filled.rows
         for (index, point), measured in zip(read.points, readings, strict=True):
             found, reading = self._judged(point, measured, uptime_ms, now_s)
-            makes_an_alarm = any(each.change.by_reading for each in found)
+            makes_an_alarm = False
             for each in found:
+                makes_an_alarm |= each.change.by_reading
                 assert each.quality is not None  # that of its board's clock
                 by_it = filled if each.change.by_reading else None
                 self._alarm(each, each.quality, wall_ms, now_s, by_it, len(rows))
@@ -771,10 +775,9 @@ class Pipeline:
     def _data_message(self, filled: _Open, places: dict[int, tuple[int, list[int]]]) -> Message:
         seq = self._number("data")
         points = self._births[filled.birth]["points"]
-        places[id(filled)] = seq, message_order(points, filled.sections, filled.rows, filled.reported)
-        payload = data_payload(
-            self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, filled.reported
-        )
+        order = message_order(points, filled.sections, filled.rows, filled.reported)
+        places[id(filled)] = seq, order
+        payload = data_payload(self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, order)
         return Message("data", seq, "data", filled.birth, payload, bitmap(filled.reported, len(filled.rows)))
 
 

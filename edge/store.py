@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from edge.alarms import journal
-from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, unpack
+from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, message_order, unpack
 from edge.fault_words import reason
 from edge.retention import AROUND_MS, Drop, Dropped, Usage
 
@@ -694,7 +694,8 @@ class Store:
                 )
             ) from error
         points = self._births[birth]["points"]
-        return data_payload(gateway, epoch, seq, birth, points, sections, rows, indices(body))
+        order = message_order(points, sections, rows, indices(body))
+        return data_payload(gateway, epoch, seq, birth, points, sections, rows, order)
 
 
 def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:
