@@ -174,6 +174,11 @@ class SimBoard:
         self.wake.off()
         self._down.to(None)
 
+    @property
+    def generation(self) -> int:
+        """Of the plan that it polls."""
+        return self._plan.generation()
+
     def is_at_rest(self) -> bool:
         """Everything in its ring is committed."""
         return self.is_on and self._recorder.oldest == self._recorder.next

@@ -253,7 +253,7 @@ class SimGateway:
         self._turned_us = self._turns = 0
         self._time = time
         self._chance = chance
-        self._site = site
+        self.site = site  # what it starts on
         self._broker = broker
         self._wake = Wake(time, self._turn)
         self._disk_wake = Wake(time, self._write)
@@ -295,7 +295,7 @@ class SimGateway:
         self.is_on = True
         self.ports = {}
         self._is_hanging = False
-        self._daemon = SimDaemon(self, self._site)
+        self._daemon = SimDaemon(self, self.site)
         self._daemon.begin()
         self.soon()
 

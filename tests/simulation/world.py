@@ -58,7 +58,7 @@ maker = "simulated"
 model = "ten registers"
 source = "tests/simulation"
 evidence = "bench"
-timeout_ms = 300
+timeout_ms = {timeout_ms}
 address_base = 0
 """
 _CHANNEL = """
@@ -75,11 +75,11 @@ def _port(board: str) -> str:
     return f"/dev/{board}"
 
 
-def write_site(folder: Path) -> Path:
-    """The site's files; its gateway.toml."""
+def write_site(folder: Path, timeout_ms: int = 300) -> Path:
+    """The site's files; its gateway.toml. Another `timeout_ms` makes other plans."""
     (folder / "profiles").mkdir(parents=True, exist_ok=True)
     channels = "".join(_CHANNEL.format(place=place) for place in range(REGISTERS))
-    (folder / "profiles" / "ten.toml").write_text(_PROFILE + channels, encoding="utf-8")
+    (folder / "profiles" / "ten.toml").write_text(_PROFILE.format(timeout_ms=timeout_ms) + channels, encoding="utf-8")
     rows = ["point,name,area,bus,unit_id,profile,channel,unit,period_s"]
     for board in BOARDS:
         for unit_id in UNIT_IDS:
@@ -141,7 +141,7 @@ class World:
             self._each(end_us, 60 * 60, self._lose_time)
             self._wait_for_time()
         self.time.run(end_us)
-        self._come_to_rest()
+        self.come_to_rest()
 
     def _each(self, end_us: int, mean_s: float, happens: Callable[[], None]) -> None:
         """Again and again, so often on the average, until the end."""
@@ -283,7 +283,8 @@ class World:
         for name in ("bus_loss", "bus_flip", "link_loss", "link_flip"):
             setattr(self.faults, name, self.chance.choice((0.0, 0.0, 0.01, 0.1)))
 
-    def _come_to_rest(self) -> None:
+    def come_to_rest(self) -> None:
+        """Nothing happens any more, until all is where it belongs. AssertionError where it does not come there."""
         self.faults.calm()
         self.broker.up()
         self.broker.bring_district_back()
