@@ -54,7 +54,7 @@ class _Point:
 class _Read:
     """One read of one plan, ready to be turned into readings; `check` is what it checks instead.
 
-    `needed`: for each point the one that tells its faults, None where it tells them itself.
+    `needed`: for each point the one that tells its faults, None where it tells them itself; empty where all do.
     """
 
     decoder: Decoder
@@ -218,6 +218,7 @@ class Pipeline:
             function_code, profile = planned.read.function_code, plan.profiles[planned.profile]
             points = [(index[use.point], of_channel[*unit_of_bus, use.channel]) for use in planned.read.uses]
             needs = [profile.channels[use.channel].needs for use in planned.read.uses]
+            needed = tuple(of_channel.get((*unit_of_bus, channel or "")) for channel in needs)
             bits = count if function_code <= modbus.READ_DISCRETE_INPUTS else 0
             watches = self._devices.watches(planned.bus, planned.unit_id, profile)
             place = (function_code, planned.read.address, count)
@@ -230,7 +231,7 @@ class Pipeline:
                     bits=bits,
                     data_bytes=data_bytes(function_code, count),
                     points=tuple(points),
-                    needed=tuple(of_channel.get((*unit_of_bus, channel or "")) for channel in needs),
+                    needed=needed if any(needed) else (),
                     unit=unit_of_bus,
                     request=modbus_edge.read_request(planned.unit_id, *place),
                     watches=watches,
@@ -717,7 +718,8 @@ class Pipeline:
             readings = [Reading(reading.point, None, *told) for reading in readings]
         for (_index, point), reading in zip(read.points, readings, strict=True):
             point.told = (reading.status, reading.detail)
-        readings = [_no_better(*each) for each in zip(readings, read.needed, strict=True)]
+        if read.needed:
+            readings = [_no_better(*each) for each in zip(readings, read.needed, strict=True)]
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         for (index, point), measured in zip(read.points, readings, strict=True):

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -318,7 +319,7 @@ class SimGateway:
         for batch in group.batches:
             for message in batch.messages:
                 if message.stream == "data" and isinstance(batch, Batch):
-                    samples = {(row.section, row.uptime_ms) for row in batch.rows}
+                    samples = set(map(itemgetter(0, 1), batch.rows))  # section and uptime
                     self.made[self._daemon.epoch, message.seq] = [
                         (batch.sections[at].board, batch.sections[at].boot, uptime_ms) for at, uptime_ms in samples
                     ]
