@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from gettext import gettext as _
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from protocols.profile import Profile
@@ -264,8 +264,7 @@ class Site:
     votings: tuple[Voting, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One engineering value; its time is that of the sample it came from. No value where the status is bad."""
 
     point: str

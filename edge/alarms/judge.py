@@ -248,7 +248,7 @@ class Judge:
             board.base_ms = board.newest_ms - uptime_ms
         board.newest_ms = max(board.newest_ms, board.base_ms + uptime_ms)
         changes = self._engine.reading(name, board.newest_ms, value, status)
-        return [self._found(change, now_s, 0) for change in changes]
+        return [self._found(change, now_s, 0) for change in changes] if changes else ()
 
     def look(self, now_s: float, wall_ms: int) -> Iterator[Told | Bypassed]:
         """What time alone has brought about; to be asked often, and does nothing more than once in LOOK_S."""

@@ -22,6 +22,7 @@ _F32 = struct.Struct("<f")
 _F32_NORMAL_MIN = 2.0**-126
 _F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
 _F32_DIGITS_MAX = 9  # ... and so many tell any two float32 apart
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 @dataclass(frozen=True, slots=True)
 class TimeQuality:
@@ -490,4 +491,4 @@ def _finite(text: str) -> float:
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(document).encode()
