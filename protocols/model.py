@@ -146,6 +146,9 @@ class Point:
     """One measured quantity, as a row of the points sheet says it; `unit` is a UCUM code, `limits` like ("HH", 50).
 
     `oel`: the exposure limit that its toxic limits are held to, in its unit; `oel_source`: the document that has it.
+    `trends`: what its movement over `trend_s` is held to, like ("ROR", 0.5) a minute or ("TTHH", 15) minutes.
+    `frozen_s`: so long the same value is an alarm; 0: never. `compare_with`: the point that it must not be `deviation`
+    apart from; "" where there is none.
     """
 
     point: str
@@ -174,6 +177,11 @@ class Point:
     action: str
     hazard: str
     quota_id: str
+    trends: tuple[tuple[str, float], ...] = ()
+    trend_s: float = 0.0
+    frozen_s: float = 0.0
+    compare_with: str = ""
+    deviation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
