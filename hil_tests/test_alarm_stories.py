@@ -12,12 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Event
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from hil_tests.bench.rig import N_, Rig
 from hil_tests.bench.units import SILENT
@@ -53,6 +57,7 @@ max_bytes = "50 MB"
 [destinations.district]
 url = "mqtt://127.0.0.1:1883"
 feed = "json"
+commands = { acknowledge = ["district-duty"] }
 """
 VOTING = """\
 [voting.yard]
@@ -414,6 +419,30 @@ def test_the_clock_is_set_back_by_a_day(story: Story) -> None:
     assert not [each for each in story.chain.alarms[before:] if each["alarm"].startswith(steady)]
 
 
+@pytest.mark.shows(N_("The district acknowledges an alarm: only a role that may, only what it saw, in the journal."))
+def test_the_district_acknowledges(story: Story) -> None:
+    before = story.told_so_far()
+    (seen,) = (each["occurrence"] for each in story.asks()["alarms"] if each["alarm"] == "vote.yard:VOTE")
+    with district_desk(story) as (ask, replies):
+        ask("1", "acknowledge", "vote.yard:VOTE", seen, "guest")
+        ask("2", "acknowledge", "vote.yard:VOTE", 9, "district-duty")
+        ask("3", "silence", "vote.yard:VOTE", seen, "district-duty")  # nobody may
+        story.until(lambda: len(replies) == 3)
+        assert [replies[number]["refused"] for number in "123"] == ["not_allowed", "other_occurrence", "not_allowed"]
+        assert story.stands()["vote.yard:VOTE"] in ("UNACK", "RTNUN")
+        ask("4", "acknowledge", "vote.yard:VOTE", seen, "district-duty")
+        ask("4", "acknowledge", "vote.yard:VOTE", seen, "district-duty")  # by a broker that delivers twice
+        story.until(lambda: "4" in replies)
+        assert replies["4"]["done"]
+    story.until(lambda: story.heard_of("vote.yard:VOTE", before) == ["ack"])
+    (acknowledged,) = (each for each in story.chain.alarms[before:] if each["alarm"] == "vote.yard:VOTE")
+    assert (acknowledged["by"], acknowledged["reason"]) == ("district/district-duty", "seen on the wall")
+    assert journalled(story, "vote.yard:VOTE")[-1] == "ack"
+    said = story.says("alarms", "history", "{site}", "--json")
+    refused = [each for each in map(json.loads, said.splitlines()) if each.get("action") == "command_refused"]
+    assert [each["by"] for each in refused] == ["district/guest", *["district/district-duty"] * 2]
+
+
 @pytest.mark.shows(N_("A drill: what is told says so, in each event and in the state, until it is ended."))
 def test_a_drill_is_played(story: Story) -> None:
     before = story.told_so_far()
@@ -444,7 +473,7 @@ def test_the_disk_hangs_for_a_minute(story: Story, disk: Disk) -> None:
         story.hears("TK103.level:H", "ack", "ACKED", before)
         fault = story.hears(STORE_FAULT, "raise", "UNACK", before)
         assert not fault["journalled"] and "not answered" in fault["action"]
-        assert (story.chain.state or {})["store"]["state"] == "fault"
+        story.until(lambda: (story.chain.state or EMPTY)["store"]["state"] == "fault")
         story.plant["TK103.level"] = 11.6
         highest = story.hears("TK103.level:HH", "raise", "UNACK", before)
         assert not highest["journalled"] and highest["first_out"] == raised["first_out"] is False
@@ -556,7 +585,38 @@ def test_five_hundred_points_are_in_alarm_at_once(rig: Rig, tmp_path: Path) -> N
         crowded.close()
 
 
-EMPTY: dict[str, Any] = {"alarms": {"rows": []}}
+EMPTY: dict[str, Any] = {"alarms": {"rows": []}, "store": {"state": ""}}
+
+
+@contextmanager
+def district_desk(story: Story) -> Iterator[tuple[Callable[..., None], dict[str, dict[str, Any]]]]:
+    """Somebody at the district, with a client of his own: how to ask, and the replies by their ids."""
+    replies: dict[str, dict[str, Any]] = {}
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    subscribed = Event()
+
+    def note(_client: mqtt.Client, _data: None, message: mqtt.MQTTMessage) -> None:
+        said = json.loads(message.payload)
+        replies[said["id"]] = said
+
+    def ask(number: str, do: str, alarm: str, occurrence: int, role: str) -> None:
+        command = {
+            "schema": "tankgate/command/1", "gateway": "stories", "id": number, "do": do, "alarm": alarm,
+            "occurrence": occurrence, "role": role, "reason": "seen on the wall",
+        }  # fmt: skip
+        client.publish("tankgate/v1/stories/command", json.dumps(command), qos=1)
+
+    client.on_connect = lambda client, *_: client.subscribe("tankgate/v1/stories/reply", 1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = note
+    client.connect("127.0.0.1", story.chain.broker.port)
+    client.loop_start()
+    try:
+        assert subscribed.wait(WITHIN_S)
+        yield ask, replies
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 def journalled(story: Story, alarm: str) -> list[str]:

@@ -239,7 +239,10 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One broker that receives the stream. `await_receipt`: only its receiver's receipts say what is safe."""
+    """One broker that receives the stream. `await_receipt`: only its receiver's receipts say what is safe.
+
+    `commands`: roles by what they may do from there, "acknowledge" and "silence"; by default nobody anything.
+    """
 
     name: str
     url: str
@@ -248,6 +251,7 @@ class Destination:
     cert: str | None
     key: str | None
     await_receipt: bool = False
+    commands: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
