@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -245,10 +245,8 @@ class Bootloader:
                 self._tcp.close()
                 self._tcp = self._connect()
             was_open = is_open
-            try:
+            with suppress(BlockingIOError):
                 self._usb.write(self._tcp.recv(4096))
-            except BlockingIOError:
-                pass
             if data := self._usb.read():
                 self._tcp.sendall(data)
 

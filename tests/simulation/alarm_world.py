@@ -177,7 +177,7 @@ class AlarmWorld:
         clock = WallClock(self.time, UTC_MS, 0.0)
         clock.set(UTC_MS, True)
         broker = Broker(self.time, Random(f"{seed} broker"))
-        cables: dict[str, tuple[Cable, Cable]] = {"cab1": (up, self._down)}
+        cables: dict[str, tuple[Cable, Cable]] = {"/dev/cab1": (up, self._down)}
         self.gateway = SimGateway(self.time, Random(f"{seed} pi"), site, folder, clock, cables, broker)
 
     def run(self, changes: int) -> Iterator[Took]:
