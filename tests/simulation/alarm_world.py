@@ -171,9 +171,7 @@ class AlarmWorld:
         self._lines = list(self._lay(seed))
         up = Cable(self.time, Random(f"{seed} up"), Faults(), 460_800)
         self._down = _DownCable(self.time, Random(f"{seed} down"), Faults(), 460_800)
-        self._board = SimBoard(
-            self.time, Random(f"{seed} board"), "esp32-000000000001", self._lines, up, self._down
-        )
+        self._board = SimBoard(self.time, Random(f"{seed} board"), "esp32-000000000001", self._lines, up, self._down)
         clock = WallClock(self.time, UTC_MS, 0.0)
         clock.set(UTC_MS, True)
         broker = Broker(self.time, Random(f"{seed} broker"))

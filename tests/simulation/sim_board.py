@@ -223,13 +223,7 @@ class SimBoard:
             from wired import Wired
 
             self._wired = Wired(
-                plan,
-                self._plan.generation(),
-                self._pollers,
-                self._recorder,
-                self._end,
-                self.now_ms(),
-                self.now_us(),
+                plan, self._plan.generation(), self._pollers, self._recorder, self._end, *self.counters()
             )
         self._pollers.append(self._wired)
         self._ports.append(self._wired)
