@@ -32,6 +32,7 @@ _WHOLE_MAX = 2**34  # beyond, the column is longer than a float
 _DIGITS_MAX = 9
 _F32_MAX = 2**128 - 2**104
 _FILED_BYTES, _MESSAGE_BYTES = 500, 200  # what Python's objects take beside their bytes
+_SAMPLE = itemgetter(0, 1)  # of a Row: section and uptime
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +181,13 @@ class Filed:
 
 def filed(batch: Batch) -> Filed:
     """Pack a batch. ValueError as `pack`."""
-    times = [batch.sections[row.section].clock.utc_ms(row.uptime_ms) for row in batch.rows]
+    samples = [sample for sample, _rows in groupby(batch.rows, key=_SAMPLE)]
+    times = [batch.sections[section].clock.utc_ms(uptime_ms) for section, uptime_ms in samples]
     known = [utc_ms for utc_ms in times if utc_ms is not None]
     return Filed(
         birth=batch.birth,
         readings=pack(batch.sections, batch.rows) if batch.rows else None,
-        polls=sum(1 for _sample in groupby(batch.rows, key=itemgetter(0, 1))),
+        polls=len(samples),
         from_ms=min(known, default=None),
         to_ms=max(known, default=None),
         taken=batch.taken,
@@ -239,15 +241,14 @@ def data_payload(
     points: Sequence[Mapping[str, Any]],
     sections: Sequence[Section],
     rows: Sequence[Row],
-    reported: Iterable[int],
+    order: Sequence[int],
 ) -> bytes:
     """The payload of a data message, the same bytes whenever it is made.
 
-    `points` are the birth's, of which `point` and `type` are read; `reported` are indices of rows, one or
-    more. ValueError where these are of two kinds of time, or of two boots without a clock: that makes two
-    batches.
+    `points` are the birth's, of which `point` and `type` are read; `order` is what `message_order` gave for the
+    reported rows, one or more. ValueError where these are of two kinds of time, or of two boots without a clock: that
+    makes two batches.
     """
-    order = message_order(points, sections, rows, reported)
     start_ms = _time_ms(sections, rows[order[0]])
     feed_rows = []
     for index in order:
@@ -255,7 +256,7 @@ def data_payload(
         point = points[row.point]
         value = None if row.value is None else json_feed.number(row.value, point["type"])
         feed_rows.append((point["point"], _time_ms(sections, row) - start_ms, value, row.status, row.detail))
-    quality = _quality({sections[rows[index].section] for index in order})
+    quality = _quality([sections[section] for section in {rows[index].section for index in order}])
     return json_feed.data(gateway, epoch, seq, birth, quality, start_ms, feed_rows)
 
 
@@ -292,26 +293,27 @@ def pack(sections: Sequence[Section], rows: Sequence[Row]) -> bytes:
         _put_optional(out, section.clock.utc_at_uptime_0_ms)
         _put(out, section.clock.drift_ppb)
 
-    samples = [(*sample, len(list(same))) for sample, same in groupby(rows, key=itemgetter(0, 1))]
+    samples = [(*sample, len(list(same))) for sample, same in groupby(rows, key=_SAMPLE)]
     _put(out, len(samples))
-    _put_all(out, (section for section, _uptime, _count in samples))
+    _put_all(out, [section for section, _uptime, _count in samples])
     _put_all(out, _steps(uptime for _section, uptime, _count in samples))
-    _put_all(out, (count for _section, _uptime, count in samples))
+    _put_all(out, [count for _section, _uptime, count in samples])
 
     _put_all(out, _steps(row.point for row in rows))
-    _put_all(out, (row.status for row in rows))
-    _put_all(out, (row.detail for row in rows))
+    _put_all(out, [row.status for row in rows])
+    _put_all(out, [row.detail for row in rows])
     forms = bytearray()
     wholes: list[int] = []
     singles: list[float] = []
     doubles: list[float] = []
     for row in rows:
-        form, whole = _form(row.value)
+        value = row.value
+        form, whole = _form(value)
         forms.append(form)
-        if form == _F32 and row.value is not None:
-            singles.append(row.value)
-        elif form == _F64 and row.value is not None:
-            doubles.append(row.value)
+        if form == _F32 and value is not None:
+            singles.append(value)
+        elif form == _F64 and value is not None:
+            doubles.append(value)
         elif form != _NONE:
             wholes.append(whole)
     out += forms
@@ -414,16 +416,19 @@ def _planes(packed: bytes, width: int) -> bytes:
 
 
 def _put(out: bytearray, number: int) -> None:
-    number = number * 2 if number >= 0 else -number * 2 - 1
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
+    _put_all(out, (number,))
 
 
 def _put_all(out: bytearray, numbers: Iterable[int]) -> None:
-    for number in numbers:
-        _put(out, number)
+    zigzag = [number * 2 if number >= 0 else -number * 2 - 1 for number in numbers]
+    if max(zigzag, default=0) <= 0x7F:  # as most columns are
+        out += bytes(zigzag)
+        return
+    for number in zigzag:
+        while number > 0x7F:
+            out.append(number & 0x7F | 0x80)
+            number >>= 7
+        out.append(number)
 
 
 def _put_optional(out: bytearray, number: int | None) -> None:

@@ -184,14 +184,15 @@ class Boards:
 
     def due_s(self) -> float:
         """When `tick` wants to be called at the latest."""
-        times = [cable.who_s for cable in self._cables.values() if self._wants_hello(cable)]
-        times += [
-            cable.board.timebase.due_s
-            for cable in self._cables.values()
-            if cable.board is not None and cable.board.timebase is not None
-        ]
-        times += [cable.resend_s for cable in self._cables.values() if cable.asked]
-        return min(times, default=float("inf"))
+        due_s = float("inf")
+        for cable in self._cables.values():
+            if self._wants_hello(cable):
+                due_s = min(due_s, cable.who_s)
+            if cable.board is not None and cable.board.timebase is not None:
+                due_s = min(due_s, cable.board.timebase.due_s)
+            if cable.asked:
+                due_s = min(due_s, cable.resend_s)
+        return due_s
 
     def tick(self, now_s: float) -> None:
         """Ask, ping and repeat what is due."""

@@ -238,7 +238,10 @@ def _site(
             alarms_days=store.keep.alarms_days,
         ),
         destinations=tuple(
-            Destination(name, d.url, d.feed, beside(d.ca), beside(d.cert), beside(d.key), d.await_receipt)
+            Destination(
+                name, d.url, d.feed, beside(d.ca), beside(d.cert), beside(d.key), d.await_receipt,
+                tuple((do, tuple(roles)) for do, roles in d.commands if roles),
+            )
             for name, d in gateway.destinations.items()
         ),
         profiles=profiles,

@@ -242,8 +242,9 @@ class Daemon:
         """Not started yet. ValueError where its certificates cannot be used."""
         gateway = self._site.gateway
         will = self.link_document(False)
-        receipts = [json_feed.topic(gateway, "receipt")] if destination.await_receipt else []
-        return Northbound(destination, gateway, self._wake_write, json_feed.topic(gateway, "link"), will, receipts)
+        wanted = {"receipt": destination.await_receipt, "command": bool(destination.commands)}
+        topics = [json_feed.topic(gateway, kind) for kind, is_wanted in wanted.items() if is_wanted]
+        return Northbound(destination, gateway, self._wake_write, json_feed.topic(gateway, "link"), will, topics)
 
     # --- clocks -----------------------------------------------------------------------------------------------------
 
@@ -765,17 +766,30 @@ class Daemon:
         if do in ("mute", "test"):
             return self._press_at_the_door(request, now_s)
         if do in REQUESTS:
-            answer, told = self._requests.answer(request, now_s, int(self.wall_ms()), self._known_ms())
-            for each in told:
-                if isinstance(each, Change):
-                    self._tell(each, now_s)
-                else:
-                    self._tell_judged([each], now_s)
-            return answer
+            return self._done(*self._requests.answer(request, now_s, int(self.wall_ms()), self._known_ms()), now_s)
         known = ("status", "buffer", "apply", "accept_unit", "mute", "test", *REQUESTS)
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
             request=json.dumps(request), allowed=", ".join(json.dumps({"do": each}) for each in known)
         )}
+
+    def command(self, destination: Destination, asked: json_feed.Command, now_s: float) -> dict[str, Any]:
+        """What a district asks for, and what becomes of it; a refusal is told as well."""
+        wall_ms = int(self.wall_ms())
+        answer, told = self._requests.command(destination, asked, now_s, wall_ms, self._known_ms())
+        if "refused" in answer and self._requests.tells_refusal(now_s):
+            by, reason = f"{destination.name}/{asked.role}", f"{asked.do} {asked.alarm}: {answer['refused']}"
+            self._pipeline.action("command_refused", self.own_quality(), wall_ms, by, reason, now_s)
+        return self._done(answer, told, now_s)
+
+    def _done(
+        self, answer: dict[str, Any], told: Iterable[Told | Bypassed | Change], now_s: float
+    ) -> dict[str, Any]:
+        for each in told:
+            if isinstance(each, Change):
+                self._tell(each, now_s)
+            else:
+                self._tell_judged([each], now_s)
+        return answer
 
     def _press_at_the_door(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
         by, for_s = request.get("by"), request.get("for_s", TEST_S)

@@ -270,6 +270,8 @@ class Forward:
     def _cover(self, which: Stream, committed: int, missing: list[Span], now_s: float) -> None:
         epoch, stream = which
         receipted, oldest = self._marks[RECEIPT][which], self._oldest[which]
+        if not missing and not any(receipted.missing(min(committed, self._known[which]))):
+            return  # nothing is new: of epochs that are over each receipt says so again
         lacks = Ranges(missing).without([(1, oldest - 1)])
         has = Ranges([(1, min(committed, self._known[which]))]).without(lacks)
         new = has.without(receipted)

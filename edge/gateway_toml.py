@@ -184,6 +184,13 @@ def _for_s(value: int) -> int:
     return value
 
 
+def _roles(value: list[str]) -> list[str]:
+    if not value or not all(re.fullmatch("[a-z0-9-]{1,32}", each) for each in value):
+        text = _("must be a list of roles, each 1 to 32 small letters, digits and -, like [\"district-duty\"].")
+        raise _refused("E-VAL-002", text)
+    return value
+
+
 def _rule(value: str) -> str:
     match = re.fullmatch(r"(\d{1,2})oo(\d{1,2})", value, re.ASCII)
     if not match:
@@ -254,6 +261,11 @@ class _Store(_Table):
     keep: _Keep = _Keep()
 
 
+class _Commands(_Table):
+    acknowledge: Annotated[list[str], AfterValidator(_roles)] = []
+    silence: Annotated[list[str], AfterValidator(_roles)] = []
+
+
 class _Destination(_Table):
     url: Annotated[str, AfterValidator(_url)]
     feed: Annotated[str, AfterValidator(_feed)]
@@ -261,6 +273,7 @@ class _Destination(_Table):
     cert: _Text | None = None
     key: _Text | None = None
     await_receipt: bool = False
+    commands: _Commands = _Commands()
 
 
 class _Output(_Table):
@@ -313,6 +326,7 @@ _TABLES: dict[tuple[str, ...], type[_Table]] = {
     ("store", "keep"): _Keep,
     ("voting", "*"): _Voting,
     ("destinations", "*"): _Destination,
+    ("destinations", "*", "commands"): _Commands,
     ("outputs", "*"): _Output,
     ("inputs", "*"): _Input,
 }
@@ -594,6 +608,11 @@ class GatewayToml:
                 present = "cert" if "cert" in destination else "key"
                 text = _("cert and key belong together: one of them is missing.")
                 self.wrong("E-DST-001", ("destinations", name, present), destination[present], text)
+            if destination.get("commands") and str(destination.get("url")).startswith("mqtt://"):
+                text = _("commands come over an unencrypted connection: anybody on the way can give them. Use mqtts://.")
+                path = ("destinations", name, "commands")
+                line = self.line_of(path)
+                self.warnings.append(Problem("W-DST-002", self.file, ".".join(path), None, text, line=line))
             if str(destination.get("url")).startswith("mqtt://"):
                 for key in ("ca", "cert", "key"):
                     if key in destination:

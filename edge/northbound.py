@@ -164,8 +164,8 @@ class Northbound:
         """What happened since the last call, oldest first.
 
         ("connected", receive_maximum, session_present), ("disconnected", reason),
-        ("acknowledged", token, reason_code), ("message", topic, payload), ("not subscribed", reason). A failed
-        attempt to connect is a "disconnected" too.
+        ("acknowledged", token, reason_code), ("message", topic, payload, is_retained), ("not subscribed", reason). A
+        failed attempt to connect is a "disconnected" too.
         """
         while self._events:
             match self._events.popleft():
@@ -310,7 +310,7 @@ class Northbound:
                 self._tell(("not subscribed", str(reason)))
 
     def _on_message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
-        self._tell(("message", message.topic, message.payload))
+        self._tell(("message", message.topic, message.payload, message.retain))
 
 
 def _packet_bytes(topic: str, payload: bytes, properties: Properties) -> int:

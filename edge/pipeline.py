@@ -54,7 +54,7 @@ class _Point:
 class _Read:
     """One read of one plan, ready to be turned into readings; `check` is what it checks instead.
 
-    `needed`: for each point the one that tells its faults, None where it tells them itself.
+    `needed`: for each point the one that tells its faults, None where it tells them itself; empty where all do.
     """
 
     decoder: Decoder
@@ -74,6 +74,7 @@ class _Meaning:
 
     birth: str
     reads: tuple[_Read, ...]
+    checks: tuple[_Read, ...]  # those of them that tell who a unit is
     units: dict[int, tuple[str, int]]
     buses: dict[int, str]
 
@@ -217,6 +218,7 @@ class Pipeline:
             function_code, profile = planned.read.function_code, plan.profiles[planned.profile]
             points = [(index[use.point], of_channel[*unit_of_bus, use.channel]) for use in planned.read.uses]
             needs = [profile.channels[use.channel].needs for use in planned.read.uses]
+            needed = tuple(of_channel.get((*unit_of_bus, channel or "")) for channel in needs)
             bits = count if function_code <= modbus.READ_DISCRETE_INPUTS else 0
             watches = self._devices.watches(planned.bus, planned.unit_id, profile)
             place = (function_code, planned.read.address, count)
@@ -229,14 +231,16 @@ class Pipeline:
                     bits=bits,
                     data_bytes=data_bytes(function_code, count),
                     points=tuple(points),
-                    needed=tuple(of_channel.get((*unit_of_bus, channel or "")) for channel in needs),
+                    needed=needed if any(needed) else (),
                     unit=unit_of_bus,
                     request=modbus_edge.read_request(planned.unit_id, *place),
                     watches=watches,
                     check=check,
                 )
             )
-        self._meanings[plan.board, plan.generation] = _Meaning(plan.birth, tuple(reads), units, buses)
+        self._meanings[plan.board, plan.generation] = _Meaning(
+            plan.birth, tuple(reads), tuple(read for read in reads if read.check), units, buses
+        )
 
     def begin(self, content: dict[str, Any], now_s: float) -> None:
         """The epoch begins with its birth, as a message of the event stream."""
@@ -619,7 +623,7 @@ class Pipeline:
         """The reads of the birth in force that tell who a unit is."""
         for meaning in self._meanings.values():
             if meaning.birth == self.birth:
-                yield from (read for read in meaning.reads if read.check)
+                yield from meaning.checks
 
     def due_s(self) -> float:
         """When `close` wants to be called."""
@@ -714,13 +718,15 @@ class Pipeline:
             readings = [Reading(reading.point, None, *told) for reading in readings]
         for (_index, point), reading in zip(read.points, readings, strict=True):
             point.told = (reading.status, reading.detail)
-        readings = [_no_better(*each) for each in zip(readings, read.needed, strict=True)]
+        if read.needed:
+            readings = [_no_better(*each) for each in zip(readings, read.needed, strict=True)]
         filled, section = self._batch(birth, taken.board, taken.boot, clock)
         rows = filled.rows
         for (index, point), measured in zip(read.points, readings, strict=True):
             found, reading = self._judged(point, measured, uptime_ms, now_s)
-            makes_an_alarm = any(each.change.by_reading for each in found)
+            makes_an_alarm = False
             for each in found:
+                makes_an_alarm |= each.change.by_reading
                 assert each.quality is not None  # that of its board's clock
                 by_it = filled if each.change.by_reading else None
                 self._alarm(each, each.quality, wall_ms, now_s, by_it, len(rows))
@@ -771,10 +777,9 @@ class Pipeline:
     def _data_message(self, filled: _Open, places: dict[int, tuple[int, list[int]]]) -> Message:
         seq = self._number("data")
         points = self._births[filled.birth]["points"]
-        places[id(filled)] = seq, message_order(points, filled.sections, filled.rows, filled.reported)
-        payload = data_payload(
-            self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, filled.reported
-        )
+        order = message_order(points, filled.sections, filled.rows, filled.reported)
+        places[id(filled)] = seq, order
+        payload = data_payload(self.gateway, self.epoch, seq, filled.birth, points, filled.sections, filled.rows, order)
         return Message("data", seq, "data", filled.birth, payload, bitmap(filled.reported, len(filled.rows)))
 
 

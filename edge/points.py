@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gettext import gettext as _
 from math import isinf
 
-from edge.alarms.presets import LIMITS, PRESETS
+from edge.alarms.presets import LIMITS, PRESETS, RATES, SWITCH, TIMES
 from edge.problem import Problem, did_you_mean, half_width, one_of
 from protocols.channel import SPAN_MIN
 from protocols.model import Point
@@ -40,6 +40,14 @@ COLUMNS = {
     "H": "高",
     "HH": "高高",
     "CH": "极限",
+    "ROR": "升速/min",
+    "ROF": "降速/min",
+    "TTHH": "至高高min",
+    "TTCH": "至极限min",
+    "trend_s": "趋势时长s",
+    "frozen_s": "冻结时长s",
+    "compare_with": "比对位号",
+    "DEV": "偏差",
     "on_delay_s": "报警延时s",
     "oel": "接触限值",
     "oel_source": "依据",
@@ -84,6 +92,10 @@ _UCUM = {half_width(written): unit for unit, all_written in UNITS.items() for wr
 
 _PLACES = {"mm": 0, "cm": 1, "m": 3}  # where the decimal point goes when a length is written in another unit
 
+_MOVING_LEAST = 1e-4  # of a rate or a deviation, whatever the unit: 0.1 mm a minute
+_MINUTES_MOST = 1440
+_WINDOW_S = (10, 86_400)
+_WINDOW_POLLS = 10  # a window of fewer has a hole where one poll fails, and says nothing
 _MOST = 1e9  # of what anybody measures, whatever the unit
 _POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -300,6 +312,7 @@ def read_points(
         points.append(point)
         _compare(reader, row.number, point, first)
     for reader, point in zip(readers, points, strict=True):
+        _check_compared(reader, point, {each.point: each for each in points})
         if point.channel and point.profile in profiles:
             _check_needed(reader, point, profiles[point.profile].channels[point.channel].needs, first)
     return tuple(points), problems, warnings
@@ -349,8 +362,21 @@ def _point(
         warnings.append(reader.note("W-RNG-002", "deadband", text))
     if profile and channel and profile.channels[channel].accepts(unit):
         _check_valid(reader, profile.channels[channel], unit, limits, warnings)
+        _check_switch(reader, profile.channels[channel], preset, limits)
     on_delay_s = reader.number("on_delay_s", 0, 3600) or 0.0
     oel = reader.number("oel", low=0)
+    period_ms = reader.tenths("period_s", 0.1, 3600, default=1)
+    trends, trend_s = _trends(reader, preset, limits, period_ms)
+    frozen_s = _window(reader, "frozen_s", period_ms)
+    compare_with, deviation = reader.text("compare_with"), reader.number("DEV", low=_MOVING_LEAST) or 0.0
+    moving = [column for column in (*RATES, *TIMES, "frozen_s", "DEV") if reader.text(column)]
+    if (limits or moving) and not reader.text("preset"):
+        text = _("is empty, but the point has limits. Allowed are: {allowed}.")
+        reader.wrong("E-LIM-004", "preset", text.format(allowed=one_of(PRESETS)))
+    if preset and not (limits or moving):
+        warnings.append(reader.note("W-LIM-001", "preset", _("the point has no limit, so it never alarms.")))
+    if preset and (limits or moving) and not reader.text("action"):
+        reader.wrong("E-LIM-011", "action", _("is empty, but the point has limits. Write what a person is to do."))
     _check_preset(reader, preset, unit, limits, oel, on_delay_s, warnings)
     quota_id = reader.text("quota_id")
     if _EXCEL_NUMBER.fullmatch(quota_id):
@@ -367,7 +393,7 @@ def _point(
         decimals=_decimals(profile.channels[channel], unit) if profile and channel else 0,
         range_low=range_low,
         range_high=range_high,
-        period_ms=reader.tenths("period_s", 0.1, 3600, default=1),
+        period_ms=period_ms,
         deadband=deadband,
         heartbeat_s=reader.whole("heartbeat_s", 1, 86400, default=60),
         urgent=bool(reader.whole("urgent", 0, 1, default=0)),
@@ -383,6 +409,11 @@ def _point(
         action=reader.text("action"),
         hazard=reader.text("hazard"),
         quota_id=quota_id,
+        trends=trends,
+        trend_s=trend_s,
+        frozen_s=frozen_s,
+        compare_with=compare_with,
+        deviation=deviation,
     )
 
 
@@ -447,15 +478,78 @@ def _limits(
             reader.wrong("E-LIM-003", kind, text.format(high=reader.text("range_high"), effect=effect, kind=kind))
         else:
             limits.append((kind, limit))
-            if limit == (range_low if is_low else range_high):
+            if limit == (range_low if is_low else range_high) and preset != SWITCH:
                 text = _("is the very end of the range: it alarms only there.")
                 warnings.append(reader.note("W-LIM-002", kind, text))
-    if limits and not reader.text("preset"):
-        text = _("is empty, but the point has limits. Allowed are: {allowed}.")
-        reader.wrong("E-LIM-004", "preset", text.format(allowed=one_of(PRESETS)))
-    if preset and not limits:
-        warnings.append(reader.note("W-LIM-001", "preset", _("the point has no limit, so it never alarms.")))
     return tuple(limits)
+
+
+def _trends(
+    reader: _Reader, preset: str, limits: Sequence[tuple[str, float]], period_ms: int
+) -> tuple[tuple[tuple[str, float], ...], float]:
+    """How fast it may rise and fall and what time must be left, and over how many seconds that is judged."""
+    trends: list[tuple[str, float]] = []
+    for kind in (*RATES, *TIMES):
+        setpoint = reader.number(kind, *((_MOVING_LEAST,) if kind in RATES else (1, _MINUTES_MOST)))
+        if setpoint is None:
+            continue
+        if preset and kind not in PRESETS[preset].trends:
+            text = _("preset {preset} has no such alarm. Allowed are: {allowed}.")
+            allowed = one_of((*PRESETS[preset].limits, *PRESETS[preset].trends))
+            reader.wrong("E-LIM-006", kind, text.format(preset=preset, allowed=allowed))
+        elif kind in TIMES and not reader.text(TIMES[kind]):
+            text = _("is the time until {limit} is reached, and that is empty. Fill in {limit}, or leave both out.")
+            reader.wrong("E-LIM-013", kind, text.format(limit=TIMES[kind]))
+        else:
+            trends.append((kind, setpoint))
+    if trends and not reader.text("trend_s"):
+        text = _("is empty: write over how many seconds {kind} is judged, {low} to {high}, like 600.")
+        low, high = _WINDOW_S
+        reader.wrong("E-LIM-014", "trend_s", text.format(kind=trends[0][0], low=low, high=high))
+    return tuple(trends), _window(reader, "trend_s", period_ms)
+
+
+def _window(reader: _Reader, column: str, period_ms: int) -> float:
+    """The seconds over which a point is watched; 0 where it is not."""
+    window_s = reader.number(column, *_WINDOW_S)
+    if window_s is None:
+        return 0.0
+    if window_s * 1000 < _WINDOW_POLLS * period_ms:
+        text = _("is shorter than {polls} periods: it says nothing once a poll fails. Write {least:g} or more.")
+        reader.wrong("E-LIM-015", column, text.format(polls=_WINDOW_POLLS, least=_WINDOW_POLLS * period_ms / 1000))
+    return window_s
+
+
+def _check_switch(reader: _Reader, channel: Channel, preset: str, limits: Sequence[tuple[str, float]]) -> None:
+    """Whether a switch is one, and says at which of its two values it alarms."""
+    if preset == SWITCH and channel.type != "bool":
+        text = _("preset {preset} is for channels of type bool. Write another preset, or another channel.")
+        reader.wrong("E-LIM-017", "preset", text.format(preset=preset))
+    elif preset == SWITCH and (wrong := next((kind for kind, limit in limits if limit != (kind == "H")), None)):
+        reader.wrong("E-LIM-018", wrong, _("a switch has two values: write H = 1 or L = 0, where it is to alarm."))
+    elif preset == SWITCH and len(limits) > 1:
+        reader.wrong("E-LIM-018", "L", _("with H as well it would always alarm. Keep the one that is the alarm."))
+
+
+def _check_compared(reader: _Reader, point: Point, points: Mapping[str, Point]) -> None:
+    """Whether there is another sensor of the same quantity, and how far from it is too far."""
+    if bool(point.compare_with) != bool(reader.text("DEV")):
+        empty = "DEV" if point.compare_with else "compare_with"
+        text = _("is empty: compare_with and DEV go together, the other sensor and how far apart is an alarm.")
+        reader.wrong("E-LIM-016", empty, text)
+    if not point.compare_with:
+        return
+    other = points.get(point.compare_with)
+    if other is None:
+        text = _("the sheet has no such point.") + did_you_mean(point.compare_with, points)
+        reader.wrong("E-LIM-016", "compare_with", text)
+    elif other is point:
+        reader.wrong("E-LIM-016", "compare_with", _("is this very point. Write the other sensor's."))
+    elif other.unit and point.unit and other.unit != point.unit:
+        text = _("is in {unit}: two sensors are compared in one unit. Write the same unit in both rows.")
+        reader.wrong("E-LIM-016", "compare_with", text.format(unit=other.unit_text))
+    elif point.range_low is not None and point.deviation > (point.range_high or 0.0) - point.range_low:
+        reader.wrong("E-LIM-016", "DEV", _("is more than the whole range: it can never alarm. Write less."))
 
 
 def _check_preset(
@@ -471,8 +565,6 @@ def _check_preset(
     if not name or not limits:
         return
     preset = PRESETS[name]
-    if not reader.text("action"):
-        reader.wrong("E-LIM-011", "action", _("is empty, but the point has limits. Write what a person is to do."))
     if preset.unit and unit and unit != preset.unit:
         text = _("preset {preset} counts in {unit}. Write that unit, or another preset.")
         reader.wrong("E-LIM-008", "unit", text.format(preset=name, unit=UNITS[preset.unit][0]))

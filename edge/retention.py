@@ -1,11 +1,11 @@
 """What the store gives up, and when: by age and by size, in one declared order. Policy.
 
 Owns that order. By age: readings after `readings_days`, events after `alarms_days`, both only by a clock that is to be
-trusted; readings around an alarm of priority 1 or 2 stay as long as events do, set apart ("kept"). By size: the oldest
-readings, those set apart first where they take more than a quarter, and only when there are none left the oldest
-events: a tenth of `max_bytes` is out of the readings' reach. In memory, while there is no store: readings, then events,
-the oldest of each. What is given up is told as a Dropped, from which gap records are made; nothing that anybody
-lacks is given up without one.
+trusted, and by the time that this gateway has itself seen pass (`Passed`); readings around an alarm of priority 1 or 2
+stay as long as events do, set apart ("kept"). By size: the oldest readings, those set apart first where they take more
+than a quarter, and only when there are none left the oldest events: a tenth of `max_bytes` is out of the readings'
+reach. In memory, while there is no store: readings, then events, the oldest of each. What is given up is told as a
+Dropped, from which gap records are made; nothing that anybody lacks is given up without one.
 Must never delete anything.
 """
 
@@ -37,6 +37,28 @@ class Usage(NamedTuple):
     has_readings: bool
     kept_bytes: int = 0
     oldest_kept_ms: int | None = None
+
+
+class Passed:
+    """UTC by the time that a gateway has itself seen pass since its newest readings: a wrong year makes nothing old.
+
+    Nor does the time for which it was off; after the next start it counts.
+    """
+
+    def __init__(self) -> None:
+        self._begun: tuple[int, float] | None = None  # UTC, and the monotonic clock then
+
+    def utc_ms(self, known_ms: int | None, newest_ms: int | None, now_s: float) -> int | None:
+        """To be asked from the start on. `known_ms`: by the clock, None where it is not to be trusted; `newest_ms`: of
+        the readings that earlier processes left, None where there are none with a time.
+        """
+        first_ms = known_ms if newest_ms is None else newest_ms
+        if self._begun is None and first_ms is not None:
+            self._begun = first_ms, now_s
+        if known_ms is None or self._begun is None:
+            return None
+        begun_ms, begun_s = self._begun
+        return min(known_ms, begun_ms + round((now_s - begun_s) * 1000))
 
 
 class Drop(NamedTuple):
@@ -92,7 +114,7 @@ def readings_max_bytes(keep: StoreSettings, log_bytes: int) -> int:
 
 
 def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, now_ms: int | None) -> Drop | None:
-    """What is to go now, the first of it. `now_ms`: UTC, None where the clock is not to be trusted."""
+    """What is to go now, the first of it. `now_ms`: UTC as `Passed` has it, None where it has none."""
     if now_ms is not None:
         for stream, oldest_ms, days in (
             ("data", usage.oldest_ms, keep.readings_days),

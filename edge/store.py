@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from edge.alarms import journal
-from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, unpack
+from edge.batch import Bypass, Filed, Held, Kept, Mark, Message, data_payload, indices, message_order, unpack
 from edge.fault_words import reason
 from edge.retention import AROUND_MS, Drop, Dropped, Usage
 
@@ -170,6 +170,7 @@ class Store:
             )
         self.epoch = _new_epoch(now_utc_ms, random)
         self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
+        self.newest_ms: int | None = None  # UTC of the newest readings that it had when it was opened
         self.notes: list[Note] = []
         self._path = path
         self._gateway = gateway
@@ -257,6 +258,8 @@ class Store:
             self._births.setdefault(birth, json.loads(content))
         self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
+        newest = "SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id DESC LIMIT 1"
+        self.newest_ms = writer.execute(newest).get
         self._taken = _read_marks(writer)
         self._marks_due = 0
         reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -691,7 +694,8 @@ class Store:
                 )
             ) from error
         points = self._births[birth]["points"]
-        return data_payload(gateway, epoch, seq, birth, points, sections, rows, indices(body))
+        order = message_order(points, sections, rows, indices(body))
+        return data_payload(gateway, epoch, seq, birth, points, sections, rows, order)
 
 
 def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:

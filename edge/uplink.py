@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tankgate")
 
 STATE_S = 600.0
+REPLIES_KEPT = 100
 STATE_CHANGE_S = 1.0  # at most so often for changes of alarms
 
 
@@ -41,6 +42,7 @@ class Uplink:
         self._made = Pace()
         self._is_told_ahead = False
         self._is_told_refused = False
+        self._replies: dict[str, bytes] = {}  # by the id of the command, the oldest first
 
     def due_s(self) -> float:
         """When `work` wants to be called without anything happening."""
@@ -163,10 +165,30 @@ class Uplink:
                 text = _("{destination}: the broker refuses link, birth or state (reason code {reason_code})")
                 log.warning(text.format(destination=self.destination.name, reason_code=event[2]))
         elif event[0] == "not subscribed":
-            text = _("{destination}: the broker does not let this gateway read its receipts ({reason})")
+            text = _("{destination}: the broker does not let this gateway read its receipts or commands ({reason})")
             log.warning(text.format(destination=self.destination.name, reason=event[1]))
         elif event[0] == "message":
-            self._receipt(event[2], now_s)
+            _kind, topic, payload, is_retained = event
+            if topic == json_feed.topic(self._daemon.gateway, "command"):
+                self._command(payload, is_retained, now_s)
+            else:
+                self._receipt(payload, now_s)
+
+    def _command(self, payload: bytes, is_retained: bool, now_s: float) -> None:
+        """Do it, once for each id, and answer. What a broker retains would come again with each connection."""
+        asked = json_feed.command(payload, self._daemon.gateway)
+        if asked is None or is_retained:
+            log.warning(_("{destination}: what came as a command is none for gateway {gateway}: ignored").format(
+                destination=self.destination.name, gateway=self._daemon.gateway))
+            return
+        if asked.id not in self._replies:
+            answer = self._daemon.command(self.destination, asked, now_s)
+            refused, state = answer.get("refused"), answer.get("state")
+            at_ms = int(self._daemon.wall_ms())
+            self._replies[asked.id] = json_feed.reply(self._daemon.gateway, asked.id, at_ms, refused, state)
+            if len(self._replies) > REPLIES_KEPT:
+                del self._replies[next(iter(self._replies))]
+        self.northbound.publish(json_feed.topic(self._daemon.gateway, "reply"), self._replies[asked.id])
 
     def _receipt(self, payload: bytes, now_s: float) -> None:
         gateway = self._daemon.gateway

@@ -54,9 +54,15 @@ def skip(port, rx):
 
 
 def loop(pollers, ports, board_end, link_port, uptime, rx, wired=None):
-    """Poll, record and send until something needs the heap; COMMANDED or PORT_LOST."""
+    """Poll, record and send until something needs the heap; COMMANDED or PORT_LOST.
+
+    A command waits until nothing is asked, and nothing is asked meanwhile: what it does takes its time, and another
+    plan would take the reply for one of its own.
+    """
     while True:
         board.feed_watchdog()
+        is_held = board_end.command_bytes > 0
+        is_asking = False
         now_ms = board.now_ms()
         now_us = board.now_us()
         uptime.advance(now_ms)
@@ -73,20 +79,25 @@ def loop(pollers, ports, board_end, link_port, uptime, rx, wired=None):
                     poller.received(rx, count, now_ms, now_us)
                     if count == len(rx):
                         skip(port, rx)
-                while diff(poller.next_us, now_us) <= 0:  # deciding may take a chip longer than the silence
+                # Deciding may take a chip longer than the silence.
+                while diff(poller.next_us, now_us) <= 0 and (not is_held or poller.waiting or poller is wired):
                     if poller.step(now_ms, now_us, uptime):
                         port.write(poller.request, poller.request_bytes)
                         poller.sent(now_ms, board.now_us())
                     now_us = board.now_us()
                 port.set_deaf(poller.is_deaf)
+            is_asking = is_asking or poller.waiting
             i += 1
+        if is_held and not is_asking:
+            return COMMANDED
         if link_port.lost and link_port.wants_reopening(now_ms):
             return PORT_LOST
         count = link_port.read(rx)
         if count:
             board_end.feed(rx, count, now_ms)
-            if board_end.command_bytes and (wired is None or not wired.takes(board_end, now_ms, now_us, uptime)):
-                return COMMANDED
+            if board_end.command_bytes and not is_held:
+                if wired is None or not wired.takes(board_end, now_ms, now_us, uptime):
+                    continue
         wait_ms = board_end.due_ms(now_ms)
         if wait_ms == 0:
             length = board_end.poll(now_ms, uptime)
@@ -97,7 +108,8 @@ def loop(pollers, ports, board_end, link_port, uptime, rx, wired=None):
         now_us = board.now_us()
         i = 0
         while i < len(pollers):
-            wait_us = min(wait_us, diff(pollers[i].next_us, now_us))
+            if not is_held or pollers[i].waiting or pollers[i] is wired:
+                wait_us = min(wait_us, diff(pollers[i].next_us, now_us))
             i += 1
         board.wait(wait_us)
 

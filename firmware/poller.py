@@ -65,7 +65,7 @@ class Poller:
         self._quiet_us = now_us  # the line is quiet from then on
         self._busy_since_us = now_us  # and was not, since then
         self._ready = False  # the next request lies in `request`
-        self._waiting = False
+        self.waiting = False  # for the end of a transaction
         self._asked_us = now_us
         self._end_us = now_us  # of the request, on the wire
         self._deadline_us = now_us
@@ -115,7 +115,7 @@ class Poller:
             self._busy_since_us = now_us
         self._quiet_us = now_us + self._silence_us & 0x0FFFFFFF
         self.next_us = now_us
-        if not self._waiting or self._outcome != modbus.PENDING:
+        if not self.waiting or self._outcome != modbus.PENDING:
             self._hear(buf, 0, count, now_ms)
             return
         transaction = self.transaction
@@ -143,7 +143,7 @@ class Poller:
 
     def step(self, now_ms, now_us, uptime):
         """Decide. True when a request is to be sent now."""
-        if self._waiting:
+        if self.waiting:
             outcome = self._outcome
             if outcome == modbus.PENDING:
                 if diff(self._deadline_us, now_us) > 0:
@@ -192,7 +192,7 @@ class Poller:
         place = self._current
         unit = self._unit[place]
         self._ready = False
-        self._waiting = True
+        self.waiting = True
         self._outcome = modbus.PENDING
         self._reply_ms = 0
         self._requests = self.overheard.requests
@@ -221,7 +221,7 @@ class Poller:
     def _hear(self, buf, start, end, now_ms):
         """Bytes that answer nothing: a request of somebody else, or a reply that is late."""
         overheard = self.overheard
-        own = self.request if self._waiting else None
+        own = self.request if self.waiting else None
         while start < end:
             is_request = overheard.hear(buf[start], own, now_ms)
             start += 1
@@ -416,7 +416,7 @@ class Poller:
         return True
 
     def _end(self, outcome, now_ms, now_us, uptime):
-        self._waiting = False
+        self.waiting = False
         self.is_deaf = False
         self._wake_ms = now_ms
         self._tally.busy_us += diff(now_us, self._asked_us) + self._silence_us

@@ -33,6 +33,7 @@ class Wired:
 
     is_deaf = False
     lost = False
+    waiting = False
 
     def __init__(self, plan, generation, pollers, recorder, board_end, now_ms, now_us):
         import pins  # they need the room that was made

@@ -125,14 +125,19 @@ class Chain:
         self._to_stop.callback(self.bench.close)
         self.bench.start()
 
+    def write_site(self) -> None:
+        """The site's own files: only its broker and the boards' ports are this machine's."""
+        gateway_toml = self.directory / "site" / "gateway.toml"
+        shutil.copytree(self._site, gateway_toml.parent)
+        gateway_toml.write_text(self._tied_together(gateway_toml.read_text(encoding="utf-8")), encoding="utf-8")
+        threading.Thread(target=self._watch, daemon=True).start()
+        self._to_stop.callback(self._stop, "gateway")
+
     def start_gateway(self) -> None:
-        """The daemon, on the site's own files: only its broker and the boards' ports are this machine's."""
+        """The daemon, on the site's files, which are written where nobody has done so."""
         gateway_toml = self.directory / "site" / "gateway.toml"
         if not gateway_toml.exists():
-            shutil.copytree(self._site, gateway_toml.parent)
-            gateway_toml.write_text(self._tied_together(gateway_toml.read_text(encoding="utf-8")), encoding="utf-8")
-            threading.Thread(target=self._watch, daemon=True).start()
-            self._to_stop.callback(self._stop, "gateway")
+            self.write_site()
         with self.log("gateway").open("ab") as log:
             self._processes["gateway"] = subprocess.Popen(
                 [*DIES_WITH_ITS_STARTER, sys.executable, "-m", "edge", "run", str(gateway_toml), "--simulated"],

@@ -44,6 +44,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def make_read_only(self) -> None:
+        """What ext4 does when it has met an error: from now on whoever writes is told that nobody may."""
+        _run("mount", "-o", "remount,abort", self.mount_point)
+
     def unmount(self, *, lazily: bool = False) -> None:
         """`lazily`: although somebody has files open there."""
         _run("umount", *(["-l"] if lazily else []), self.mount_point)

@@ -1,9 +1,11 @@
 """A horn on a bus, a beacon and a fault relay on pins, two buttons: real programs, each a process as in the field."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ LINE = "19200 8N1"
 POINTS = """\
 point,name,area,bus,unit_id,profile,channel,unit,range_low,range_high,period_s,preset,H,HH,action
 GD01.gas,gas,hall,gas-a,1,sensepoint-xcd,gas,%LEL,0,100,0.5,combustible,25,50,leave
-GD02.gas,gas,yard,gas-a,2,sensepoint-xcd,gas,%LEL,0,100,0.5,combustible,25,50,leave
+GD02.gas,gas,hall,gas-a,2,sensepoint-xcd,gas,%LEL,0,100,0.5,combustible,25,50,leave
 """
 OUTPUTS = """
 [outputs.horn]
@@ -90,8 +92,26 @@ class Hall:
     def is_sounding(self) -> bool:
         return self.module.coils.get(COIL, False)
 
-    def says(self, *words: str) -> str:
-        return self.site.tankgate(*words, work=self.work)
+    def says(self, *words: str, code: int = 0) -> str:
+        return self.site.tankgate(*words, "--lang", "en", work=self.work, code=code)
+
+    def hears(self, alarm: str, transition: str) -> dict[str, Any]:
+        """The newest such event, as soon as it is told."""
+        found: list[dict[str, Any]] = []
+
+        def is_heard() -> bool:
+            found[:] = [
+                event for event in self.site.events if (event["alarm"], event["transition"]) == (alarm, transition)
+            ]
+            return bool(found)
+
+        self.until(is_heard)
+        return found[-1]
+
+    def panel(self) -> dict[str, tuple[str, int]]:
+        """Each gas alarm that stands: its state, and how many times it was raised; the most urgent first."""
+        said = json.loads(self.site.tankgate("alarms", "list", "--json", "{site}", work=self.work, code=None))
+        return {each["alarm"]: (each["state"], each["occurrence"]) for each in said["alarms"]}
 
     def press(self, button: PinPort) -> None:
         button.press(True)
@@ -139,6 +159,54 @@ def test_gas(hall: Hall) -> None:
     hall.until(lambda: not hall.is_sounding())
     hall.gas["GD02.gas"] = 60.0
     hall.until(hall.is_sounding)  # and the same detector's next
+
+
+@pytest.mark.shows(N_("As on a gas alarm panel: first-out, mute, re-sound, count of alarms, reset by hand only."))
+def test_a_gas_alarm_panel(hall: Hall) -> None:
+    """What a gas alarm panel does, step by step. No conformity to its standard is claimed."""
+    # The first detector in alarm is marked, and sounds the horn; those that follow are not the first.
+    hall.gas["GD01.gas"] = 30.0
+    assert hall.hears("GD01.gas:H", "raise")["first_out"]
+    hall.until(hall.is_sounding)
+    hall.gas["GD02.gas"] = 30.0
+    assert not hall.hears("GD02.gas:H", "raise")["first_out"]
+
+    # Muting silences the horn alone: the beacon stays lit, nothing is acknowledged, all are counted.
+    hall.press(hall.mute)
+    hall.until(lambda: not hall.is_sounding())
+    assert hall.beacon.level == 1
+    assert hall.panel() == {"GD01.gas:H": ("UNACK", 1), "GD02.gas:H": ("UNACK", 1)}
+
+    # A further alarm of a detector that is muted sounds again.
+    hall.gas["GD01.gas"] = 60.0
+    assert not hall.hears("GD01.gas:HH", "raise")["first_out"]
+    hall.until(hall.is_sounding)
+    assert list(hall.panel()) == ["GD01.gas:HH", "GD01.gas:H", "GD02.gas:H"]
+
+    # Acknowledged, it falls silent. While its cause is there it cannot be reset.
+    for alarm in hall.panel():
+        hall.says("alarms", "ack", "{site}", alarm, "--occurrence", "1", "--by", "R7")
+    hall.until(lambda: not hall.is_sounding())
+    for alarm in hall.panel():
+        assert "cause is still there" in hall.says("alarms", "reset", "{site}", alarm, "--by", "R7", code=1)
+
+    # The gas goes: nothing resets itself, and the beacon tells so.
+    hall.gas.update({"GD01.gas": 0.0, "GD02.gas": 0.0})
+    for alarm in ("GD01.gas:H", "GD01.gas:HH", "GD02.gas:H"):
+        assert hall.hears(alarm, "clear")["to"] == "ACKED"
+    assert len(hall.panel()) == 3 and hall.beacon.level == 1
+
+    # A person resets: one after the other is gone, and with the last the beacon. The next alarm is a first one again.
+    for alarm in hall.panel():
+        assert hall.beacon.level == 1
+        hall.says("alarms", "reset", "{site}", alarm, "--by", "R7")
+    hall.until(lambda: hall.beacon.level == 0)
+    assert hall.panel() == {}
+    hall.gas["GD02.gas"] = 30.0
+    hall.until(hall.is_sounding)
+    hall.until(lambda: hall.hears("GD02.gas:H", "raise")["occurrence"] == 2)
+    assert hall.hears("GD02.gas:H", "raise")["first_out"]
+    assert hall.panel() == {"GD02.gas:H": ("UNACK", 2)}
 
 
 @pytest.mark.shows(N_("A horn that somebody else switches is set right, and told; so is one that cannot be switched."))

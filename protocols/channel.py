@@ -95,6 +95,7 @@ class Channel:
     the sheet's. `fields` are by what they tell: unit, decimals, status, state, detail. `decimals` are what a person
     is shown. Value and fields lie in `count` registers from `first`, and are read at once. What is not from `valid_low`
     to `valid_high`, both in its own unit, is no measured value. `needs`: the channel that alone tells its faults.
+    `bit`: which one of its register a "bool" is; None for a coil or an input.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Channel:
     valid_low: float | None
     valid_high: float | None
     needs: str | None
+    bit: int | None
     first: int
     count: int
 
@@ -203,7 +205,10 @@ def reader(channel: Channel, use: ChannelUse, start: int) -> Callable[[Sequence[
     point, flags, states = use.point, tuple(channel.flags.items()), channel.states
     fields = {name: _field_reader(field, channel.word_order, start) for name, field in channel.fields.items()}
     status_of, state_of, detail_of = fields.get("status"), fields.get("state"), fields.get("detail")
-    raw_of = _raw_reader(channel.type, channel.word_order, channel.address - start)
+    if channel.bit is None:
+        raw_of = _raw_reader(channel.type, channel.word_order, channel.address - start)
+    else:
+        raw_of = _field_reader(Field(channel.address, "u16", channel.bit, channel.bit), channel.word_order, start)
     value_of = _current_reader(channel.current, use) if channel.current else _value_reader(channel, use, fields)
 
     def read(registers: Sequence[int]) -> Reading:
@@ -348,6 +353,8 @@ def registers(channel: Channel, use: ChannelUse, value: float | None, state: str
     if channel.type in _WHOLE:
         lowest, highest = _WHOLE[channel.type]
         raw = min(max(round(raw), lowest), highest)
+    if channel.bit is not None:
+        raw = round(raw) << channel.bit
     words = dict(enumerate(_raw_words(channel.type, channel.word_order, raw), channel.address))
     for name, field in channel.fields.items():
         for address, word in enumerate(

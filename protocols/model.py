@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from gettext import gettext as _
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from protocols.profile import Profile
@@ -146,6 +146,9 @@ class Point:
     """One measured quantity, as a row of the points sheet says it; `unit` is a UCUM code, `limits` like ("HH", 50).
 
     `oel`: the exposure limit that its toxic limits are held to, in its unit; `oel_source`: the document that has it.
+    `trends`: what its movement over `trend_s` is held to, like ("ROR", 0.5) a minute or ("TTHH", 15) minutes.
+    `frozen_s`: so long the same value is an alarm; 0: never. `compare_with`: the point that it must not be `deviation`
+    apart from; "" where there is none.
     """
 
     point: str
@@ -174,6 +177,11 @@ class Point:
     action: str
     hazard: str
     quota_id: str
+    trends: tuple[tuple[str, float], ...] = ()
+    trend_s: float = 0.0
+    frozen_s: float = 0.0
+    compare_with: str = ""
+    deviation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +239,10 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One broker that receives the stream. `await_receipt`: only its receiver's receipts say what is safe."""
+    """One broker that receives the stream. `await_receipt`: only its receiver's receipts say what is safe.
+
+    `commands`: roles by what they may do from there, "acknowledge" and "silence"; by default nobody anything.
+    """
 
     name: str
     url: str
@@ -240,6 +251,7 @@ class Destination:
     cert: str | None
     key: str | None
     await_receipt: bool = False
+    commands: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +276,7 @@ class Site:
     votings: tuple[Voting, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One engineering value; its time is that of the sample it came from. No value where the status is bad."""
 
     point: str

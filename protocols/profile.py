@@ -246,6 +246,7 @@ _CHANNEL_KEYS = {
     "valid_low": _number(),
     "valid_high": _number(),
     "needs": _text(r"[A-Za-z0-9_-]+(\{n\})?", '"status", "status{n}"', default=None),
+    "bit": _whole(0, 15, default=None),
 }
 _SERIAL_KEYS = {
     "function_code": _one_of(3, 4),
@@ -480,11 +481,13 @@ def _channel(
             wrong(key, _no_register(keys[key], base, moved_by))
         return address
 
-    kind, function_code = keys["type"], keys["function_code"]
+    kind, function_code, is_bit = keys["type"], keys["function_code"], keys["bit"] is not None
     if _BASES[base] not in (None, function_code):
         wrong("function_code", _base_means(base))
-    if (kind == "bool") != (function_code <= modbus.READ_DISCRETE_INPUTS):
-        wrong("type", _("bool goes with function_code 1 and 2, and only with them."))
+    if (kind == "bool") != (function_code <= modbus.READ_DISCRETE_INPUTS or is_bit):
+        wrong("type", _("bool goes with function_code 1 and 2, and with bit, and only with them."))
+    if is_bit and function_code <= modbus.READ_DISCRETE_INPUTS:
+        wrong("bit", _("is one of a register: it goes with function_code 3 and 4."))
     if (keys["word_order"] is None) != (channels_.WORDS[kind] == 1):
         wrong("word_order", _("is for types of two registers, and needed there."))
     limits = [keys[limit] for limit in Current._fields]
@@ -531,6 +534,7 @@ def _channel(
         valid_low=keys["valid_low"],
         valid_high=keys["valid_high"],
         needs=keys["needs"],
+        bit=keys["bit"],
         first=first,
         count=end - first,
     )

@@ -108,13 +108,19 @@ class Status:
 
 
 class Stale:
-    """A reading without a value. It lapses: where nothing is read at all, it is true as well."""
+    """A reading without a value. It lapses: where nothing is read at all, it is true as well.
 
-    __slots__ = ()
+    Not one of the statuses `told_apart`: that detector answers, and what it says of itself is an alarm of its own.
+    """
 
-    def truth(self, _t_ms: int, value: float | None, _status: int, _holds: bool) -> bool:
+    __slots__ = ("told_apart",)
+
+    def __init__(self, told_apart: Collection[int]) -> None:
+        self.told_apart = told_apart
+
+    def truth(self, _t_ms: int, value: float | None, status: int, _holds: bool) -> bool:
         """What this reading says."""
-        return value is None
+        return value is None and status not in self.told_apart
 
 
 class Frozen:

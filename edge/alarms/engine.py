@@ -20,9 +20,9 @@ class Setting:
     """One alarm as the site asks for it. Its id is its point, or what it votes on, a colon, and its kind.
 
     LL, L, H, HH: `setpoint` in the point's unit. ROR, ROF: rise, fall a minute over `window_ms`. TTHH, TTCH: `setpoint`
-    minutes to `level`. DEV: `setpoint` apart from the point `other`. OVER, UNDER, FAULT, CHECK, DEVICE: a status of
-    `statuses`. FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`. VOTE: `needed` of the alarms
-    `members` of other points; `point` is the first of these. `group`: its first alarm is marked as first-out.
+    minutes to `level`. DEV: `setpoint` apart from the point `other`. OVER, UNDER, FAULT, CHECK: a status of `statuses`.
+    FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`, and none of `statuses`. VOTE: `needed` of the
+    alarms `members` of other points; `point` is the first of these. `group`: its first alarm is marked as first-out.
     `re_alarm_ms`: an acknowledged alarm that still stands after it is announced anew.
     """
 
@@ -348,10 +348,10 @@ def _condition(setting: Setting) -> _Condition:
     """The condition of a single point."""
     match setting.kind:
         case "STALE":
-            return conditions.Stale()
+            return conditions.Stale(setting.statuses)
         case "FROZEN":
             return conditions.Frozen(setting.window_ms)
-        case "OVER" | "UNDER" | "FAULT" | "CHECK" | "DEVICE":
+        case "OVER" | "UNDER" | "FAULT" | "CHECK":
             return conditions.Status(setting.statuses)
     if setting.setpoint is None:
         raise ValueError(f"alarm {setting.alarm}: kind {setting.kind} needs a setpoint")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.alarms.engine import Change
-from edge.alarms.lifecycle import Facts
+from edge.alarms.lifecycle import SILENCE, Facts
 from protocols.model import Output, Site
 
 TEST_S = 5  # where nobody says for how long
@@ -57,6 +57,8 @@ class Horn:
         if facts.state == "NORM":
             self._muted.pop(alarm, None)
             return
+        if change.transition == SILENCE:
+            self._muted[alarm] = facts.occurrence
         if known is not None and known.facts.occurrence == facts.occurrence:
             is_late = known.is_late
         area = self._areas.get(change.setting.point, "")

@@ -248,7 +248,7 @@ class Judge:
             board.base_ms = board.newest_ms - uptime_ms
         board.newest_ms = max(board.newest_ms, board.base_ms + uptime_ms)
         changes = self._engine.reading(name, board.newest_ms, value, status)
-        return [self._found(change, now_s, 0) for change in changes]
+        return [self._found(change, now_s, 0) for change in changes] if changes else ()
 
     def look(self, now_s: float, wall_ms: int) -> Iterator[Told | Bypassed]:
         """What time alone has brought about; to be asked often, and does nothing more than once in LOOK_S."""
@@ -311,8 +311,13 @@ class Judge:
         wall_ms: int,
     ) -> Told | str:
         """What comes of it, or why it is refused. KeyError for an alarm that is not judged here."""
-        if event == lifecycle.NOTE:
-            return self._said(alarm, event, self._standing[alarm].facts, wall_ms, by, reason)
+        facts = self._standing[alarm].facts
+        if event == lifecycle.SILENCE and facts.occurrence != occurrence:
+            return lifecycle.OTHER_OCCURRENCE
+        if event == lifecycle.SILENCE and facts.state != "UNACK":
+            return lifecycle.NOTHING_TO_SILENCE
+        if event in (lifecycle.NOTE, lifecycle.SILENCE):
+            return self._said(alarm, event, facts, wall_ms, by, reason)
         told = self._happens(alarm, event, wall_ms, by, reason, occurrence=occurrence, until_ms=until_ms)
         if isinstance(told, Told):
             self._unshelve_s.pop(alarm, None)

@@ -21,6 +21,7 @@ SUPPRESS = "suppress"
 UNSUPPRESS = "unsuppress"
 OUT_OF_SERVICE = "out_of_service"
 IN_SERVICE = "in_service"
+SILENCE = "silence"  # changes nothing: the horn is to be quiet about this occurrence
 NOTE = "note"  # changes nothing: somebody has something to say
 LIMIT_CHANGED = "limit_changed"  # by a changed configuration
 EVENTS = (RAISE, CLEAR, ACK, RESET, RE_ALARM, SHELVE, UNSHELVE, SUPPRESS, UNSUPPRESS, OUT_OF_SERVICE, IN_SERVICE)
@@ -28,6 +29,7 @@ EVENTS = (RAISE, CLEAR, ACK, RESET, RE_ALARM, SHELVE, UNSHELVE, SUPPRESS, UNSUPP
 # Why not; codes that people's programs get.
 NOTHING_TO_ACKNOWLEDGE = "nothing_to_acknowledge"
 OTHER_OCCURRENCE = "other_occurrence"
+NOTHING_TO_SILENCE = "nothing_to_silence"
 NOTHING_TO_RESET = "nothing_to_reset"
 ACKNOWLEDGE_FIRST = "acknowledge_first"
 STILL_ACTIVE = "still_active"

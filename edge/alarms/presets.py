@@ -32,16 +32,21 @@ from protocols.model import (
 )
 
 LIMITS = ("LL", "L", "H", "HH", "CH")
+RATES = ("ROR", "ROF")  # of rise and fall, a minute
+TIMES = {"TTHH": "HH", "TTCH": "CH"}  # minutes left until this limit is reached
 FAULTY = frozenset({SENSOR_FAULT, WIRE_BREAK, NOT_A_NUMBER, EXCEPTION})
 CHECKED = frozenset({WARM_UP, CALIBRATION, INHIBITED, SIMULATED_BY_DEVICE})
 STALE_POLLS = 3  # without a value: as many as make a unit dead on the board
 VOTE_PRIORITY = 1
+MOVING_DEADBAND_SHARE = 0.1  # of its setpoint; of what is no limit
 _PRIORITIES = {"HH": 1, "LL": 1, "H": 2, "L": 2, "OVER": 1, "UNDER": 3, "FAULT": 2, "STALE": 2, "CHECK": 3}
+_PRIORITIES |= {"TTCH": 1, "TTHH": 2, "ROR": 2, "ROF": 2, "DEV": 3, "FROZEN": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`limits`: those that make sense; a gas detector's low alarm is a high one in the wrong column.
+    """`limits`: those that make sense; a gas detector's low alarm is a high one in the wrong column. `trends`: of
+    RATES and TIMES likewise.
 
     `most`: what a limit may be at most, where its unit is `unit`; `of_oel`: the same as a share of the exposure limit.
     `deadband_share`: of the range. `latches`: it stands until it is reset; so does its detector's over-range.
@@ -54,15 +59,18 @@ class Preset:
     unit: str = ""
     most: tuple[tuple[str, float], ...] = ()
     of_oel: tuple[tuple[str, float], ...] = ()
+    trends: tuple[str, ...] = ()
 
 
+SWITCH = "switch"  # a contact, or a status bit of a device: in alarm at H = 1, or at L = 0 where that is the safe side
 PRESETS = {
-    "tank-level": Preset(LIMITS, 0.005, 10_000),
-    "pressure": Preset(LIMITS[:4], 0.02, 10_000),
-    "temperature": Preset(LIMITS[:4], 0.01, 10_000),
+    "tank-level": Preset(LIMITS, 0.005, 10_000, trends=(*RATES, *TIMES)),
+    "pressure": Preset(LIMITS[:4], 0.02, 10_000, trends=(*RATES, "TTHH")),
+    "temperature": Preset(LIMITS[:4], 0.01, 10_000, trends=(*RATES, "TTHH")),
     "combustible": Preset(("H", "HH"), 0.02, 30_000, latches=True, unit="%{LEL}", most=(("H", 25.0), ("HH", 50.0))),
     "toxic": Preset(("H", "HH"), 0.02, 30_000, latches=True, of_oel=(("H", 1.0), ("HH", 2.0))),
     "oxygen": Preset(LIMITS[:4], 0.01, 30_000, latches=True, unit="%{vol}"),
+    SWITCH: Preset(("L", "H"), 0.5, 10_000, unit="1"),
 }
 
 
@@ -88,6 +96,12 @@ def birth_row(setting: Setting) -> dict[str, Any]:
         "priority": setting.priority,
         "action": setting.action,
     }
+    if setting.window_ms:
+        row["window_s"] = whole(setting.window_ms / 1000)
+    if setting.kind in TIMES:
+        row["level"] = whole(setting.level)
+    if setting.other:
+        row["other"] = setting.other
     if setting.members:
         row |= {"members": list(setting.members), "needed": setting.needed, "bad_counts": setting.bad_counts}
     return row
@@ -129,11 +143,35 @@ def _of_point(point: Point) -> Iterable[Setting]:
                 latch=preset.latches,
                 can_be_shelved=not (preset.latches and kind == "HH"),
             )
-    yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=preset.latches)
-    yield _setting(point, "UNDER", statuses=frozenset({UNDER_RANGE}))
+    yield from _of_movement(point, preset)
+    if point.type != "bool":
+        yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=preset.latches)
+        yield _setting(point, "UNDER", statuses=frozenset({UNDER_RANGE}))
     yield _setting(point, "FAULT", statuses=FAULTY)
     yield _setting(point, "CHECK", statuses=CHECKED)
-    yield _setting(point, "STALE", on_ms=STALE_POLLS * point.period_ms)
+    yield _setting(point, "STALE", statuses=FAULTY | CHECKED, on_ms=STALE_POLLS * point.period_ms)
+
+
+def _of_movement(point: Point, preset: Preset) -> Iterable[Setting]:
+    """How fast it may rise and fall, how soon it is full, when it is stuck, and how far from another sensor."""
+    limits = dict(point.limits)
+    moving: dict[str, Any] = {"off_ms": preset.off_ms, "window_ms": round(point.trend_s * 1000)}
+    for kind, setpoint in point.trends:
+        deadband = MOVING_DEADBAND_SHARE * setpoint
+        level = limits[TIMES[kind]] if kind in TIMES else 0.0
+        yield _setting(point, kind, setpoint=setpoint, deadband=deadband, level=level, **moving)
+    if point.compare_with:
+        yield _setting(
+            point,
+            "DEV",
+            setpoint=point.deviation,
+            deadband=MOVING_DEADBAND_SHARE * point.deviation,
+            on_ms=round(point.on_delay_s * 1000),
+            off_ms=preset.off_ms,
+            other=point.compare_with,
+        )
+    if point.frozen_s:
+        yield _setting(point, "FROZEN", window_ms=round(point.frozen_s * 1000))
 
 
 def _setting(point: Point, kind: str, **more: Any) -> Setting:

@@ -1,9 +1,10 @@
-"""What people ask of alarms through the local door: what it means, what is refused, and why. Policy.
+"""What people ask of alarms, here and from the district: what it means, what is refused, and why. Policy.
 
 Owns the requests' fields, and the list that people see: alarms of points and of the gateway itself. What may happen to
 an alarm says lifecycle.py. `by` is a role or a badge number, never a name. Must never do anything for nobody.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,12 +12,16 @@ from edge.alarms import lifecycle, system
 from edge.alarms.judge import BYPASS_MAX_MS, DRILL, SHELVE_MAX_MS, Bypassed, Judge, Told, asset_of
 from edge.alarms.lifecycle import Standing
 from edge.alarms.system import Change, SystemAlarms
+from protocols.feeds.json_feed import Command
+from protocols.model import Destination
 
 REQUESTS = ("alarms", "alarm", "bypass", "end_bypass")
-_COMMANDS = (lifecycle.ACK, lifecycle.RESET, lifecycle.SHELVE, lifecycle.UNSHELVE, lifecycle.NOTE)
+_OF_DISTRICT = {"acknowledge": lifecycle.ACK, "silence": lifecycle.SILENCE}
+_COMMANDS = (*_OF_DISTRICT.values(), lifecycle.RESET, lifecycle.SHELVE, lifecycle.UNSHELVE, lifecycle.NOTE)
 
 # Why not, beside lifecycle's reasons; codes that people's programs get.
 BAD_REQUEST = "bad_request"
+NOT_ALLOWED = "not_allowed"
 UNKNOWN_ALARM = "unknown_alarm"
 TOO_LONG = "too_long"
 IN_THE_PAST = "in_the_past"
@@ -25,6 +30,7 @@ NOT_IN_FORCE = "not_in_force"
 ALREADY_A_DRILL = "already_a_drill"
 NO_STORE = "no_store"
 
+REFUSALS_TOLD = 20  # in an hour
 _WHO_MAX, _WORDS_MAX = 64, 500  # characters: an event is no place for a book
 
 _Asked = tuple[dict[str, Any], list[Told | Bypassed | Change]]
@@ -35,6 +41,7 @@ class Requests:
 
     def __init__(self, judge: Judge, gateway: SystemAlarms) -> None:
         self._judge = judge
+        self._refusals_s: deque[float] = deque(maxlen=REFUSALS_TOLD)
         self._gateway = gateway
 
     def standing(self) -> list[Standing]:
@@ -90,6 +97,29 @@ class Requests:
                 return self._done(self._judge.end_bypass(number, wall_ms, by, _text(request.get("reason"))))
         return {"refused": BAD_REQUEST}, []
 
+    def command(
+        self, destination: Destination, asked: Command, now_s: float, wall_ms: int, known_ms: int | None
+    ) -> _Asked:
+        """The same to what a district asks for: only what gateway.toml lets this role do from there."""
+        if asked.role not in dict(destination.commands).get(asked.do, ()):
+            return {"refused": NOT_ALLOWED}, []
+        request = {
+            "do": "alarm",
+            "alarm": asked.alarm,
+            "event": _OF_DISTRICT[asked.do],
+            "occurrence": asked.occurrence,
+            "by": f"{destination.name}/{asked.role}",
+            "reason": asked.reason,
+        }
+        return self.answer(request, now_s, wall_ms, known_ms)
+
+    def tells_refusal(self, now_s: float) -> bool:
+        """Whether a refused command is to be told as an event: so many an hour, or a mad sender fills the journal."""
+        if len(self._refusals_s) == REFUSALS_TOLD and now_s - self._refusals_s[0] < 3600:
+            return False
+        self._refusals_s.append(now_s)
+        return True
+
     @staticmethod
     def _done(told: Iterator[Told | Bypassed]) -> _Asked:
         first, *others = told
@@ -108,7 +138,7 @@ class Requests:
     ) -> _Asked:
         occurrence, until_ms = request.get("occurrence"), request.get("until_ms")
         reason = _text(request.get("reason"))
-        if (event == lifecycle.ACK and not isinstance(occurrence, int)) or (
+        if (event in _OF_DISTRICT.values() and not isinstance(occurrence, int)) or (
             event == lifecycle.SHELVE and not isinstance(until_ms, int)
         ):
             return {"refused": BAD_REQUEST}, []
@@ -118,6 +148,8 @@ class Requests:
                 return {"refused": refused}, []
         told: Told | Change | str
         try:
+            if alarm.startswith(system.PREFIX) and event == lifecycle.SILENCE:
+                return {"refused": lifecycle.NOTHING_TO_SILENCE}, []
             if alarm.startswith(system.PREFIX):
                 told = self._gateway.command(
                     alarm, event, occurrence=occurrence, by=by, reason=reason, now_ms=known_ms

@@ -54,6 +54,7 @@ def transition_word(transition: str) -> str:
         lifecycle.UNSUPPRESS: _("suppression ended"),
         lifecycle.OUT_OF_SERVICE: _("out of service"),
         lifecycle.IN_SERVICE: _("in service again"),
+        lifecycle.SILENCE: _("silenced"),
         lifecycle.NOTE: _("note"),
         lifecycle.LIMIT_CHANGED: _("limit changed"),
     }
@@ -65,11 +66,13 @@ def refusal(code: str) -> str:
     texts = {
         lifecycle.NOTHING_TO_ACKNOWLEDGE: _("there is nothing to acknowledge: it is acknowledged, or does not stand."),
         lifecycle.OTHER_OCCURRENCE: _("it was raised again since, or not so often. Look at it, then acknowledge it."),
+        lifecycle.NOTHING_TO_SILENCE: _("there is nothing to silence: it does not stand, or is acknowledged."),
         lifecycle.NOTHING_TO_RESET: _("there is nothing to reset: it does not latch, or was reset."),
         lifecycle.ACKNOWLEDGE_FIRST: _("acknowledge it first, then reset it."),
         lifecycle.STILL_ACTIVE: _("its cause is still there. It can be reset when that is gone."),
         lifecycle.NEVER_SHELVED: _("it can never be shelved. Mend its cause, or bypass its point with a permit."),
         lifecycle.NOT_SHELVED: _("it is not shelved."),
+        requests.NOT_ALLOWED: _("gateway.toml does not let this role do so from there."),
         requests.BAD_REQUEST: _("something is missing, or has another form than it should."),
         requests.UNKNOWN_ALARM: _("this gateway judges no such alarm. `tankgate alarms list` shows those that stand."),
         requests.TOO_LONG: _("that is too long: a shelf ends after 12 hours, a bypass or a drill after 7 days."),

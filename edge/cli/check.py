@@ -17,6 +17,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from edge.alarms.engine import Setting
+from edge.alarms.presets import RATES, TIMES, alarms_of, birth_row
 from edge.alarms.words import AUXILIARY
 from edge.cli import USAGE
 from edge.cli.site import foresee, refuse, remind
@@ -79,6 +81,28 @@ def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
         yield table("", headings, map(_point_row, told.points))
 
 
+def _movements(site: Site) -> Iterable[list[object]]:
+    """A row for each alarm that is neither a limit nor about its own detector."""
+    units = {point.point: point.unit_text for point in site.points}
+    for setting in alarms_of(site):
+        if setting.kind in (*RATES, *TIMES, "DEV", "FROZEN"):
+            over = _("{n} s").format(n=f"{setting.window_ms / 1000:g}") if setting.window_ms else "–"
+            yield [setting.alarm, _at(setting, units[setting.point]), over, setting.priority]
+
+
+def _at(setting: Setting, unit: str) -> str:
+    """Where it is raised, in words."""
+    match setting.kind:
+        case "ROR" | "ROF":
+            return _("{n} {unit} a minute").format(n=f"{setting.setpoint:g}", unit=unit)
+        case "DEV":
+            text = _("{n} {unit} apart from {other}")
+            return text.format(n=f"{setting.setpoint:g}", unit=unit, other=setting.other)
+        case "FROZEN":
+            return _("the same value")
+    return _("{n} min left to {level} {unit}").format(n=f"{setting.setpoint:g}", level=f"{setting.level:g}", unit=unit)
+
+
 def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("From – to: units that answer at once – units that take all the time that their profiles give them.")
     yield _("Worst: one poll fails; on-delays are in it.")
@@ -127,6 +151,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
             "gateway": site.gateway,
             "config_hash": site.config_hash,
             "forecast": asdict(told),
+            "alarms": [birth_row(setting) for setting in alarms_of(site)],
             "unproven_profiles": [profile.name for profile in _unproven(site)],
             "problems": [asdict(problem) for problem in problems],
             "warnings": [asdict(warning) for warning in warnings],
@@ -149,6 +174,9 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
     for each in _tables(told, with_points):
         console.print()
         console.print(each)
+    if movements := list(_movements(site)):
+        console.print()
+        console.print(table("", [_("alarm"), _("raised at"), _("judged over"), _("priority")], movements))
     console.print()
     for sentence in _sentences(site, told):
         console.print(sentence, markup=False, soft_wrap=True)

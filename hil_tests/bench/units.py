@@ -160,8 +160,11 @@ class Unit:
             for coil in range(first, last + 1)
         }
         told = []
-        for point in self.points:
+        # Bits last: their register may be another point's status.
+        for point in sorted(self.points, key=lambda point: self.profile.channels[point.channel].bit is not None):
             laid, measured = self._measure(point, measure(point.point))
+            if self.profile.channels[point.channel].bit is not None:
+                laid = {place: word | registers.get(place, 0) for place, word in laid.items()}
             registers |= laid
             if laid.keys() <= wanted:
                 told.append(measured)

@@ -18,7 +18,7 @@ from typing import Any
 from protocols.feeds.json_feed import birth_id, number
 from protocols.feeds.sequence import Ranges, Stream, identity
 
-KINDS = ("birth", "link", "state", "data", "alarm", "gap", "action", "clock", "receipt")
+KINDS = ("birth", "link", "state", "data", "alarm", "gap", "action", "clock", "receipt", "command", "reply")
 _TOPIC = re.compile(r"tankgate/v1/([^/]+)/(?:event/)?(\w+)")
 
 Violations = Callable[[str, Mapping[str, Any]], Iterable[str]]  # of the schema of this kind, a sentence each

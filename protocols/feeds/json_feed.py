@@ -17,11 +17,13 @@ from typing import Any
 from protocols.model import GOOD, Point, Site, has_value
 
 RECEIPT_RANGES_MAX = 1000
+COMMAND_TEXT_MAX = 128  # characters of its id, alarm and role
 _DEPTH_MAX = 32
 _F32 = struct.Struct("<f")
 _F32_NORMAL_MIN = 2.0**-126
 _F32_DIGITS = 6  # any decimal of so many digits comes through a normal float32 unharmed ...
 _F32_DIGITS_MAX = 9  # ... and so many tell any two float32 apart
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 @dataclass(frozen=True, slots=True)
 class TimeQuality:
@@ -34,6 +36,18 @@ class TimeQuality:
     kind: str
     err_ms: int | None
     boot: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a district asks for. `id` comes back in the reply; `do`: "acknowledge" or "silence" this occurrence."""
+
+    id: str
+    do: str
+    alarm: str
+    occurrence: int
+    role: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +373,29 @@ def _range(written: Any) -> tuple[int, int] | None:
     return None
 
 
+def command(payload: bytes | bytearray, gateway: str) -> Command | None:
+    """What a district asks for; None where this is no command for this gateway."""
+    match read(payload):
+        case {
+            "schema": "tankgate/command/1", "gateway": str(named), "id": str(number), "do": str(do),
+            "alarm": str(alarm), "occurrence": int(occurrence), "role": str(role), **more,
+        } if (
+            named == gateway
+            and do in ("acknowledge", "silence")
+            and type(occurrence) is int
+            and all(0 < len(each) <= COMMAND_TEXT_MAX for each in (number, alarm, role))
+        ):  # fmt: skip
+            reason = more.get("reason")
+            return Command(number, do, alarm, occurrence, role, reason if isinstance(reason, str) else None)
+    return None
+
+
+def reply(gateway: str, number: str, at_ms: int, refused: str | None, state: str | None) -> bytes:
+    """What became of the command of this id: the alarm's state after it, or the code of why it was refused."""
+    done = {"done": refused is None, "refused": refused, "state": state}
+    return _json({"schema": "tankgate/reply/1", "gateway": gateway, "id": number, "at_ms": at_ms} | done)
+
+
 # --- retained documents -------------------------------------------------------------------------------------
 
 
@@ -490,4 +527,4 @@ def _finite(text: str) -> float:
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(document).encode()

@@ -60,6 +60,11 @@ H = alarm("H", setpoint=10.0, deadband=0.5)
         (alarm("FROZEN", window_ms=3000), [(0, 5), (2, 5), (3, 5), (4, 5.1)], [(3, "raise"), (4, "clear")]),
         # No value for so long: bad ones and none at all are the same to it.
         (alarm("STALE", on_ms=3000), [(0, 5), (1, None, NO_REPLY), (6, 5)], [(3, "raise"), (6, "clear")]),
+        # A detector that says what is wrong with it is not stale; it is as soon as it says nothing any more.
+        (alarm("STALE", on_ms=3000, statuses=frozenset({SENSOR_FAULT})),
+         [(0, None, NO_REPLY), (3, None, NO_REPLY), (4, None, SENSOR_FAULT), (9, None, SENSOR_FAULT),
+          (10, None, NO_REPLY), (12, None, NO_REPLY)], [(3, "raise"), (4, "clear"), (7, "raise"), (9, "clear"),
+          (12, "raise")]),
         (alarm("STALE", on_ms=3000), [(0, 5), (2, 5), (4.9, 5), (7.9, 5)], [(7.9, "raise"), (7.9, "clear")]),
     ],
 )  # fmt: skip

@@ -1,9 +1,13 @@
 """What people may ask of alarms, what is refused, and by which code."""
 
+from dataclasses import replace
+
 import pytest
 
-from edge.alarms.requests import Requests
+from edge.alarms.requests import REFUSALS_TOLD, Requests
 from edge.alarms.system import SystemAlarms
+from protocols.feeds.json_feed import Command
+from protocols.model import Destination
 from tests.edge.test_judge import Judged
 from tests.edge.test_pipeline import START_MS
 
@@ -106,3 +110,41 @@ def test_a_bypass_begins_is_listed_and_is_ended_by_its_number(asked):
     assert asked(do="alarms")["is_drill"]
     assert asked(do="end_bypass", number=1, by="R7")["alarms"] == 16
     assert [each["kind"] for each in asked(do="alarms")["bypasses"]] == ["drill"]
+
+
+DUTY = Destination(
+    "district", "mqtts://x:1", "json", None, None, None, commands=(("acknowledge", ("duty",)), ("silence", ("chief",)))
+)
+
+
+@pytest.mark.parametrize(
+    ("do", "role", "more", "answer"),
+    [
+        ("acknowledge", "duty", {}, {"done": True, "state": "ACKED", "occurrence": 1}),
+        ("silence", "chief", {}, {"done": True, "state": "UNACK", "occurrence": 1}),
+        ("acknowledge", "chief", {}, {"refused": "not_allowed"}),
+        ("silence", "duty", {}, {"refused": "not_allowed"}),
+        ("acknowledge", "duty", {"occurrence": 2}, {"refused": "other_occurrence"}),
+        ("silence", "chief", {"occurrence": 2}, {"refused": "other_occurrence"}),
+        ("silence", "chief", {"alarm": "GD01.gas:HH", "occurrence": 0}, {"refused": "nothing_to_silence"}),
+        ("silence", "chief", {"alarm": FILES}, {"refused": "nothing_to_silence"}),
+        ("acknowledge", "duty", {"alarm": "GD99.gas:HH"}, {"refused": "unknown_alarm"}),
+    ],
+)
+def test_a_district_may_do_what_its_role_was_given(do, role, more, answer):
+    world = Judged()
+    world.at(1, "GD07.gas", 60.0)
+    requests = Requests(world.judge, SystemAlarms())
+    asked = replace(Command("1", do, "GD07.gas:HH", 1, role, "on the way"), **more)
+    found, told = requests.command(DUTY, asked, 1.0, START_MS, START_MS)
+    assert found == answer
+    who = [(f"district/{role}", "on the way")] if "done" in answer else []
+    assert [(each.by, each.reason) for each in told] == who
+    by_default = replace(DUTY, commands=())
+    assert requests.command(by_default, asked, 1.0, START_MS, START_MS) == ({"refused": "not_allowed"}, [])
+
+
+def test_a_mad_sender_does_not_fill_the_journal():
+    requests = Requests(Judged().judge, SystemAlarms())
+    assert sum(requests.tells_refusal(second) for second in range(1000)) == REFUSALS_TOLD
+    assert requests.tells_refusal(3600.0)

@@ -51,8 +51,8 @@ def event(store: Store, seq: int, kind: str, **fields: Any) -> Batch:
     return Batch(BIRTH, (), (), (), (Message("event", seq, kind, BIRTH, payload, None),))
 
 
-def make_history(folder: Path, base_ms: int) -> Store:
-    """10 seconds from then on, two of them before the clock of cab2 was known, and a gap in between."""
+def make_history(folder: Path, base_ms: int, *later: Batch) -> Store:
+    """10 seconds from then on, two of them before the clock of cab2 was known, and a gap in between; then `later`."""
     folder.mkdir()
     store = Store(folder / FILE, GATEWAY, base_ms, secrets.token_bytes)
     store.save_birth(BIRTH, CONTENT)
@@ -68,7 +68,7 @@ def make_history(folder: Path, base_ms: int) -> Store:
         err_ms=15,
     )  # fmt: skip
     before, after = ([second(seq, synced) for seq in seqs] for seqs in ((1, 2, 3, 4), (8, 9)))
-    seconds = [*before, gap, *after, second(10, NO_CLOCK), second(11, NO_CLOCK), clock]
+    seconds = [*before, gap, *after, second(10, NO_CLOCK), second(11, NO_CLOCK), clock, *later]
     store.commit([filed(batch) for batch in seconds], {}, now_utc_ms=base_ms)
     store.close()
     return store
@@ -285,9 +285,11 @@ def test_a_store_that_was_set_back_is_told_from_the_receipts(
 
 
 def test_history_that_grows_too_old_before_anybody_has_it_leaves_a_gap_in_the_same_commit(gateway_toml: Path) -> None:
-    """It is older than the site keeps readings, and no broker was ever there."""
-    base_ms = int(time.time() * 1000) - 40 * 86_400_000
-    history = make_history(gateway_toml.parent / "store", base_ms)
+    """It is older than the site keeps readings, the gateway has run since then, and no broker was ever there."""
+    now_ms = int(time.time() * 1000)
+    base_ms = now_ms - 40 * 86_400_000
+    newest = second(12, Section("cab1", "4be01d77", Clock("synced", 7, now_ms - 12_000, 0)))
+    history = make_history(gateway_toml.parent / "store", base_ms, newest)
     file = gateway_toml.parent / "store" / FILE
     with running(gateway_toml), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as looking:
         sql = "SELECT body, (SELECT count(*) FROM batch) FROM message WHERE kind = 'gap' AND cast(body AS TEXT) LIKE ?"
@@ -298,8 +300,8 @@ def test_history_that_grows_too_old_before_anybody_has_it_leaves_a_gap_in_the_sa
         )  # fmt: skip
         # The last two seconds have no time, and go when something younger than they does: no span leaves them out.
         span_ms = (gap["from_ms"] - base_ms, gap["to_ms"] - base_ms)
-        assert (span_ms, gap["polls"], batches_left) == ((1000, 9005), 12, 2)
+        assert (span_ms, gap["polls"], batches_left) == ((1000, 9005), 12, 3)
         assert list(Schemas().violations("gap", gap)) == []
         (destination,) = buffer_status(gateway_toml)["destinations"]
         pending = [each["pending"] for each in destination["streams"] if each["stream"] == "data"]
-        assert pending == [[[10, 11]]]
+        assert pending == [[[10, 12]]]

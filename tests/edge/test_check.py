@@ -216,3 +216,23 @@ def test_one_object_for_programs(site: Path) -> None:
     ended = check(site, "--json")
     assert ended.returncode == USAGE
     assert {problem["code"] for problem in json.loads(ended.stdout)["problems"]} == {"E-PER-001"}
+
+
+@pytest.mark.parametrize(
+    ("language", "row"),
+    [
+        ("en", ["TK101.level:TTHH", "15 min left to 11.4 m", "600 s", "2"]),
+        ("zh", ["TK101.level:TTHH", "15 分钟内到 11.4 m", "600 秒", "2"]),
+    ],
+)
+def test_what_is_judged_by_its_movement_is_shown(site: Path, language: str, row: list[str]) -> None:
+    sheet = site / "points.csv"
+    first, second, *others = sheet.read_text(encoding="utf-8").splitlines()
+    more = [line + ",,,," for line in others]
+    lines = [first + ",至高高min,趋势时长s,compare_with,偏差 DEV", second + ",15,600,TK102.level,0.1", *more]
+    sheet.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    told = rows(check(site, language=language).stdout)
+    assert row in told
+    assert any(cells[0] == "TK101.level:DEV" and "TK102.level" in cells[1] for cells in told if len(cells) > 1)
+    alarms = {each["alarm"]: each for each in json.loads(check(site, "--json").stdout)["alarms"]}
+    assert alarms["TK101.level:TTHH"]["level"] == 11.4 and alarms["TK101.level:DEV"]["other"] == "TK102.level"

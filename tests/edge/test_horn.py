@@ -145,3 +145,16 @@ def test_a_test_is_over_by_itself_or_by_muting(world: World) -> None:
     world.say(1, "GD01.gas", 55.0)
     world.horn.test(300.0, 5)
     assert world.on(306.0) == {"horn", "beacon"}  # a test takes nothing away
+
+
+def test_one_alarm_is_silenced_and_the_others_go_on(world: World) -> None:
+    world.say(1, "GD01.gas", 55.0)
+    world.horn.heard(world.engine.as_it_is("GD01.gas:HH", lifecycle.SILENCE))
+    assert world.on() == {"beacon"}
+    world.say(2, "GD02.gas", 55.0)
+    assert world.on() == {"horn", "beacon"}  # another one
+    world.do("GD02.gas:H", lifecycle.ACK, 1)
+    assert world.on() == {"beacon"}
+    world.say(3, "GD01.gas", 0.0)
+    world.say(4, "GD01.gas", 55.0)
+    assert world.on() == {"horn", "beacon"}  # the same one, raised again

@@ -122,7 +122,7 @@ def test_what_comes_down_is_an_event(broker, gateway) -> None:
     client = gateway(port)
     client.until("connected")
     client.northbound.publish(f"tankgate/v1/{GATEWAY}/receipt", b"{}", retain=True)
-    assert client.until("message") == ("message", f"tankgate/v1/{GATEWAY}/receipt", b"{}")
+    assert client.until("message") == ("message", f"tankgate/v1/{GATEWAY}/receipt", b"{}", False)
 
 
 @pytest.mark.parametrize("leave", ["in order", "killed"])

@@ -6,7 +6,7 @@ from shutil import copytree
 import pytest
 
 from edge.alarms.engine import Engine
-from edge.alarms.presets import PRESETS, alarms_of
+from edge.alarms.presets import PRESETS, alarms_of, birth_row
 from edge.config import examine, load_site
 from edge.points import heading
 
@@ -19,9 +19,9 @@ def found(tmp_path, row, **cells):
     sheet = site / "points.csv"
     lines = [line.split(",") for line in sheet.read_text(encoding="utf-8").splitlines()]
     columns = [name.split()[-1] for name in lines[0]]
-    if "on_delay_s" in cells:
-        columns.append("on_delay_s")
-        lines[0].append(heading("on_delay_s"))
+    for added in cells.keys() - set(columns):
+        columns.append(added)
+        lines[0].append(heading(added))
         for line in lines[1:]:
             line.append("")
     for column, text in cells.items():
@@ -31,6 +31,10 @@ def found(tmp_path, row, **cells):
     problems = [each for each in examined.problems + examined.warnings if each.code != "W-LIM-004"]
     assert all(problem.row == row for problem in problems)
     return [(problem.code, problem.field) for problem in problems]
+
+
+_BIT = {"channel": "alarm_2", "unit": "1", "preset": "switch", "range_low": "", "range_high": "", "H": "", "HH": ""}
+_COUNT = {"profile": "io-16do", "channel": "baud", "H": "1", "range_low": "0", "range_high": "19200"}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,32 @@ def found(tmp_path, row, **cells):
         (2, {"LL": "0"}, "W-LIM-002", "LL"),
         (2, {"LL": "", "L": "", "H": "", "HH": "", "CH": ""}, "W-LIM-001", "preset"),
         (14, {"on_delay_s": "5"}, "W-LIM-003", "on_delay_s"),
+        # How fast, how soon, how stuck, how far apart: all that it takes, of what makes sense for the preset.
+        (2, {"TTHH": "15", "TTCH": "30", "ROR": "0.05", "ROF": "0.001", "trend_s": "600"}, None, None),
+        (8, {"ROR": "2", "trend_s": "300", "H": "", "HH": ""}, None, None),
+        (8, {"ROR": "2", "trend_s": "300", "H": "", "HH": "", "action": ""}, "E-LIM-011", "action"),
+        (8, {"ROR": "2", "trend_s": "300", "H": "", "HH": "", "preset": ""}, "E-LIM-004", "preset"),
+        (14, {"ROR": "5", "trend_s": "60"}, "E-LIM-006", "ROR"),
+        (8, {"TTCH": "30", "trend_s": "300"}, "E-LIM-006", "TTCH"),
+        (2, {"TTCH": "30", "trend_s": "600", "CH": ""}, "E-LIM-013", "TTCH"),
+        (2, {"ROR": "0", "trend_s": "600"}, "E-CEL-003", "ROR"),
+        (2, {"ROR": "0.05"}, "E-LIM-014", "trend_s"),
+        (2, {"ROR": "0.05", "trend_s": "19"}, "E-LIM-015", "trend_s"),
+        (2, {"frozen_s": "3600"}, None, None),
+        (2, {"frozen_s": "19"}, "E-LIM-015", "frozen_s"),
+        (2, {"compare_with": "TK102.level", "DEV": "0.1"}, None, None),
+        (2, {"compare_with": "TK102.level"}, "E-LIM-016", "DEV"),
+        (2, {"DEV": "0.1"}, "E-LIM-016", "compare_with"),
+        (2, {"compare_with": "TK109.level", "DEV": "0.1"}, "E-LIM-016", "compare_with"),
+        (2, {"compare_with": "TK101.level", "DEV": "0.1"}, "E-LIM-016", "compare_with"),
+        (2, {"compare_with": "TK101.temp", "DEV": "0.1"}, "E-LIM-016", "compare_with"),
+        (2, {"compare_with": "TK102.level", "DEV": "13"}, "E-LIM-016", "DEV"),
+        # A status bit of a device, at one of its two values.
+        (14, _BIT | {"H": "1"}, None, None),
+        (14, _BIT | {"L": "0"}, None, None),
+        (14, _BIT | {"H": "1", "L": "0"}, "E-LIM-018", "L"),
+        (14, _BIT | {"H": "0.5"}, "E-LIM-018", "H"),
+        (14, _BIT | _COUNT, "E-LIM-017", "preset"),
     ],
 )
 def test_defects(tmp_path, row, cells, code, column):
@@ -80,3 +110,31 @@ def test_what_the_example_asks_for():
 def test_every_preset_keeps_an_alarm_longer_and_raises_none_later():
     for preset in PRESETS.values():
         assert preset.deadband_share > 0 and preset.off_ms > 0
+
+
+def test_how_fast_how_soon_how_stuck_and_how_far_apart(tmp_path):
+    site = tmp_path / "site"
+    row = {"TTHH": "15", "TTCH": "30", "ROF": "0.002", "trend_s": "600", "frozen_s": "7200", "on_delay_s": "5"}
+    assert found(tmp_path, 2, **row, compare_with="TK102.level", DEV="0.1") == []
+    by_id = {setting.alarm: setting for setting in alarms_of(load_site(site / "gateway.toml"))}
+    soon, full = by_id["TK101.level:TTHH"], by_id["TK101.level:TTCH"]
+    assert (soon.setpoint, soon.level, soon.window_ms, soon.on_ms, soon.priority) == (15, 11.4, 600_000, 0, 2)
+    assert (full.setpoint, full.level, full.window_ms, full.on_ms, full.priority) == (30, 12.2, 600_000, 0, 1)
+    assert birth_row(full)["level"] == 12.2 and birth_row(full)["window_s"] == 600
+    leak, stuck, apart = (by_id[f"TK101.level:{kind}"] for kind in ("ROF", "FROZEN", "DEV"))
+    assert (leak.setpoint, leak.window_ms, stuck.window_ms) == (0.002, 600_000, 7_200_000)
+    assert (apart.setpoint, apart.other, apart.on_ms) == (0.1, "TK102.level", 5000)
+    assert all(0 < each.deadband < each.setpoint for each in (soon, full, leak, apart))
+    assert "TK101.level:ROR" not in by_id
+
+
+def test_a_status_bit_of_a_detector_is_an_alarm_of_its_own(tmp_path):
+    site = tmp_path / "site"
+    assert found(tmp_path, 14, **(_BIT | {"H": "1"})) == []
+    by_id = {setting.alarm: setting for setting in alarms_of(load_site(site / "gateway.toml"))}
+    kinds = {alarm.partition(":")[2] for alarm in by_id if alarm.startswith("GD01.gas")}
+    assert kinds == {"H", "FAULT", "CHECK", "STALE"}
+    engine = Engine([by_id["GD01.gas:H"]], {"GD01.gas": "cab1"})
+    told = [change.transition for t_ms, value in ((0, 0), (1000, 1), (2000, 0), (12_000, 0))
+            for change in engine.reading("GD01.gas", t_ms, value, 0)]  # fmt: skip
+    assert told == ["raise", "clear"]

@@ -3,7 +3,7 @@
 import pytest
 
 from edge.batch import Batch, Filed, Mark, Message, Row, Section, filed
-from edge.retention import HEADROOM_BYTES, Drop, Dropped, Usage, drop_due, shrink
+from edge.retention import HEADROOM_BYTES, Drop, Dropped, Passed, Usage, drop_due, shrink
 from edge.timebase import Clock
 from protocols.model import StoreSettings
 
@@ -50,6 +50,30 @@ def test_what_goes_next(usage: dict[str, object], goes: tuple[str, str] | None) 
 
 def test_a_clock_that_is_not_to_be_trusted_makes_nothing_old() -> None:
     assert due(None, oldest_ms=0, oldest_event_ms=0) is None
+
+
+def test_a_trusted_clock_that_jumps_by_years_makes_nothing_old() -> None:
+    passed = Passed()
+    ten_years_ms = 3650 * DAY_MS
+    oldest_ms, newest_ms = NOW_MS - 29 * DAY_MS, NOW_MS - 60_000
+    assert passed.utc_ms(None, newest_ms, 1000.0) is None  # not trusted yet
+    jumped_ms = passed.utc_ms(NOW_MS + ten_years_ms, newest_ms, 1060.0)
+    assert jumped_ms == NOW_MS and due(jumped_ms, oldest_ms=oldest_ms) is None
+    later_ms = passed.utc_ms(NOW_MS + ten_years_ms, newest_ms, 1060.0 + 2 * 86_400)
+    assert later_ms == NOW_MS + 2 * DAY_MS and due(later_ms, oldest_ms=oldest_ms) is not None  # two days have passed
+    assert passed.utc_ms(NOW_MS - DAY_MS, newest_ms, 1060.0 + 2 * 86_400) == NOW_MS - DAY_MS  # put back
+
+
+def test_what_wrong_readings_of_earlier_say_makes_nothing_old_either() -> None:
+    """The newest were taken by a clock ten years ahead, which was put right since."""
+    assert Passed().utc_ms(NOW_MS, NOW_MS + 3650 * DAY_MS, 5.0) == NOW_MS
+
+
+def test_in_a_new_store_time_passes_from_when_it_is_first_known() -> None:
+    passed = Passed()
+    assert passed.utc_ms(None, None, 5.0) is None
+    assert passed.utc_ms(NOW_MS, None, 10.0) == NOW_MS
+    assert passed.utc_ms(NOW_MS + 366 * DAY_MS, None, 11.0) == NOW_MS + 1000
 
 
 def test_what_has_no_time_takes_the_span_from_what_goes_with_it() -> None:

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from edge import store as store_module
-from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, filed
+from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, filed, message_order
 from edge.export import records
 from edge.retention import Drop, Dropped, drop_due
 from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault, reading
@@ -70,7 +70,8 @@ def event_payload(seq: int) -> bytes:
 
 def live_payload(store: Store, batch: Batch, seq: int) -> bytes:
     points = CONTENT["points"]
-    return data_payload("jt-0042", store.epoch, seq, BIRTH, points, batch.sections, batch.rows, range(0, 20, 3))
+    order = message_order(points, batch.sections, batch.rows, range(0, 20, 3))
+    return data_payload("jt-0042", store.epoch, seq, BIRTH, points, batch.sections, batch.rows, order)
 
 
 def test_what_a_unit_is_known_by_is_committed_with_its_batch_and_outlives_it(tmp_path: Path) -> None:

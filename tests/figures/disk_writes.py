@@ -9,7 +9,7 @@ not the file system's own journal. Six minutes and a half, which is more than th
 import secrets
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from edge.batch import Batch, Message, Row, Section, bitmap, filed
@@ -66,12 +66,17 @@ def _measure(second_port: int) -> Measured:
 
 
 def _begin_history(folder: Path) -> None:
-    begin_ms = int(time.time() * 1000) - _DAY_MS - _DUE_S * 1000
-    begin_history(folder, _LOAD.per_s, _OLD_S, begin_ms, {"district", "second"})  # delivered long ago
+    """Up to now, for nothing grows old by what the gateway has not itself seen pass."""
+    until_now_s = _DAY_MS // 1000 + _DUE_S
+    begin_ms = int(time.time() * 1000) - until_now_s * 1000
+    seconds = [*range(_OLD_S), until_now_s]
+    begin_history(folder, _LOAD.per_s, seconds, begin_ms, {"district", "second"})  # delivered long ago
 
 
-def begin_history(folder: Path, per_s: int, seconds: int, begin_ms: int, delivered: Collection[str]) -> None:
-    """A store of `per_s` readings each second, a batch and a message each, that these destinations have."""
+def begin_history(
+    folder: Path, per_s: int, seconds: Sequence[int], begin_ms: int, delivered: Collection[str]
+) -> None:
+    """A store of `per_s` readings in each of these seconds, a batch and message each, that these destinations have."""
     folder.mkdir()
     now_ms = int(time.time() * 1000)
     store = Store(folder / FILE, "figures", now_ms, secrets.token_bytes)
@@ -80,10 +85,10 @@ def begin_history(folder: Path, per_s: int, seconds: int, begin_ms: int, deliver
     section = Section("cab1", "4be01d77", Clock("synced", 5, begin_ms, 0))
     every = bitmap(range(per_s), per_s)
     batches = []
-    for second in range(seconds):
+    for seq, second in enumerate(seconds, 1):
         rows = tuple(Row(0, 1000 * second + i // 10, i, (i * 37 + second) & 0xFFFF, 0, 0) for i in range(per_s))
-        message = Message("data", second + 1, "data", _BIRTH, None, every)
+        message = Message("data", seq, "data", _BIRTH, None, every)
         batches.append(filed(Batch(_BIRTH, (section,), rows, (), (message,))))
     which = (store.epoch, "data", "broker")
-    store.commit(batches, {name: {which: [(1, seconds)]} for name in delivered})
+    store.commit(batches, {name: {which: [(1, len(seconds))]} for name in delivered})
     store.close()

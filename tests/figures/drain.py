@@ -102,7 +102,7 @@ def ratio() -> Measured:
 
 
 def _prepare(directory: Path) -> None:
-    begin_history(directory / "store", _LOAD.per_s, _SECONDS, int(time.time() * 1000) - _DAY_MS, ())
+    begin_history(directory / "store", _LOAD.per_s, range(_SECONDS), int(time.time() * 1000) - _DAY_MS, ())
 
 
 def _until(true: Callable[[], bool], meanwhile: Callable[[], None], district: _District) -> None:

@@ -36,6 +36,7 @@ TARGETS = {
     "logic": Target(("edge.logic", "protocols.cutter"), 1500, ("GHz", "unitsize=8\n", "samplerate=1", "probe99=")),
     "certificate": Target(("edge.certificate",), 400, ("261126000000Z", "20500101000000Z")),
     "receipt": Target(("protocols.feeds.json_feed", "edge.forward", "protocols.feeds.sequence"), 600, _JSON),
+    "command": Target(("protocols.feeds.json_feed", "edge.alarms.requests"), 600, _JSON, test_runs=5000),
     "wiring": Target(("hil_tests.bench.rig", "tomllib"), 400, (*_TOML, "= 1 #", "= [[1]] #")),
     "control": Target(("edge.control", "protocols.feeds.json_feed"), 3000, _JSON),
 }

@@ -41,6 +41,14 @@ def test_a_radar_answers_as_its_manual_says():
     assert 0 < answer.after_s < 0.25  # the manual's slowest
 
 
+def test_a_status_bit_leaves_the_rest_of_its_register_alone():
+    alarm = point("GD01.alarm", "sensepoint-xcd", "alarm_2", "1", None, None)
+    faulty = gas(states={"GD01.gas": ("maintenance_due", 0)})
+    faulty.points = [alarm, *faulty.points]
+    answer = faulty.answer(modbus_edge.read_request(1, 3, 5, 1), lambda name: name == "GD01.alarm")
+    assert answer.data[3:-2] == bytes.fromhex("0012")  # bit 4, a warning, and bit 1
+
+
 def test_a_4_to_20_ma_module_answers_all_its_channels():
     channels = [point(f"T{i}", "adam-4017p", f"ch{i}", "Cel", -20, 80) for i in range(2)]
     module = Unit(20, profile.builtin("adam-4017p"), channels)

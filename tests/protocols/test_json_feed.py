@@ -469,6 +469,28 @@ def test_what_is_no_receipt_is_none(change):
     assert json_feed.receipt(b"[]", "jt-0042") is json_feed.receipt(b"\xff", "jt-0042") is None
 
 
+def test_a_command_is_read_as_the_district_writes_it():
+    asked = json_feed.Command("01KAR9Z7", "acknowledge", "GD07.gas:HH", 3, "district-duty", "on the way")
+    assert json_feed.command(golden("command"), "jt-0042") == asked
+    assert json_feed.command(golden("command"), "jt-0099") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": "tankgate/command/2"}, {"do": "reset"}, {"do": "shelve"}, {"occurrence": None}, {"occurrence": True},
+     {"occurrence": 1.0}, {"id": ""}, {"role": ""}, {"role": "x" * 129}, {"alarm": ["GD07.gas:HH"]}],
+)  # fmt: skip
+def test_what_is_no_command_is_none(change):
+    document = json.loads(golden("command")) | change
+    assert json_feed.command(json.dumps(document).encode(), "jt-0042") is None
+
+
+def test_what_became_of_a_command():
+    assert json_feed.reply("jt-0042", "01KAR9Z7", 1795401007100, None, "ACKED") == golden("reply")
+    refused = json_feed.reply("jt-0042", "01KAR9Z8", 1795401007100, "other_occurrence", None)
+    assert refused == golden("reply-refused")
+
+
 def test_ranges_that_are_none_are_left_out_and_of_too_many_the_first_are_taken():
     def ranges(missing):
         epochs = {"A": {"data": {"committed": 9, "missing": missing}}, "B": 7}

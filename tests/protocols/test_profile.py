@@ -431,6 +431,17 @@ def test_the_type_of_what_comes_out():
     assert one("bool", unit='"1"', function_code=2).channels["a"].value_type == "bool"
 
 
+def test_a_status_bit_of_a_detector_is_a_value_of_its_own():
+    known = profile.builtin("sensepoint-xcd")
+    uses = use("gas", "%{LEL}", 0, 100, "gas"), use("alarm_1", "1", point="low"), use("alarm_2", "1", point="high")
+    read, decoder = whole(known, *uses)
+    assert (read.function_code, read.address, read.count) == (3, 2, 9)  # 40003 to 40011, in one request
+    value = [0x42F6, 0xE979]
+    for word, low, high in ((0, 0, 0), (1, 1, 0), (3, 1, 1), (2, 0, 1)):
+        assert [each.value for each in decoder.decode([*value, 0, word, 1, 0, 0, 0, 5])][1:] == [low, high]
+    assert encode_registers(known, "alarm_2", 1) == {(3, 5): 2}
+
+
 def test_bits_are_zero_and_one():
     known = one("bool", unit='"1"', function_code=2)
     read, decoder = whole(known, use("a", "1"))
@@ -814,6 +825,9 @@ def test_everything_wrong_is_told_at_once():
         ("[channels.a]", "[channel.a]", "[channels]: is missing"),
         ("[channels.a]", "[channels]\nb = 1\n[channels.a]", "[channels.b] = 1: must be a table"),
         ("function_code = 3", "function_code = 2", "bool goes with"),
+        ("function_code = 3", "function_code = 3\nbit = 4", "bool goes with"),
+        ("function_code = 3", "function_code = 1\nbit = 4", "goes with function_code 3 and 4"),
+        ("function_code = 3", "function_code = 3\nbit = 16", "0 - 15"),
         ("function_code = 3", "function_code = 6", "1, 2, 3, 4"),
         ("address = 4", "address = -1", "0 - 465536"),
         ('type = "u16"', 'type = "f32"', "word_order]: is for types of two registers"),

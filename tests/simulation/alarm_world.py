@@ -171,13 +171,11 @@ class AlarmWorld:
         self._lines = list(self._lay(seed))
         up = Cable(self.time, Random(f"{seed} up"), Faults(), 460_800)
         self._down = _DownCable(self.time, Random(f"{seed} down"), Faults(), 460_800)
-        self._board = SimBoard(
-            self.time, Random(f"{seed} board"), "esp32-000000000001", self._lines, up, self._down
-        )
+        self._board = SimBoard(self.time, Random(f"{seed} board"), "esp32-000000000001", self._lines, up, self._down)
         clock = WallClock(self.time, UTC_MS, 0.0)
         clock.set(UTC_MS, True)
         broker = Broker(self.time, Random(f"{seed} broker"))
-        cables: dict[str, tuple[Cable, Cable]] = {"cab1": (up, self._down)}
+        cables: dict[str, tuple[Cable, Cable]] = {"/dev/cab1": (up, self._down)}
         self.gateway = SimGateway(self.time, Random(f"{seed} pi"), site, folder, clock, cables, broker)
 
     def run(self, changes: int) -> Iterator[Took]:

@@ -154,10 +154,6 @@ class _Judge:
         came[answer.number] |= bit
         if message.is_stored:
             stored[answer.number] |= bit
-        stream = (document["epoch"], *place)
-        if answer.at_us < self.newest_us.get(stream, 0):
-            self._fault(f"{point}: answer {answer.number} came after a later one, in message {document['seq']}")
-        self.newest_us[stream] = answer.at_us
 
     def _said(self, message: Received, place: tuple[str, int], dt_ms: int, number: int) -> Answer | None:
         """The answer of that number modulo _NUMBERS that a row's time is that of. Rows of one answer lie together."""
@@ -167,7 +163,16 @@ class _Judge:
             candidates = self.said[place].get(number, ())
             then = (each for each in candidates if self._is_then(message.document, place[0], dt_ms, each))
             self.answer = next(then, None)
+            if self.answer is not None:
+                self._is_in_order(message.document, place, self.answer)
         return self.answer
+
+    def _is_in_order(self, document: dict[str, Any], place: tuple[str, int], answer: Answer) -> None:
+        stream = (document["epoch"], *place)
+        if answer.at_us < self.newest_us.get(stream, 0):
+            where = f"{place[0]} unit {place[1]}"
+            self._fault(f"{where}: answer {answer.number} came after a later one, in message {document['seq']}")
+        self.newest_us[stream] = answer.at_us
 
     def _is_then(self, document: dict[str, Any], board: str, dt_ms: int, answer: Answer) -> bool:
         """Whether a row's time is that of the answer, within the error that is claimed."""

@@ -3,6 +3,7 @@
 Everything happens at a microsecond of one fake clock, by chances drawn from one seed. Must never look at a real clock.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -33,13 +34,9 @@ class Time:
     def run(self, until_us: int) -> None:
         """Let everything happen until then."""
         queue = self._queue
-        while queue:
-            next_one = heappop(queue)
-            if next_one[0] > until_us:
-                heappush(queue, next_one)
-                break
-            self.now_us = next_one[0]
-            next_one[2]()
+        while queue and queue[0][0] <= until_us:
+            self.now_us, _count, happens = heappop(queue)
+            happens()
         self.now_us = until_us
 
 
@@ -54,7 +51,9 @@ class Wake:
 
     def at(self, when_us: int) -> None:
         """Wake no later than then."""
-        when_us = max(when_us, self._time.now_us)
+        now_us = self._time.now_us
+        if when_us < now_us:
+            when_us = now_us
         if self._due_us is None or when_us < self._due_us:
             self._due_us = when_us
             self._time.at(when_us, self._rings)
@@ -152,11 +151,8 @@ class Line:
             return
         words = int.from_bytes(request[4:6], "big")
         unit.number += 1
-        registers = unit.registers(words)
-        reply = bytearray((request[0], request[1], 2 * words))
-        for register in registers:
-            reply += register.to_bytes(2, "big")
-        reply += bytes(2)
+        reply = bytearray(5 + 2 * words)
+        struct.pack_into(f">BBB{words}H", reply, 0, request[0], request[1], 2 * words, *unit.registers(words))
         modbus.seal(reply, len(reply) - 2)
         is_whole = self._chance.random() >= self._faults.bus_flip
         if not is_whole:

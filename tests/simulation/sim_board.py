@@ -35,7 +35,7 @@ class _Machine(ModuleType):
     def begin(self, turn: "SimBoard") -> None:
         """Time stands still until its next turn."""
         self.turn = turn
-        self._ms, self._us = turn.now_ms(), turn.now_us()
+        self._ms, self._us = turn.counters()
 
     def now_ms(self) -> int:
         return self._ms
@@ -133,17 +133,14 @@ class SimBoard:
         self._up = up
         self._down = down
 
-    def counted_us(self) -> int:
-        """What its crystal has counted."""
-        return self.time.now_us + self.time.now_us * self._ppm // 1_000_000
-
-    def now_us(self) -> int:
-        """Its counter of microseconds."""
-        return self.counted_us() + self._us_offset & MASK
+    def counters(self) -> tuple[int, int]:
+        """Its counters of milliseconds and of microseconds, by what its crystal has counted."""
+        counted_us = self.time.now_us + self.time.now_us * self._ppm // 1_000_000
+        return counted_us // 1000 + self._ms_offset & MASK, counted_us + self._us_offset & MASK
 
     def now_ms(self) -> int:
         """Its counter of milliseconds."""
-        return self.counted_us() // 1000 + self._ms_offset & MASK
+        return self.counters()[0]
 
     def true_ms(self, boot: str, uptime_ms: int) -> float:
         """When that was, in milliseconds of the run."""
@@ -179,6 +176,11 @@ class SimBoard:
         self.wake.off()
         self._down.to(None)
 
+    @property
+    def generation(self) -> int:
+        """Of the plan that it polls."""
+        return self._plan.generation()
+
     def is_at_rest(self) -> bool:
         """Everything in its ring is committed."""
         return self.is_on and self._recorder.oldest == self._recorder.next
@@ -209,7 +211,7 @@ class SimBoard:
             self._polls_since_us = self.time.now_us
             for bus in range(readplan.buses(plan)):
                 heard = self._overheard[plan[readplan.bus_at(plan, bus)] - 1]
-                self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, self.now_ms(), self.now_us()))
+                self._pollers.append(_MAIN.Poller(plan, bus, self._recorder, heard, *self.counters()))
             self._recorder.plan(self._plan.generation(), self.now_ms())
             if plan[2] == readplan.VERSION_OUTPUTS:
                 self._wire(plan)
@@ -221,13 +223,7 @@ class SimBoard:
             from wired import Wired
 
             self._wired = Wired(
-                plan,
-                self._plan.generation(),
-                self._pollers,
-                self._recorder,
-                self._end,
-                self.now_ms(),
-                self.now_us(),
+                plan, self._plan.generation(), self._pollers, self._recorder, self._end, *self.counters()
             )
         self._pollers.append(self._wired)
         self._ports.append(self._wired)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -253,7 +254,7 @@ class SimGateway:
         self._turned_us = self._turns = 0
         self._time = time
         self._chance = chance
-        self._site = site
+        self.site = site  # what it starts on
         self._broker = broker
         self._wake = Wake(time, self._turn)
         self._disk_wake = Wake(time, self._write)
@@ -271,7 +272,7 @@ class SimGateway:
                     secrets=SimpleNamespace(token_bytes=self._chance.randbytes),
                     signal=SimpleNamespace(signal=lambda *_: None, SIGTERM=0, SIGINT=0, SIGHUP=0),
                     Door=_Door,
-                    SerialPort=lambda path: _Port(self, Path(path).name),
+                    SerialPort=lambda path: _Port(self, path),
                     Store=lambda *arguments, **more: _Disk(self, *arguments, **more),
                     Writer=writer,
                 )
@@ -295,7 +296,7 @@ class SimGateway:
         self.is_on = True
         self.ports = {}
         self._is_hanging = False
-        self._daemon = SimDaemon(self, self._site)
+        self._daemon = SimDaemon(self, self.site)
         self._daemon.begin()
         self.soon()
 
@@ -318,7 +319,7 @@ class SimGateway:
         for batch in group.batches:
             for message in batch.messages:
                 if message.stream == "data" and isinstance(batch, Batch):
-                    samples = {(row.section, row.uptime_ms) for row in batch.rows}
+                    samples = set(map(itemgetter(0, 1), batch.rows))  # section and uptime
                     self.made[self._daemon.epoch, message.seq] = [
                         (batch.sections[at].board, batch.sections[at].boot, uptime_ms) for at, uptime_ms in samples
                     ]

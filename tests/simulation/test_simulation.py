@@ -1,16 +1,21 @@
 """Some lives of the whole chain on the fake clock; and that a chain which breaks its word is seen to. Shell."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from edge.config import load_site
 from edge.pipeline import Pipeline
 from protocols import link
 from tests.simulation.__main__ import live, main
+from tests.simulation.judge import judge
 from tests.simulation.parts import SECOND_US
-from tests.simulation.world import HOUR_S, UTC_MS, World
+from tests.simulation.world import HOUR_S, UTC_MS, World, write_site
+
+MINUTE_US = 60 * SECOND_US
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -41,6 +46,47 @@ def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tm
     assert told[0] == {"kind": "unsynced", "err_ms": None, "since_ms": None}
     assert told[1]["kind"] == "synced" and told[1]["err_ms"] < 200
     assert 0 <= told[1]["since_ms"] - (UTC_MS + HOUR_S * 1000) < 10_000
+
+
+def test_a_board_that_loses_power_about_the_change_of_its_plan_leaves_a_gap_and_an_answer_to_the_old_plan_counts(
+    tmp_path: Path,
+) -> None:
+    """Before the new plan, while it is sent, just after it; and so where the gateway is without power as well."""
+    world = World(1, tmp_path, is_calm=True)
+    board, gateway, time = world.boards["cab1"], world.gateway, world.time
+    sites = gateway.site, load_site(write_site(tmp_path, timeout_ms=400))
+    cuts, generations = [], set()
+    with gateway.in_place():
+        for each in world.boards.values():
+            each.start()
+        gateway.start()
+        world.tell_time()
+        time.run(MINUTE_US)
+        for number, (after_ms, is_gateway_cut) in enumerate(product((0, 60, 80, 100, 150, 200, 500), (False, True))):
+            gateway.cut()
+            gateway.site = sites[1 - number % 2]
+            gateway.start()
+            time.run(time.now_us + after_ms * 1000)
+            generations.add((number % 2, after_ms, board.generation))
+            board.cut()
+            off_ms = time.now_us / 1000
+            if is_gateway_cut:
+                gateway.cut()
+            time.run(time.now_us + SECOND_US)
+            cuts.append((off_ms, time.now_us / 1000))
+            board.start()
+            if is_gateway_cut:
+                gateway.start()
+            time.run(time.now_us + MINUTE_US // 2)
+        world.come_to_rest()
+        verdict = judge(world)
+        gateway.cut()
+    assert verdict.faults == []
+    gaps = [each.document for each in world.broker.district.received.values() if "from_boot" in each.document]
+    ends = (("from_boot", "from_uptime_ms"), ("boot", "to_uptime_ms"))
+    spans = [[board.true_ms(gap[boot][-8:], gap[uptime_ms]) for boot, uptime_ms in ends] for gap in gaps]
+    assert [cut for cut in cuts if not any(begin <= cut[0] and cut[1] <= end for begin, end in spans)] == []
+    assert len({generation for number, _after_ms, generation in generations if number}) == 2  # by both plans
 
 
 def test_the_same_seed_is_the_same_life() -> None:

@@ -46,7 +46,7 @@ await_receipt = true
 _BOARD = """
 [boards.{name}]
 id = "{id}"
-port = "/dev/{name}"
+port = "{port}"
 [buses.{name}]
 board = "{name}"
 uart = 1
@@ -58,7 +58,7 @@ maker = "simulated"
 model = "ten registers"
 source = "tests/simulation"
 evidence = "bench"
-timeout_ms = 300
+timeout_ms = {timeout_ms}
 address_base = 0
 """
 _CHANNEL = """
@@ -71,11 +71,15 @@ unit = "1"
 """
 
 
-def write_site(folder: Path) -> Path:
-    """The site's files; its gateway.toml."""
+def _port(board: str) -> str:
+    return f"/dev/{board}"
+
+
+def write_site(folder: Path, timeout_ms: int = 300) -> Path:
+    """The site's files; its gateway.toml. Another `timeout_ms` makes other plans."""
     (folder / "profiles").mkdir(parents=True, exist_ok=True)
     channels = "".join(_CHANNEL.format(place=place) for place in range(REGISTERS))
-    (folder / "profiles" / "ten.toml").write_text(_PROFILE + channels, encoding="utf-8")
+    (folder / "profiles" / "ten.toml").write_text(_PROFILE.format(timeout_ms=timeout_ms) + channels, encoding="utf-8")
     rows = ["point,name,area,bus,unit_id,profile,channel,unit,period_s"]
     for board in BOARDS:
         for unit_id in UNIT_IDS:
@@ -83,7 +87,7 @@ def write_site(folder: Path) -> Path:
                 name = f"{board}-{unit_id}.r{place}"
                 rows.append(f"{name},{name},a,{board},{unit_id},ten,r{place},1,{PERIOD_S}")
     (folder / "points.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    boards = "".join(_BOARD.format(name=name, id=identity) for name, identity in BOARDS.items())
+    boards = "".join(_BOARD.format(name=name, id=identity, port=_port(name)) for name, identity in BOARDS.items())
     (folder / "gateway.toml").write_text(_TOML.format(boards=boards), encoding="utf-8")
     return folder / "gateway.toml"
 
@@ -112,7 +116,8 @@ class World:
             self.boards[board] = SimBoard(self.time, Random(f"{seed} {identity}"), identity, [line], up, down)
         site = load_site(write_site(folder))
         pi = Random(f"{seed} pi")
-        self.gateway = SimGateway(self.time, pi, site, folder, self.clock, self.cables, self.broker)
+        ports = {_port(board): ways for board, ways in self.cables.items()}
+        self.gateway = SimGateway(self.time, pi, site, folder, self.clock, ports, self.broker)
 
     def run(self, hours: float) -> None:
         """Begin, let chance have its way for so long, and come to rest. AssertionError where it does not."""
@@ -136,7 +141,7 @@ class World:
             self._each(end_us, 60 * 60, self._lose_time)
             self._wait_for_time()
         self.time.run(end_us)
-        self._come_to_rest()
+        self.come_to_rest()
 
     def _each(self, end_us: int, mean_s: float, happens: Callable[[], None]) -> None:
         """Again and again, so often on the average, until the end."""
@@ -248,8 +253,8 @@ class World:
     def _pull_plug(self) -> None:
         name = self.chance.choice(list(self.cables))
         self._note(f"the plug of {name} is pulled")
-        self.gateway.pull(name)
-        self.time.after(self._a_while(600), lambda: self.gateway.pulled.discard(name))
+        self.gateway.pull(_port(name))
+        self.time.after(self._a_while(600), lambda: self.gateway.pulled.discard(_port(name)))
 
     def _fill_disk(self) -> None:
         self._note("the disk is full")
@@ -278,7 +283,8 @@ class World:
         for name in ("bus_loss", "bus_flip", "link_loss", "link_flip"):
             setattr(self.faults, name, self.chance.choice((0.0, 0.0, 0.01, 0.1)))
 
-    def _come_to_rest(self) -> None:
+    def come_to_rest(self) -> None:
+        """Nothing happens any more, until all is where it belongs. AssertionError where it does not come there."""
         self.faults.calm()
         self.broker.up()
         self.broker.bring_district_back()
