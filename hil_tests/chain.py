@@ -72,6 +72,7 @@ class Chain:
         self.records: Counter[str] = Counter()  # what the district received, by kind
         self.gaps: list[dict[str, Any]] = []  # the gap records among them
         self.alarms: list[dict[str, Any]] = []  # and the alarm events
+        self.actions: list[dict[str, Any]] = []  # and what was done to no single alarm
         self.state: dict[str, Any] | None = None  # the newest one
         self.answered = 0  # polls that a sensor answered well
         self.damaged = 0  # polls that came to nothing, or to a reply that no CRC fits
@@ -276,6 +277,8 @@ class Chain:
             self.gaps.append(dict(payload))
         elif kind == "alarm":
             self.alarms.append(dict(payload))
+        elif kind == "action":
+            self.actions.append(dict(payload))
         if kind != "data":
             return
         for point, dt_ms, value, *rest in payload["rows"]:

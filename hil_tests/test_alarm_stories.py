@@ -400,7 +400,7 @@ def test_the_district_was_cut_off(story: Story) -> None:
 
 @pytest.mark.shows(N_("The clock is set back by a day: delays, states and the order of what is told do not notice."))
 def test_the_clock_is_set_back_by_a_day(story: Story) -> None:
-    steady = ("GD", "vote", "TK101")  # what nothing has happened to lately
+    steady = ("GD02", "TK101")  # what nothing happens to any more
     before, clocks = story.told_so_far(), story.chain.records["clock"]
     stands = {alarm: state for alarm, state in story.stands().items() if alarm.startswith(steady)}
     story.chain.step_clock(-DAY_MS)
@@ -439,8 +439,7 @@ def test_the_district_acknowledges(story: Story) -> None:
     (acknowledged,) = (each for each in story.chain.alarms[before:] if each["alarm"] == "vote.yard:VOTE")
     assert (acknowledged["by"], acknowledged["reason"]) == ("district/district-duty", "seen on the wall")
     assert journalled(story, "vote.yard:VOTE")[-1] == "ack"
-    said = story.says("alarms", "history", "{site}", "--json")
-    refused = [each for each in map(json.loads, said.splitlines()) if each.get("action") == "command_refused"]
+    refused = [each for each in story.chain.actions if each["action"] == "command_refused"]
     assert [each["by"] for each in refused] == ["district/guest", *["district/district-duty"] * 2]
 
 
@@ -477,7 +476,7 @@ def test_the_disk_hangs_for_a_minute(story: Story, disk: Disk) -> None:
         story.until(lambda: (story.chain.state or EMPTY)["store"]["state"] == "fault")
         story.plant["TK103.level"] = 11.6
         highest = story.hears("TK103.level:HH", "raise", "UNACK", before)
-        assert not highest["journalled"] and highest["first_out"] == raised["first_out"] is False
+        assert not highest["journalled"] and raised["first_out"] and not highest["first_out"]
         story.plant["TK103.level"] = 5.0
         run(story, 60 - (time.monotonic() - frozen_s))
         assert story.heard_of("TK103.level:H", before) == ["raise", "ack", "clear"]
@@ -518,6 +517,10 @@ def test_the_disk_becomes_read_only(story: Story, disk: Disk) -> None:
     story.hears(STORE_FAULT, "clear", "RTNUN", before)
     assert journalled(story, "TK103.level:H")[-1] == "raise"
     story.plant["TK103.level"] = 5.0
+    # The local door lay on the disk that was taken out: it is there again with the next start.
+    assert story.chain.stop_gateway() == 0
+    story.chain.start_gateway()
+    story.until(lambda: story.chain.status)
 
 
 @pytest.mark.shows(N_("The gas is gone: alarms stand until they are reset; over range outlasts a normal value."))
@@ -534,8 +537,9 @@ def test_the_gas_is_gone_and_the_alarm_is_reset(story: Story) -> None:
 def test_the_journal_is_as_it_was_written(story: Story) -> None:
     assert journalled(story, "GD01.gas:HH") == ["raise", "ack", "clear", "reset"]
     report = json.loads(story.says("alarms", "report", "{site}", "--json"))
-    (day, *_more) = report["days"].values()
-    assert day["alarms"]["GD01.gas:HH"] == 1 and "TK102.level:HH" not in day["alarms"]
+    days = [day["alarms"] for day in report["days"].values()]  # two: the clock was set back by one
+    assert sum(day.get("GD01.gas:HH", 0) for day in days) == 1
+    assert not any("TK102.level:HH" in day for day in days)  # that was a drill
     verified = json.loads(story.says("journal", "verify", "{site}", "--json"))
     assert verified["broken"] is None and verified["entries"] > 50
     story.until(lambda: story.chain.state and story.chain.state["store"]["journal_head"] == verified["head"])
@@ -547,7 +551,7 @@ def test_the_journal_is_as_it_was_written(story: Story) -> None:
             state[each["alarm"]] = each["to"]
     assert len({(each["epoch"], each["seq"]) for each in story.chain.alarms}) == len(story.chain.alarms)
     standing = {alarm: to for alarm, to in state.items() if to != "NORM"}
-    assert standing == story.stands()
+    assert standing == {alarm: each for alarm, each in story.stands().items() if not alarm.startswith("system.")}
     assert "Traceback" not in story.chain.log("gateway").read_text(encoding="utf-8")
 
 

@@ -23,7 +23,9 @@ def topic(kind: str, gateway: str = "jt-0042") -> str:
 
 
 def golden(folder: str) -> list[Path]:
-    return [file for file in sorted((GOLDEN / folder).iterdir()) if kind_of(file) != "receipt"]
+    """What a gateway tells; the rest is what it is told, and what it answers to that."""
+    asked = ("receipt", "command", "reply")
+    return [file for file in sorted((GOLDEN / folder).iterdir()) if kind_of(file) not in asked]
 
 
 def kind_of(file: Path) -> str:

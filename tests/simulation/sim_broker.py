@@ -181,7 +181,7 @@ class Broker:
 
     def _handed_over(self, connection: int, payload: bytes) -> None:
         if connection and connection == self._connection:
-            self._client.tell("message", "tankgate/v1/simulated/receipt", payload, False)
+            self._client.tell("message", "tankgate/v1/simulated/receipt", payload, True)
 
 
 @dataclass(slots=True)
