@@ -14,7 +14,8 @@ import board
 RING_KIB = 64  # at most
 RING_MIN_KIB = 32
 # What the other modules (compiled beforehand) and every other object need beside the ring, by the size of a word.
-REST_BYTES = 57344 if sys.maxsize >> 32 else 29184
+REST_BYTES = 56320 if sys.maxsize >> 32 else 29184
+UNITS_BYTES = 8192 if sys.maxsize >> 32 else 4096  # what as many units as a board can have need beyond that
 
 
 def allocate_ring():
@@ -177,11 +178,21 @@ def open_buses(plan):
     return ports
 
 
+def build_pollers(plan, opened, recorder, overheard):
+    """One for each bus that is open, in the plan's order."""
+    pollers = []
+    for bus, port in enumerate(opened):
+        if port is not None:
+            heard = overheard.setdefault(plan[readplan.bus_at(plan, bus)], Overheard(board.now_ms()))
+            pollers.append(Poller(plan, bus, recorder, heard, board.now_ms(), board.now_us()))
+    return pollers
+
+
 def main():
     """Poll for ever."""
     global RING
     recorder = Recorder(RING)
-    RING = None  # outputs may need a part of it
+    RING = None  # outputs, or many units, may need a part of it
     uptime = Uptime(board.now_ms())
     link_port = board.open_link()
     boot = board.random_bytes(4)
@@ -206,12 +217,15 @@ def main():
                 from wired import make_room
 
                 make_room(recorder)
-            for bus, port in enumerate(open_buses(plan.bytes)):
-                if port is not None:
-                    uart = plan.bytes[readplan.bus_at(plan.bytes, bus)]
-                    heard = overheard.setdefault(uart, Overheard(board.now_ms()))
-                    ports.append(port)
-                    pollers.append(Poller(plan.bytes, bus, recorder, heard, board.now_ms(), board.now_us()))
+            opened = open_buses(plan.bytes)
+            ports = [port for port in opened if port is not None]
+            try:
+                pollers = build_pollers(plan.bytes, opened, recorder, overheard)
+            except MemoryError:  # more units than most boards have: the ring gives them room
+                import moved
+
+                moved.make_room(recorder, UNITS_BYTES, gc.collect)
+                pollers = build_pollers(plan.bytes, opened, recorder, overheard)
             recorder.plan(plan.generation(), board.now_ms())
             if plan.bytes[2] == readplan.VERSION_OUTPUTS:
                 from wired import Wired

@@ -6,6 +6,15 @@ never do this. Must never be called from the loop.
 
 from protocols.octets import into_ring, out_of_ring
 
+_MOST_KEPT_BYTES = 2048  # while it moves: of a long backlog the oldest are lost, and counted
+
+
+def make_room(recorder, need_bytes, collect):
+    """Set-up. The records in a ring that is smaller by so many bytes; `collect` gives back the heap of the larger."""
+    kept = leave_ring(recorder, _MOST_KEPT_BYTES)
+    collect()
+    move_into(recorder, bytearray(recorder.size - need_bytes), kept)
+
 
 def leave_ring(recorder, most):
     """Set-up. At most so many bytes of records; the ring's heap can then be given back, and `move_into` follows."""

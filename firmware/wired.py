@@ -13,19 +13,16 @@ from protocols import octets, readplan, switching
 _LOOK_US = 10000
 # What outputs.py, pins.py, switching.py and their objects need, by the size of a word: the ring gives it.
 _NEEDS_BYTES = 12288 if sys.maxsize >> 32 else 6144
-_MOST_KEPT_BYTES = 2048  # of the ring's records, while it moves: of a long backlog the oldest are lost, and counted
 
 _has_room = False
 
 
 def make_room(recorder):
-    """Set-up. Once, and before the pollers are built: the records in a smaller ring."""
+    """Set-up. Once, and before the pollers are built."""
     global _has_room
     if not _has_room:
         _has_room = True
-        kept = moved.leave_ring(recorder, _MOST_KEPT_BYTES)
-        gc.collect()
-        moved.move_into(recorder, bytearray(recorder.size - _NEEDS_BYTES), kept)
+        moved.make_room(recorder, _NEEDS_BYTES, gc.collect)
 
 
 class Wired:
