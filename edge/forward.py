@@ -33,6 +33,7 @@ ASKED_S = 60.0  # what a receipt names missing is on its way for so long; then i
 PENDING_RANGES_MAX = 1000
 PACE_S = 60.0
 REFUSED = 0x80
+_NEVER = 1 << 53  # no number of a message is as large
 TOO_LARGE = 0x95
 STREAMS = ("event", "data")  # in the order of sending
 BROKER, RECEIPT = "broker", "receipt"  # the two marks
@@ -287,7 +288,7 @@ class Forward:
             self._asked.clear()
             self._asked_s = float("inf")
         asked = self._asked.setdefault(which, Ranges())
-        again = lacks.without(asked, [(self._known[which] + 1, max(committed, self._known[which] + 1))])
+        again = lacks.without(asked, [(self._known[which] + 1, _NEVER)])
         if again:
             self._asked_s = min(self._asked_s, now_s + ASKED_S)
             for span in again:

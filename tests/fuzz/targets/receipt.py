@@ -21,6 +21,7 @@ def seeds() -> Iterator[bytes]:
         event = {"committed": 9, "missing": []}
         yield json_feed.write_receipt(_GATEWAY, 1795401006000, {"01KAR8M2": {"data": data, "event": event}})
     yield json_feed.write_receipt(_GATEWAY, 1, {"01KAR8M3": {"event": {"committed": 2, "missing": [[1, 1]]}}})
+    yield json_feed.write_receipt(_GATEWAY, 1, {"01KAR8M3": {"event": {"committed": 2, "missing": [[1, 10]]}}})
     yield json_feed.write_receipt("jt-0043", 1, {"01KAR9": {}})
 
 
