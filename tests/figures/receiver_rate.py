@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from hil_tests.mosquitto import Mosquitto
@@ -39,6 +40,7 @@ T0_MS = 1795401004000
 SEED = 20261123
 _WITHIN_S = 300.0
 _POLL_S = 0.1
+_AHEAD = 10_000  # messages: MQTT numbers no more than 65,535 at once
 _SETTINGS = "allow_anonymous true\nmax_queued_messages 0\n"
 
 
@@ -114,7 +116,11 @@ def _publish(broker: Mosquitto) -> int:
     client.max_inflight_messages_set(100)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
-    sent = [client.publish(topic, payload, qos=1) for topic, payload in _messages()]
+    sent: deque[MQTTMessageInfo] = deque()
+    for topic, payload in _messages():
+        sent.append(client.publish(topic, payload, qos=1))
+        if len(sent) > _AHEAD:
+            sent.popleft().wait_for_publish(_WITHIN_S)
     for each in sent:
         each.wait_for_publish(_WITHIN_S)
     client.disconnect()
