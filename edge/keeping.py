@@ -170,6 +170,7 @@ class Keeping:
         try:
             kept, marks, held = self._store.epochs(), self._store.taken(), self._store.held()
             positions = [self._store.positions(uplink.destination.name) for uplink in self._uplinks]
+            self._daemon.load_plans()
             self._daemon.learn_alarms(now_s)
         except StoreFault as fault:  # gone again, as the writing thread finds out as well
             log.error("%s", fault)
@@ -179,7 +180,6 @@ class Keeping:
         self.learn_numbers(kept)
         for uplink, known in zip(self._uplinks, positions, strict=True):
             uplink.forward.learn(known, kept)
-        self._daemon.load_plans()
         self.put(self._pipeline.close(now_s), now_s)
         self._writer.is_unread = False
 

@@ -210,7 +210,7 @@ def main():
             if wired is not None:
                 wired.release()
                 wired = None
-            ports = []
+            ports = opened = []  # no list may hold the old ones
             pollers = []
             gc.collect()
             if plan.bytes[2] == readplan.VERSION_OUTPUTS:

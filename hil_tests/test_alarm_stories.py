@@ -487,6 +487,18 @@ def test_the_disk_hangs_for_a_minute(story: Story, disk: Disk) -> None:
     assert journalled(story, "TK103.level:HH") == ["raise", "clear"]
 
 
+def too_full_without_store(story: Story, level: str, mend: Callable[[], None], before: int) -> None:
+    """A tank is too full, which is told at once, unstored; with the store back it is in the journal as well."""
+    story.hears(STORE_FAULT, "raise", "UNACK", before)
+    story.plant[level] = 11.0
+    raised = story.hears(f"{level}:H", "raise", "UNACK", before)
+    assert not raised["journalled"] and raised["decided_ms"] - raised["t_ms"] < 2000
+    mend()
+    story.hears(STORE_FAULT, "clear", "RTNUN", before)
+    assert journalled(story, f"{level}:H")[-1] == "raise"
+    story.plant[level] = 5.0
+
+
 @pytest.mark.needs(*Disk.TOOLS)
 @pytest.mark.shows(N_("The disk is full: alarms are told at once, and are in the journal once there is room again."))
 def test_the_disk_is_full(story: Story, disk: Disk) -> None:
@@ -494,14 +506,7 @@ def test_the_disk_is_full(story: Story, disk: Disk) -> None:
     disk.fill()
     story.until(lambda: not (disk.mount_point / "tankgate-reserve").exists())
     disk.fill()
-    story.hears(STORE_FAULT, "raise", "UNACK", before)
-    story.plant["TK102.level"] = 11.0
-    raised = story.hears("TK102.level:H", "raise", "UNACK", before)
-    assert not raised["journalled"] and raised["decided_ms"] - raised["t_ms"] < 2000
-    disk.make_room()
-    story.hears(STORE_FAULT, "clear", "RTNUN", before)
-    assert journalled(story, "TK102.level:H")[-1] == "raise"
-    story.plant["TK102.level"] = 5.0
+    too_full_without_store(story, "TK102.level", disk.make_room, before)
 
 
 @pytest.mark.needs(*Disk.TOOLS)
@@ -509,14 +514,7 @@ def test_the_disk_is_full(story: Story, disk: Disk) -> None:
 def test_the_disk_becomes_read_only(story: Story, disk: Disk) -> None:
     before = story.told_so_far()
     disk.make_read_only()
-    story.hears(STORE_FAULT, "raise", "UNACK", before)
-    story.plant["TK103.level"] = 11.0
-    raised = story.hears("TK103.level:H", "raise", "UNACK", before)
-    assert not raised["journalled"] and raised["decided_ms"] - raised["t_ms"] < 2000
-    disk.replug()
-    story.hears(STORE_FAULT, "clear", "RTNUN", before)
-    assert journalled(story, "TK103.level:H")[-1] == "raise"
-    story.plant["TK103.level"] = 5.0
+    too_full_without_store(story, "TK103.level", disk.replug, before)
     # The local door lay on the disk that was taken out: it is there again with the next start.
     assert story.chain.stop_gateway() == 0
     story.chain.start_gateway()

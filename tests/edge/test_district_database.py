@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from edge.district.database import Counts, Database, NoPlace, prepare, scripts
+from edge.district.database import UNAVAILABLE, Counts, Database, NoPlace, prepare, scripts
 from edge.district.messages import read
 from edge.feed_schemas import Schemas
 from protocols.feeds import json_feed
@@ -105,6 +105,22 @@ def test_a_message_is_kept_once_however_often_it_comes(district):
     counts = district.take(data(2), data(3))
     assert (counts.messages, counts.readings, counts.again) == (1, 1, 1)
     assert district.rows("SELECT seq FROM reading ORDER BY seq") == [(1,), (2,), (3,)]
+
+
+def test_a_connection_in_disorder_is_given_up(district):
+    """asyncpg may leave one so that breaks in the middle: something is under way on it, and does not end."""
+
+    async def begin_what_never_ends() -> asyncio.Task[str]:
+        connection = await district.database.connect()
+        return asyncio.create_task(connection.execute("SELECT pg_sleep(600)"))
+
+    stuck = district.run(begin_what_never_ends())
+    with pytest.raises(UNAVAILABLE):
+        district.take(birth(), data(1))
+    district.database.abandon()
+    assert district.take(birth(), data(1)).messages == 1
+    with pytest.raises(UNAVAILABLE):
+        district.run(stuck)
 
 
 def test_the_same_number_of_another_epoch_is_another_message(district):

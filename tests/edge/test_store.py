@@ -1,6 +1,7 @@
 """The store: everything or nothing, the same bytes again, and no file that keeps it from starting."""
 
 import json
+import os
 import random
 import re
 import secrets
@@ -21,9 +22,11 @@ from edge.export import records
 from edge.retention import Drop, Dropped, drop_due
 from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault, reading
 from edge.timebase import Clock
+from edge.writer import Writer
 from protocols.model import StoreSettings
 
 NOW_MS = 1_795_400_000_000
+DAY_MS = 86_400_000
 BIRTH = "d1c1a179"
 CONTENT = {
     "site": {"name": "示例"},
@@ -103,6 +106,32 @@ def test_a_committed_message_is_the_same_bytes_after_a_restart(tmp_path: Path) -
     assert again.payload(first.epoch, "event", 1) == ("gap", event_payload(1))
     assert again.payload(first.epoch, "data", 3) is None
     assert again.payload(again.epoch, "data", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "clock_ms", "goes"),
+    [
+        ((0, 10), NOW_MS + 3650 * DAY_MS, False),  # only the clock says that they are old
+        ((0, 31 * 1440 + 30), NOW_MS + 32 * DAY_MS, True),
+    ],
+)
+def test_the_writer_gives_up_by_age_what_time_made_old_and_not_a_clock(
+    tmp_path: Path, minutes: Sequence[int], clock_ms: int, goes: bool
+) -> None:
+    first = open_store(tmp_path)
+    commit(first, [at_minute(minute, seq) for seq, minute in enumerate(minutes, start=1)])
+    first.close()
+    store = open_store(tmp_path)
+    keep = StoreSettings("store", max_bytes=50 * 10**6, readings_days=30, alarms_days=365)
+    hears, wake = os.pipe()
+    try:
+        writer = Writer(store, wake, keep, lambda: clock_ms)
+        writer.work()
+        assert bool(writer.surplus) == goes
+    finally:
+        store.close()
+        os.close(hears)
+        os.close(wake)
 
 
 def test_another_gateway_in_the_site_file_does_not_change_what_was_made(tmp_path: Path) -> None:
