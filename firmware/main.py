@@ -15,7 +15,7 @@ RING_KIB = 64  # at most
 RING_MIN_KIB = 32
 # What the other modules (compiled beforehand) and every other object need beside the ring, by the size of a word.
 REST_BYTES = 56320 if sys.maxsize >> 32 else 29184
-UNITS_BYTES = 8192 if sys.maxsize >> 32 else 4096  # what as many units as a board can have need beyond that
+GIVES_BYTES = 4096  # of the ring at a time, where a plan needs more than that: many units, two buses with outputs
 
 
 def allocate_ring():
@@ -188,6 +188,28 @@ def build_pollers(plan, opened, recorder, overheard):
     return pollers
 
 
+def set_up(plan, recorder, board_end, overheard):
+    """What polls a plan: the ports, a poller for each, and what switches its outputs, which stands among both, or None.
+
+    MemoryError: the heap has no room for all of it.
+    """
+    gc.collect()
+    if plan.bytes[2] == readplan.VERSION_OUTPUTS:
+        from wired import make_room
+
+        make_room(recorder)
+    opened = open_buses(plan.bytes)
+    ports = [port for port in opened if port is not None]
+    pollers = build_pollers(plan.bytes, opened, recorder, overheard)
+    if plan.bytes[2] != readplan.VERSION_OUTPUTS:
+        return ports, pollers, None
+    from wired import Wired
+
+    now_ms, now_us = board.now_ms(), board.now_us()
+    wired = Wired(plan.bytes, plan.generation(), pollers, recorder, board_end, now_ms, now_us)
+    return ports + [wired], pollers + [wired], wired
+
+
 def main():
     """Poll for ever."""
     global RING
@@ -210,30 +232,16 @@ def main():
             if wired is not None:
                 wired.release()
                 wired = None
-            ports = opened = []  # no list may hold the old ones
-            pollers = []
-            gc.collect()
-            if plan.bytes[2] == readplan.VERSION_OUTPUTS:
-                from wired import make_room
+            ports = pollers = []  # the old ones are let go before there are new ones
+            while True:
+                try:
+                    ports, pollers, wired = set_up(plan, recorder, board_end, overheard)
+                    break
+                except MemoryError:
+                    import moved
 
-                make_room(recorder)
-            opened = open_buses(plan.bytes)
-            ports = [port for port in opened if port is not None]
-            try:
-                pollers = build_pollers(plan.bytes, opened, recorder, overheard)
-            except MemoryError:  # more units than most boards have: the ring gives them room
-                import moved
-
-                moved.make_room(recorder, UNITS_BYTES, gc.collect)
-                pollers = build_pollers(plan.bytes, opened, recorder, overheard)
+                    moved.make_room(recorder, GIVES_BYTES, gc.collect)
             recorder.plan(plan.generation(), board.now_ms())
-            if plan.bytes[2] == readplan.VERSION_OUTPUTS:
-                from wired import Wired
-
-                now_ms, now_us = board.now_ms(), board.now_us()
-                wired = Wired(plan.bytes, plan.generation(), pollers, recorder, board_end, now_ms, now_us)
-                pollers.append(wired)
-                ports.append(wired)
             board_end.say_hello()
         board.feed_watchdog()  # its first call makes it, and needs the heap
         gc.collect()

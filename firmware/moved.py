@@ -6,11 +6,17 @@ never do this. Must never be called from the loop.
 
 from protocols.octets import into_ring, out_of_ring
 
+_LEAST_BYTES = 16384  # of a ring: a plan that needs more than all beyond that cannot be polled
 _MOST_KEPT_BYTES = 2048  # while it moves: of a long backlog the oldest are lost, and counted
 
 
 def make_room(recorder, need_bytes, collect):
-    """Set-up. The records in a ring that is smaller by so many bytes; `collect` gives back the heap of the larger."""
+    """Set-up. The records in a ring that is smaller by so many bytes; `collect` gives back the heap of the larger.
+
+    MemoryError: too little of the ring would be left.
+    """
+    if recorder.size - need_bytes < _LEAST_BYTES:
+        raise MemoryError
     kept = leave_ring(recorder, _MOST_KEPT_BYTES)
     collect()
     move_into(recorder, bytearray(recorder.size - need_bytes), kept)

@@ -8,7 +8,7 @@ import hashlib
 import select
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,10 +62,17 @@ def plan_of(address: int, line: model.Line = LINE, period_ms: int = 100) -> byte
 class BareBoard:
     """The board runs, and has said HELLO. `exchanges`, `samples`, `answers` and `console` grow as it goes on.
 
-    With `two_buses` it has another one, on which nobody is.
+    With `two_buses` it has another one, on which nobody is. `pins`: terminals in the place of the board's pins.
     """
 
-    def __init__(self, rig: Rig, directory: Path, line: model.Line = LINE, two_buses: bool = False) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        directory: Path,
+        line: model.Line = LINE,
+        two_buses: bool = False,
+        pins: Mapping[int, str] | None = None,
+    ) -> None:
         self.unit = Addresses()
         self.exchanges: list[Exchange] = []
         self.bus = lay_bus(
@@ -75,7 +82,7 @@ class BareBoard:
         identity = rig.identity(BOARD, "esp32-one")
         self._ports = [self.bus.port, *([rig.bus_port(BOARD, 2, line)] if two_buses else [])]
         uarts = {uart: port.path for uart, port in enumerate(self._ports, 1)}
-        self.board = rig.board(BOARD, identity, directory, uarts, self.link)
+        self.board = rig.board(BOARD, identity, directory, uarts, self.link, pins)
         self.end = EdgeEnd()
         self.samples: list[Sample] = []
         self.answers: list[int] = []
