@@ -14,7 +14,7 @@ import board
 RING_KIB = 64  # at most
 RING_MIN_KIB = 32
 # What the other modules (compiled beforehand) and every other object need beside the ring, by the size of a word.
-REST_BYTES = 56320 if sys.maxsize >> 32 else 29184
+REST_BYTES = 55296 if sys.maxsize >> 32 else 29184
 GIVES_BYTES = 4096  # of the ring at a time, where a plan needs more than that: many units, two buses with outputs
 
 
