@@ -229,6 +229,7 @@ HEALTHY = 0
 IN_ALARM = 1
 BAD = 2
 IN_MAINTENANCE = 3
+UNREAD = 4  # nothing came of it yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +244,17 @@ class Vote:
 
     def rests_on(self, members: Sequence[int]) -> int:
         """How many members the vote counts."""
-        return sum(each != IN_MAINTENANCE and (self.bad_counts or each != BAD) for each in members)
+        return sum(each not in (IN_MAINTENANCE, UNREAD) and (self.bad_counts or each != BAD) for each in members)
 
     def truth(self, members: Sequence[int]) -> bool | None:
-        """What they say together; nothing where nobody is left to vote. Where fewer than needed are, all must agree."""
-        of = self.rests_on(members)
+        """What they say together; nothing where nobody is left to vote, nor while those unread may turn it.
+
+        Where fewer than needed are, all must agree.
+        """
+        unread = members.count(UNREAD)
+        of = self.rests_on(members) + unread
         if not of:
             return None
+        needed = min(self.needed, of)
         said = sum(each == IN_ALARM or (each == BAD and self.bad_counts) for each in members)
-        return said >= min(self.needed, of)
+        return None if said < needed <= said + unread else said >= needed

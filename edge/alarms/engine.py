@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from edge.alarms import conditions, lifecycle
 from edge.alarms.conditions import NEVER_MS, Delayed
 from edge.alarms.lifecycle import Facts
+from protocols.model import GOOD
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,14 @@ class _Point:
 
     board: str
     value: float | None = None
-    status: int = 0
+    status: int = GOOD
     alarms: list[_Alarm] = field(default_factory=list)
     over_alarm: _Alarm | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Nothing came of it yet: what is read without a value has a status that is not good."""
+        return self.value is None and self.status == GOOD
 
 
 @dataclass(slots=True)
@@ -284,6 +290,8 @@ class Engine:
         """What a member of a vote says."""
         if member.facts.out_of_service:
             return conditions.IN_MAINTENANCE
+        if member.point.is_unread:
+            return conditions.UNREAD
         if member.point.value is None:
             return conditions.BAD
         return conditions.IN_ALARM if member.facts.active else conditions.HEALTHY

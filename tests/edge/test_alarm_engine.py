@@ -130,6 +130,37 @@ def test_deviation_says_nothing_while_one_has_no_value():
     assert run(engine, [(5, 5.1)], "TK1.servo") == [(5, "DEV", "raise")]
 
 
+def voted(needed=2, names="abcd", *, boards=None, stand=None, bad_counts=True):
+    """An engine of detectors that vote, each on the board that `boards` says, else on one."""
+    points = [f"GD{name}.gas" for name in names]
+    members = [alarm("H", point, setpoint=25.0) for point in points]
+    vote = Setting(
+        "vote.a:VOTE", "VOTE", points[0], "a", 1, "go",
+        members=tuple(each.alarm for each in members), needed=needed, bad_counts=bad_counts,
+    )  # fmt: skip
+    stale = [alarm("STALE", point, on_ms=3000) for point in points]
+    engine = engine_of(*members, *stale, vote, stand=stand, **{f"GD{name}.gas": board for name, board in boards or ()})
+    for board in {"cab1"} | {board for _name, board in boards or ()}:
+        engine.begin(board, 0)
+    return engine
+
+
+def votes(changes):
+    """What a vote has to say among them: transition, and how many it rests on."""
+    return [(each.transition, each.rests_on) for each in changes if each.setting.kind == "VOTE"]
+
+
+def reads(engine, rows):
+    """Feed rows (second, detector, value or None); what the vote said of it."""
+    return [
+        (second, *said)
+        for second, name, value in rows
+        for said in votes(
+            engine.reading(f"GD{name}.gas", round(second * 1000), value, NO_REPLY if value is None else GOOD)
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("bad_counts", "rows", "told"),
     [
@@ -140,20 +171,35 @@ def test_deviation_says_nothing_while_one_has_no_value():
     ],
 )
 def test_two_of_four(bad_counts, rows, told):
-    points = [f"GD{name}.gas" for name in "abcd"]
-    members = [alarm("H", point, setpoint=25.0) for point in points]
-    names = tuple(each.alarm for each in members)
-    vote = Setting("vote.a:VOTE", "VOTE", points[0], "a", 1, "go", members=names, needed=2, bad_counts=bad_counts)
-    engine = engine_of(*members, vote)
-    for point in points:
-        engine.reading(point, 0, 0.0, GOOD)
-    found = []
-    for second, (name, value) in enumerate(rows):
-        status = GOOD if value is not None else NO_REPLY
-        for change in engine.reading(f"GD{name}.gas", second * 1000, value, status):
-            if change.setting.kind == "VOTE":
-                found.append((change.transition, change.rests_on))
-    assert found == told
+    engine = voted(bad_counts=bad_counts)
+    for name in "abcd":
+        engine.reading(f"GD{name}.gas", 0, 0.0, GOOD)
+    rows = [(second, name, value) for second, (name, value) in enumerate(rows)]
+    assert [said for _second, *said in reads(engine, rows)] == [list(each) for each in told]
+
+
+@pytest.mark.parametrize("bad_counts", [True, False])
+@pytest.mark.parametrize(
+    ("stand", "values", "told"),
+    [
+        # All are healthy: one after the other is read, and nobody has anything to tell.
+        ("", (0, 0, 0, 0), []),
+        ("", (30, 0, 0, 0), []),
+        # Two are in alarm: that is known with the second, whatever the others are going to say.
+        ("", (30, 30, 0, 0), [(1, "raise", 2)]),
+        ("", (0, 30, 0, 30), [(3, "raise", 4)]),
+        # One is in alarm from an earlier run.
+        ("a", (30, 0, 0, 0), []),
+        # The vote itself is, and still so, or only by one member; it goes once all have said so.
+        ("bcv", (0, 30, 30, 0), []),
+        ("bcv", (0, 30, 0, 0), [(3, "clear", 4)]),
+    ],
+)
+def test_at_a_start_a_vote_waits_for_those_that_may_turn_it(bad_counts, stand, values, told):
+    ids = {name: f"GD{name}.gas:H" for name in "abcd"} | {"v": "vote.a:VOTE"}
+    known = {ids[each]: Facts(active=True, acked=True, occurrence=1) for each in stand}
+    engine = voted(bad_counts=bad_counts, stand=known)
+    assert reads(engine, [(second, *row) for second, row in enumerate(zip("abcd", values, strict=True))]) == told
 
 
 def test_a_member_in_maintenance_is_not_counted_as_healthy():
