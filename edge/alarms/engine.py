@@ -97,6 +97,12 @@ class _Point:
     status: int = GOOD
     alarms: list[_Alarm] = field(default_factory=list)
     over_alarm: _Alarm | None = None
+    stale_alarm: _Alarm | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Its newest reading is too old to be believed."""
+        return self.stale_alarm is not None and self.stale_alarm.facts.active
 
     @property
     def is_unread(self) -> bool:
@@ -118,7 +124,7 @@ _NOTHING: Sequence[Change] = ()
 class Engine:
     """The alarms of a site. `boards`: the board of each point. `stand`: facts of an earlier run, by alarm.
 
-    Alarms that vote come after their members.
+    Alarms that vote come after all those of their members' points.
     """
 
     def __init__(
@@ -158,6 +164,8 @@ class Engine:
             alarm.judge = lambda t_ms: condition.truth(t_ms, point.value, point.status, alarm.delayed.holds)
         if setting.kind == "OVER" and setting.latch:
             point.over_alarm = alarm
+        if setting.kind == "STALE":
+            point.stale_alarm = alarm
         for each in heard:
             each.alarms.append(alarm)
 
@@ -191,7 +199,7 @@ class Engine:
             if truth == delayed.holds and delayed.since_ms is None and not delayed.lapses:
                 continue
             if delayed.told(truth, t_ms):
-                changes = [*changes, *self._turned(alarm, t_ms, point.board)]
+                changes = [*changes, *self._turned(alarm, t_ms, point.board, by_reading=True)]
             self._queue(alarm)
         return changes
 
@@ -207,6 +215,7 @@ class Engine:
             alarm.due_ms = NEVER_MS
             if alarm.delayed.passed(due_ms):
                 changes.extend(self._turned(alarm, due_ms))
+                changes.extend(self._vote(alarm.point, due_ms))
             elif alarm.re_alarm_due_ms == due_ms:
                 changes.extend(self._happens(alarm, lifecycle.RE_ALARM, due_ms))
             self._queue(alarm)
@@ -219,13 +228,23 @@ class Engine:
         Its time does not go on by it: samples of before may still come, and are judged in their own time.
         """
         changes: list[Change] = []
-        for alarm in self._alarms:
-            delayed = alarm.delayed
-            if alarm.point.board == name and delayed.lapses and delayed.due_ms <= t_ms:
-                due_ms = delayed.due_ms
-                delayed.passed(due_ms)
-                changes.extend(self._turned(alarm, due_ms))
+        due = [
+            (alarm.delayed.due_ms, alarm.place)
+            for alarm in self._alarms
+            if alarm.point.board == name and alarm.delayed.lapses and alarm.delayed.due_ms <= t_ms
+        ]
+        for due_ms, place in sorted(due):
+            alarm = self._alarms[place]
+            alarm.delayed.passed(due_ms)
+            changes.extend(self._turned(alarm, due_ms))
+            changes.extend(self._vote(alarm.point, due_ms))
         return changes
+
+    def _vote(self, point: _Point, t_ms: int) -> Iterable[Change]:
+        """Time has turned an alarm of this point: what those say that vote on it."""
+        for vote in point.alarms:
+            if vote.setting.kind == "VOTE" and vote.delayed.told(vote.judge(t_ms), t_ms):
+                yield from self._turned(vote, t_ms, point.board)
 
     def due_ms(self, name: str) -> int:
         """When `advance` wants to be called for a board, if no sample of it comes before."""
@@ -290,23 +309,28 @@ class Engine:
         """What a member of a vote says."""
         if member.facts.out_of_service:
             return conditions.IN_MAINTENANCE
-        if member.point.is_unread:
+        if member.point.is_unread and not member.point.is_stale:
             return conditions.UNREAD
-        if member.point.value is None:
+        if member.point.value is None or member.point.is_stale:
             return conditions.BAD
         return conditions.IN_ALARM if member.facts.active else conditions.HEALTHY
 
-    def _turned(self, alarm: _Alarm, t_ms: int, reader: str = "") -> Sequence[Change]:
-        """Its condition came to hold, or to hold no more. `reader`: the board whose reading says so."""
-        return self._happens(alarm, lifecycle.RAISE if alarm.delayed.holds else lifecycle.CLEAR, t_ms, reader)
+    def _turned(self, alarm: _Alarm, t_ms: int, board: str = "", by_reading: bool = False) -> Sequence[Change]:
+        """Its condition came to hold, or to hold no more. `board`: whose time that is, where it is not its point's."""
+        event = lifecycle.RAISE if alarm.delayed.holds else lifecycle.CLEAR
+        return self._happens(alarm, event, t_ms, board, by_reading)
 
-    def _happens(self, alarm: _Alarm, event: str, t_ms: int, reader: str = "") -> Sequence[Change]:
+    def _happens(
+        self, alarm: _Alarm, event: str, t_ms: int, board: str = "", by_reading: bool = False
+    ) -> Sequence[Change]:
         after = lifecycle.step(alarm.facts, alarm.kind, event)
         if isinstance(after, str) or after == alarm.facts:
             return _NOTHING
-        return [self._changed(alarm, event, after, t_ms, reader)]
+        return [self._changed(alarm, event, after, t_ms, board, by_reading)]
 
-    def _changed(self, alarm: _Alarm, event: str, after: Facts, t_ms: int, reader: str = "") -> Change:
+    def _changed(
+        self, alarm: _Alarm, event: str, after: Facts, t_ms: int, board: str = "", by_reading: bool = False
+    ) -> Change:
         before, setting = alarm.facts, alarm.setting
         first_out = event == lifecycle.RAISE and not self._standing.get(setting.group)
         alarm.facts = after
@@ -323,13 +347,13 @@ class Engine:
             transition=event,
             before=before,
             after=after,
-            board=reader or point.board,
+            board=board or point.board,
             t_ms=t_ms,
             value=point.value,
             status=point.status,
             first_out=first_out,
             rests_on=rests_on,
-            by_reading=bool(reader),
+            by_reading=by_reading,
         )
 
     def _stands(self, alarm: _Alarm, before: Facts) -> None:

@@ -174,7 +174,7 @@ def test_two_of_four(bad_counts, rows, told):
     engine = voted(bad_counts=bad_counts)
     for name in "abcd":
         engine.reading(f"GD{name}.gas", 0, 0.0, GOOD)
-    rows = [(second, name, value) for second, (name, value) in enumerate(rows)]
+    rows = [(tenth / 10, name, value) for tenth, (name, value) in enumerate(rows)]
     assert [said for _second, *said in reads(engine, rows)] == [list(each) for each in told]
 
 
@@ -186,20 +186,59 @@ def test_two_of_four(bad_counts, rows, told):
         ("", (0, 0, 0, 0), []),
         ("", (30, 0, 0, 0), []),
         # Two are in alarm: that is known with the second, whatever the others are going to say.
-        ("", (30, 30, 0, 0), [(1, "raise", 2)]),
-        ("", (0, 30, 0, 30), [(3, "raise", 4)]),
+        ("", (30, 30, 0, 0), [(0.1, "raise", 2)]),
+        ("", (0, 30, 0, 30), [(0.3, "raise", 4)]),
         # One is in alarm from an earlier run.
         ("a", (30, 0, 0, 0), []),
         # The vote itself is, and still so, or only by one member; it goes once all have said so.
         ("bcv", (0, 30, 30, 0), []),
-        ("bcv", (0, 30, 0, 0), [(3, "clear", 4)]),
+        ("bcv", (0, 30, 0, 0), [(0.3, "clear", 4)]),
     ],
 )
 def test_at_a_start_a_vote_waits_for_those_that_may_turn_it(bad_counts, stand, values, told):
     ids = {name: f"GD{name}.gas:H" for name in "abcd"} | {"v": "vote.a:VOTE"}
     known = {ids[each]: Facts(active=True, acked=True, occurrence=1) for each in stand}
     engine = voted(bad_counts=bad_counts, stand=known)
-    assert reads(engine, [(second, *row) for second, row in enumerate(zip("abcd", values, strict=True))]) == told
+    rows = [(tenth / 10, name, value) for tenth, (name, value) in enumerate(zip("abcd", values, strict=True))]
+    assert reads(engine, rows) == told
+
+
+@pytest.mark.parametrize(("bad_counts", "rests_on"), [(True, 4), (False, 2)])
+def test_members_on_a_board_that_falls_silent_are_bad_from_then_on(bad_counts, rests_on):
+    engine = voted(bad_counts=bad_counts, boards=[("c", "cab2"), ("d", "cab2")])
+    assert reads(engine, [(0, name, 0) for name in "abcd"] + [(1, "a", 30)]) == []
+    changes = engine.lapse("cab2", 60_000)
+    assert votes(changes) == ([("raise", 4)] if bad_counts else [])
+    assert [(each.board, each.t_ms, each.by_reading) for each in changes] == [("cab2", 3000, False)] * len(changes)
+    assert reads(engine, [(2, "b", 30)]) == ([] if bad_counts else [(2, "raise", rests_on)])
+    over = [(61, "clear", 4)] if bad_counts else [(3, "clear", rests_on)]
+    assert reads(engine, [(3, "a", 5), (3, "b", 5), (61, "c", 0)]) == over
+
+
+def test_members_on_a_bus_that_is_not_polled_are_bad_from_then_on():
+    engine = voted()
+    assert reads(engine, [(0, name, 0) for name in "abcd"] + [(second, "a", 0) for second in (1, 2)]) == []
+    (raised,) = (each for each in engine.reading("GDa.gas", 9000, 0.0, GOOD) if each.setting.kind == "VOTE")
+    assert (raised.transition, raised.t_ms, raised.by_reading) == ("raise", 3000, False)
+    assert reads(engine, [(10, "b", 0), (10, "c", 0), (10, "d", 0)]) == [(10, "clear", 4)]
+
+
+def test_members_that_are_never_read_are_bad_once_they_are_stale():
+    engine = voted(names="abc", bad_counts=False)
+    assert reads(engine, [(1, "a", 30)]) == []
+    assert [(*said, each.t_ms) for each in engine.advance("cab1", 9000) for said in votes([each])] == [
+        ("raise", 1, 3000)
+    ]
+
+
+def test_a_vote_is_turned_by_the_end_of_a_members_delay_at_that_moment():
+    members = [alarm("H", point, setpoint=25.0, on_ms=5000) for point in ("GDa.gas", "GDb.gas")]
+    names = tuple(each.alarm for each in members)
+    engine = engine_of(*members, Setting("v:VOTE", "VOTE", "GDa.gas", "a", 1, "go", members=names, needed=2))
+    assert reads(engine, [(0, "a", 30), (1, "b", 30)]) == []
+    assert [(each.setting.kind, each.t_ms) for each in engine.advance("cab1", 9000)] == [
+        ("H", 5000), ("H", 6000), ("VOTE", 6000),
+    ]  # fmt: skip
 
 
 def test_a_member_in_maintenance_is_not_counted_as_healthy():
@@ -233,6 +272,7 @@ def test_a_trend_is_not_believed_before_its_window_is_full_nor_across_a_hole():
 BURSTS = st.lists(
     st.tuples(
         st.integers(0, 4000),
+        st.sampled_from("abc"),
         st.one_of(st.none(), st.sampled_from([0.5, 5.0, 9.6, 10.0, 11.5])),
         st.integers(0, 3000),
     ),
@@ -241,28 +281,42 @@ BURSTS = st.lists(
 
 
 @settings(max_examples=300)
-@given(BURSTS)
-def test_one_by_one_and_in_one_burst_the_transitions_are_the_same(steps):
+@given(BURSTS, st.booleans())
+def test_one_by_one_and_in_one_burst_the_transitions_are_the_same(steps, bad_counts):
+    points = {name: f"TK{name}.level" for name in "abc"}
+
     def fresh():
-        return engine_of(
-            alarm("L", setpoint=1.0, on_ms=1500),
-            alarm("H", setpoint=10.0, deadband=0.5, on_ms=2000, off_ms=3000),
-            alarm("HH", setpoint=11.0, latch=True),
-            alarm("STALE", on_ms=5000),
-            alarm("FROZEN", window_ms=6000),
+        singles = [
+            each
+            for point in points.values()
+            for each in (
+                alarm("L", point, setpoint=1.0, on_ms=1500),
+                alarm("H", point, setpoint=10.0, deadband=0.5, on_ms=2000, off_ms=3000),
+                alarm("HH", point, setpoint=11.0, latch=True),
+                alarm("STALE", point, on_ms=5000),
+                alarm("FROZEN", point, window_ms=6000),
+                alarm("DEV", point, setpoint=1.0, on_ms=2000, other=points["a" if point != points["a"] else "b"]),
+            )
+        ]
+        members = tuple(f"{point}:H" for point in points.values())
+        vote = Setting(
+            "v:VOTE", "VOTE", points["a"], "a", 1, "", members=members, needed=2, bad_counts=bad_counts
         )
+        engine = engine_of(*singles, vote)
+        engine.begin("cab1", 0)
+        return engine
 
     def told(changes):
-        return [(change.t_ms, change.setting.kind, change.transition) for change in changes]
+        return [(change.t_ms, change.setting.alarm, change.transition, change.rests_on) for change in changes]
 
     slow, fast = fresh(), fresh()
     one_by_one, burst, t_ms = [], [], 0
-    for after_ms, value, idle_ms in steps:
+    for after_ms, name, value, idle_ms in steps:
         t_ms += after_ms
         status = GOOD if value is not None else NO_REPLY
-        one_by_one += told(slow.reading("TK1.level", t_ms, value, status))
+        one_by_one += told(slow.reading(points[name], t_ms, value, status))
         one_by_one += told(slow.advance("cab1", t_ms + idle_ms))  # the clock runs on, and nobody has heard more
-        burst += told(fast.reading("TK1.level", t_ms, value, status))
+        burst += told(fast.reading(points[name], t_ms, value, status))
         t_ms += idle_ms
     burst += told(fast.advance("cab1", t_ms))
     assert one_by_one == burst

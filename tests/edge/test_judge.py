@@ -387,6 +387,18 @@ def test_a_vote_of_detectors_on_two_boards():
     assert document["alarms"][-1]["members"] == ["GD05.gas:H", "GD07.gas:H"]
 
 
+def test_a_detector_on_a_board_that_is_quiet_is_voted_as_bad_once_it_is_stale():
+    world = Judged(replace(SITE, votings=(Voting("pumps", ("GD05.gas", "GD07.gas"), 2, True),)))
+    world.at(1, "GD05.gas", 5.0)
+    world.at(1, "GD07.gas", 30.0)
+    world.close()
+    world.at(20, "GD07.gas", 30.0)
+    world.look(40)
+    (event,) = (each for each in world.events(stale=True) if each["alarm"] == "vote.pumps:VOTE")
+    assert (event["transition"], event["reading"], event["rests_on"]) == ("raise", None, 2)
+    assert event["t_ms"] == START_MS + 4000 and not event["judged_late"]
+
+
 @pytest.mark.parametrize("event", ["ack", "reset"])
 def test_another_occurrence_than_the_one_that_was_seen_is_refused(event):
     world = Judged()
