@@ -305,15 +305,19 @@ class Engine:
         over_alarm = alarm.point.over_alarm
         return over_alarm is not None and over_alarm.facts.latched and alarm.setting.kind in conditions.HIGH
 
-    def _said(self, member: _Alarm) -> int:
-        """What a member of a vote says."""
-        if member.facts.out_of_service:
+    @staticmethod
+    def _said(member: _Alarm) -> int:
+        """What a member of a vote says. What dies in alarm is in alarm: no BAD reading clears that, here neither."""
+        facts, point = member.facts, member.point
+        if facts.out_of_service:
             return conditions.IN_MAINTENANCE
-        if member.point.is_unread and not member.point.is_stale:
-            return conditions.UNREAD
-        if member.point.value is None or member.point.is_stale:
+        if facts.active:
+            return conditions.IN_ALARM
+        if point.is_stale:
             return conditions.BAD
-        return conditions.IN_ALARM if member.facts.active else conditions.HEALTHY
+        if point.is_unread:
+            return conditions.UNREAD
+        return conditions.BAD if point.value is None else conditions.HEALTHY
 
     def _turned(self, alarm: _Alarm, t_ms: int, board: str = "", by_reading: bool = False) -> Sequence[Change]:
         """Its condition came to hold, or to hold no more. `board`: whose time that is, where it is not its point's."""

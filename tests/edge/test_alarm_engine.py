@@ -168,6 +168,10 @@ def reads(engine, rows):
         (False, [("a", 30), ("b", 5), ("c", 5), ("d", 5), ("b", None)], []),
         (False, [("a", 30), ("b", None), ("c", None), ("d", None)], [("raise", 1)]),  # all that are left agree
         (True, [("a", 30), ("b", 30), ("a", 5)], [("raise", 4), ("clear", 4)]),
+        # What dies in alarm stays in alarm, for the vote as well; its next good value decides.
+        (False, [("a", 30), ("b", 30), ("a", None), ("b", None)], [("raise", 4)]),
+        (False, [("a", 30), ("b", 30), ("a", None), ("a", 5), ("a", None)], [("raise", 4), ("clear", 4)]),
+        (True, [("a", 30), ("b", 30), ("a", None), ("a", 5)], [("raise", 4), ("clear", 4)]),
     ],
 )
 def test_two_of_four(bad_counts, rows, told):
@@ -229,6 +233,14 @@ def test_members_that_are_never_read_are_bad_once_they_are_stale():
     assert [(*said, each.t_ms) for each in engine.advance("cab1", 9000) for said in votes([each])] == [
         ("raise", 1, 3000)
     ]
+
+
+def test_what_falls_silent_in_alarm_stays_in_alarm_for_the_vote():
+    engine = voted(bad_counts=False, boards=[("c", "cab2"), ("d", "cab2")])
+    rows = [(0, "a", 0), (0, "b", 0), (0, "c", 30), (0, "d", 30)]
+    assert reads(engine, rows) == [(0, "raise", 4)]
+    assert votes(engine.lapse("cab2", 60_000)) == []
+    assert reads(engine, [(1, "a", 0), (2, "b", 0), (61, "c", 0)]) == [(61, "clear", 4)]
 
 
 def test_a_vote_is_turned_by_the_end_of_a_members_delay_at_that_moment():
