@@ -9,6 +9,7 @@ never acknowledge anything.
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from edge.alarms import conditions, lifecycle
 from edge.alarms.conditions import NEVER_MS, Delayed
@@ -73,7 +74,9 @@ class Change:
 class _Alarm:
     """One alarm at work; `judge` says what its point's newest reading says of it."""
 
-    __slots__ = ("delayed", "due_ms", "facts", "judge", "kind", "place", "point", "re_alarm_due_ms", "setting")
+    __slots__ = (
+        "condition", "delayed", "due_ms", "facts", "judge", "kind", "place", "point", "re_alarm_due_ms", "setting"
+    )  # fmt: skip
 
     def __init__(self, setting: Setting, facts: Facts, place: int, point: "_Point") -> None:
         self.setting = setting
@@ -85,6 +88,7 @@ class _Alarm:
         self.delayed.holds = facts.active
         self.re_alarm_due_ms = NEVER_MS
         self.due_ms = NEVER_MS  # its place in the board's queue
+        self.condition: _Condition | None = None  # of a single point
         self.judge: Callable[[int], bool | None]
 
 
@@ -160,14 +164,19 @@ class Engine:
             alarm.judge = lambda _t_ms: deviation.truth(point.value, other.value, alarm.delayed.holds)
             heard = [point, other]
         else:
-            condition = _condition(setting)
-            alarm.judge = lambda t_ms: condition.truth(t_ms, point.value, point.status, alarm.delayed.holds)
+            self._judge_by(alarm, _condition(setting))
         if setting.kind == "OVER" and setting.latch:
             point.over_alarm = alarm
         if setting.kind == "STALE":
             point.stale_alarm = alarm
         for each in heard:
             each.alarms.append(alarm)
+
+    @staticmethod
+    def _judge_by(alarm: _Alarm, condition: "_Condition") -> None:
+        point = alarm.point
+        alarm.condition = condition
+        alarm.judge = lambda t_ms: condition.truth(t_ms, point.value, point.status, alarm.delayed.holds)
 
     def begin(self, board: str, t_ms: int) -> None:
         """The time of a board begins: of its points, those that nothing comes of are stale from here on."""
@@ -272,9 +281,10 @@ class Engine:
         return self._changed(alarm, transition, alarm.facts, self._boards[alarm.point.board].now_ms)
 
     def succeed(self, before: "Engine") -> None:
-        """Go on where another engine was: the time of its boards, its newest readings, and the delays that have begun.
+        """Go on where another engine was: the time of its boards, its readings, delays and windows that have begun.
 
-        An alarm that is set otherwise keeps its facts, and its delays begin anew.
+        An alarm that is set otherwise keeps its facts, and its delays begin anew; so does its window where that is of
+        another condition.
         """
         for name, board in self._boards.items():
             if name in before._boards:
@@ -285,12 +295,11 @@ class Engine:
                 point.value, point.status = known.value, known.status
         for alarm in self._alarms:
             old = before._by_id.get(alarm.setting.alarm)
-            if (
-                old is not None
-                and old.setting == alarm.setting
-                and old.facts == alarm.facts
-                and old.point.board == alarm.point.board
-            ):
+            if old is not None and old.point.board != alarm.point.board:
+                old = None
+            if old is not None and old.condition is not None and _asks(old.setting) == _asks(alarm.setting):
+                self._judge_by(alarm, old.condition)
+            if old is not None and old.setting == alarm.setting and old.facts == alarm.facts:
                 alarm.delayed, alarm.re_alarm_due_ms = old.delayed, old.re_alarm_due_ms
                 self._queue(alarm)
             else:
@@ -375,6 +384,7 @@ class Engine:
             heapq.heappush(self._boards[alarm.point.board].queue, (due_ms, alarm.place))
 
 
+_asks = attrgetter("kind", "setpoint", "deadband", "window_ms", "level", "statuses")  # all that a condition is made of
 _Condition = (
     conditions.Limit | conditions.Rate | conditions.TimeTo | conditions.Status | conditions.Frozen | conditions.Stale
 )

@@ -1,5 +1,7 @@
 """Readings in, transitions out: tables of time, value and what must come of it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -279,6 +281,34 @@ def test_a_trend_is_not_believed_before_its_window_is_full_nor_across_a_hole():
     assert run(engine, [(i, i * 1.0) for i in range(60)]) == []
     assert run(engine, [(i + 80, i * 1.0) for i in range(60)]) == []
     assert run(engine, [(140, 60.0)]) == [(140, "ROR", "raise")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "more", "value"),
+    [
+        # Ten minutes of window. The pump starts after 700 s; the float sticks after 500 s.
+        (alarm("TTCH", setpoint=30.0, level=12.0, window_ms=600_000), {"setpoint": 29.0}, lambda s: max(0, s - 700)),
+        (alarm("ROR", setpoint=0.05, window_ms=600_000), {"setpoint": 0.06}, lambda s: max(0, s - 700)),
+        (alarm("FROZEN", window_ms=600_000), {"window_ms": 700_000}, lambda s: min(0, s - 500)),
+    ],
+)
+@pytest.mark.parametrize("changes_s", [2, 760])
+def test_a_window_of_readings_goes_on_over_a_change_of_the_site(setting, more, value, changes_s):
+    def raised_s(after=None):
+        engine = engine_of(setting)
+        for second in range(0, 3600, 2):
+            if second == changes_s and after is not None:
+                before, engine = engine, engine_of(after, alarm("H", "TK2.level", setpoint=10.0), stand=engine.stand())
+                engine.succeed(before)
+            for change in engine.reading("TK1.level", second * 1000, 8 + value(second) * 0.4 / 60, GOOD):
+                return change.t_ms / 1000
+        return None
+
+    undisturbed_s = raised_s()
+    assert 700 < undisturbed_s < 1300
+    assert raised_s(setting) == raised_s(replace(setting, action="run", latch=True)) == undisturbed_s
+    if changes_s == 760:
+        assert raised_s(replace(setting, **more)) >= changes_s + 600  # of something else it begins anew
 
 
 BURSTS = st.lists(
