@@ -24,8 +24,8 @@ class Setting:
     LL, L, H, HH: `setpoint` in the point's unit. ROR, ROF: rise, fall a minute over `window_ms`. TTHH, TTCH: `setpoint`
     minutes to `level`. DEV: `setpoint` apart from the point `other`. OVER, UNDER, FAULT, CHECK: a status of `statuses`.
     FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`, and none of `statuses`. VOTE: `needed` of the
-    alarms `members` of other points; `point` is the first of these. `group`: its first alarm is marked as first-out.
-    `re_alarm_ms`: an acknowledged alarm that still stands after it is announced anew.
+    alarms `members` of other points; `point` is the first of these. `group`: the first by a limit, a rate or a time in
+    it is marked as first-out. `re_alarm_ms`: an acknowledged alarm that still stands after it is announced anew.
     """
 
     alarm: str
@@ -139,7 +139,7 @@ class Engine:
         self._boards = {board: _Board() for board in boards.values()}
         self._by_id: dict[str, _Alarm] = {}
         self._alarms: list[_Alarm] = []
-        self._standing: dict[str, int] = {}  # alarms that stand, by group
+        self._standing: dict[str, int] = {}  # alarms that stand and lead, by group
         for setting in settings:
             point = self._points[setting.point]
             alarm = _Alarm(setting, stand.get(setting.alarm, Facts()), len(self._alarms), point)
@@ -345,7 +345,7 @@ class Engine:
         self, alarm: _Alarm, event: str, after: Facts, t_ms: int, board: str = "", by_reading: bool = False
     ) -> Change:
         before, setting = alarm.facts, alarm.setting
-        first_out = event == lifecycle.RAISE and not self._standing.get(setting.group)
+        first_out = event == lifecycle.RAISE and _leads(setting, after) and not self._standing.get(setting.group)
         alarm.facts = after
         if after != before:
             alarm.re_alarm_due_ms = NEVER_MS
@@ -370,8 +370,8 @@ class Engine:
         )
 
     def _stands(self, alarm: _Alarm, before: Facts) -> None:
-        """Count it among those that stand in its group, where that is news."""
-        stood, stands = before.active or before.latched, alarm.facts.active or alarm.facts.latched
+        """Count it among those of its group, where that is news."""
+        stood, stands = _leads(alarm.setting, before), _leads(alarm.setting, alarm.facts)
         if stood != stands:
             group = alarm.setting.group
             self._standing[group] = self._standing.get(group, 0) + (1 if stands else -1)
@@ -382,6 +382,17 @@ class Engine:
         if due_ms < alarm.due_ms:
             alarm.due_ms = due_ms
             heapq.heappush(self._boards[alarm.point.board].queue, (due_ms, alarm.place))
+
+
+_OF_PROCESS = frozenset(("LL", "L", "H", "HH", "ROR", "ROF", "TTHH", "TTCH"))
+
+
+def _leads(setting: Setting, facts: Facts) -> bool:
+    """Whether it stands, for people to see, by a person's limit: what a detector says of itself is no first alarm.
+
+    A vote is none either: it follows from others, and may rest on what is broken.
+    """
+    return setting.kind in _OF_PROCESS and facts.state in ("UNACK", "ACKED")
 
 
 _asks = attrgetter("kind", "setpoint", "deadband", "window_ms", "level", "statuses")  # all that a condition is made of

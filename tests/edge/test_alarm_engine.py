@@ -123,6 +123,51 @@ def test_the_first_alarm_of_a_group_is_marked():
     assert engine.reading("TK1.level", 2, 10.5, GOOD)[0].first_out
 
 
+DETECTOR = {
+    "STALE": alarm("STALE", "TK2.level", on_ms=1000),
+    "FAULT": alarm("FAULT", "TK2.level", statuses=frozenset({SENSOR_FAULT})),
+    "OVER": alarm("OVER", "TK2.level", statuses=frozenset({OVER_RANGE}), latch=True),
+    "FROZEN": alarm("FROZEN", "TK2.level", window_ms=0),
+    "DEV": alarm("DEV", "TK2.level", setpoint=1.0, other="TK1.level"),
+}
+
+
+@pytest.mark.parametrize("kind", DETECTOR)
+def test_what_is_wrong_with_a_detector_is_never_first_and_hides_no_first(kind):
+    engine = engine_of(H, DETECTOR[kind])
+    engine.reading("TK1.level", 0, 5.0, GOOD)
+    status = {"FAULT": SENSOR_FAULT, "STALE": NO_REPLY, "OVER": OVER_RANGE}.get(kind, GOOD)
+    value = 1.0 if status in (GOOD, OVER_RANGE) else None
+    wrong = [*engine.reading("TK2.level", 0, value, status), *engine.advance("cab1", 2000)]
+    assert [(each.setting.kind, each.transition, each.first_out) for each in wrong] == [(kind, "raise", False)]
+    assert [each.first_out for each in engine.reading("TK1.level", 3000, 12.0, GOOD)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("covers", "ends"), [("shelve", "unshelve"), ("suppress", "unsuppress"), ("out_of_service", "in_service")]
+)
+def test_what_is_covered_is_never_first_and_hides_no_first_until_that_ends(covers, ends):
+    other = alarm("H", "TK2.level", setpoint=10.0)
+    engine = engine_of(H, other)
+    engine.command("TK1.level:H", covers, until_ms=1)
+    (covered,) = engine.reading("TK1.level", 0, 12.0, GOOD)
+    (first,) = engine.reading("TK2.level", 0, 12.0, GOOD)
+    assert (covered.first_out, first.first_out) == (False, True)
+    engine.reading("TK2.level", 1000, 5.0, GOOD)
+    engine.command("TK1.level:H", ends)
+    (second,) = engine.reading("TK2.level", 2000, 12.0, GOOD)
+    assert not second.first_out
+
+
+def test_a_vote_that_rests_on_what_is_broken_hides_no_first():
+    members = [alarm("H", point, setpoint=25.0) for point in ("GDa.gas", "GDb.gas")]
+    names = tuple(each.alarm for each in members)
+    engine = engine_of(*members, Setting("v:VOTE", "VOTE", "GDa.gas", "area", 1, "go", members=names, needed=1))
+    (vote,) = engine.reading("GDa.gas", 0, None, NO_REPLY)
+    (high,) = engine.reading("GDb.gas", 0, 30.0, GOOD)
+    assert (vote.setting.kind, vote.first_out, high.setting.kind, high.first_out) == ("VOTE", False, "H", True)
+
+
 def test_deviation_says_nothing_while_one_has_no_value():
     engine = engine_of(alarm("DEV", setpoint=0.2, other="TK1.servo"))
     assert run(engine, [(0, 5.0), (1, 5.0)]) == []
