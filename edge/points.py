@@ -548,6 +548,9 @@ def _check_compared(reader: _Reader, point: Point, points: Mapping[str, Point]) 
     elif other.unit and point.unit and other.unit != point.unit:
         text = _("is in {unit}: two sensors are compared in one unit. Write the same unit in both rows.")
         reader.wrong("E-LIM-016", "compare_with", text.format(unit=other.unit_text))
+    elif not other.preset:
+        text = _("has no alarm preset: nobody would notice that it is silent. Fill in one in its row.")
+        reader.wrong("E-LIM-016", "compare_with", text)
     elif point.range_low is not None and point.deviation > (point.range_high or 0.0) - point.range_low:
         reader.wrong("E-LIM-016", "DEV", _("is more than the whole range: it can never alarm. Write less."))
 

@@ -22,10 +22,11 @@ class Setting:
     """One alarm as the site asks for it. Its id is its point, or what it votes on, a colon, and its kind.
 
     LL, L, H, HH: `setpoint` in the point's unit. ROR, ROF: rise, fall a minute over `window_ms`. TTHH, TTCH: `setpoint`
-    minutes to `level`. DEV: `setpoint` apart from the point `other`. OVER, UNDER, FAULT, CHECK: a status of `statuses`.
-    FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`, and none of `statuses`. VOTE: `needed` of the
-    alarms `members` of other points; `point` is the first of these. `group`: the first by a limit, a rate or a time in
-    it is marked as first-out. `re_alarm_ms`: an acknowledged alarm that still stands after it is announced anew.
+    minutes to `level`. DEV: at each reading of its own, `setpoint` apart from the point `other`. OVER, UNDER, FAULT,
+    CHECK: a status of `statuses`. FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`, and none of
+    `statuses`. VOTE: `needed` of the alarms `members` of other points; `point` is the first of these. `group`: the
+    first by a limit, a rate or a time in it is marked as first-out. `re_alarm_ms`: an acknowledged alarm that still
+    stands after it is announced anew.
     """
 
     alarm: str
@@ -161,8 +162,9 @@ class Engine:
             assert setting.setpoint is not None
             deviation = conditions.Deviation(setting.setpoint, setting.deadband)
             other = self._points[setting.other]
-            alarm.judge = lambda _t_ms: deviation.truth(point.value, other.value, alarm.delayed.holds)
-            heard = [point, other]
+            alarm.judge = lambda _t_ms: deviation.truth(
+                point.value, None if other.is_stale else other.value, alarm.delayed.holds
+            )
         else:
             self._judge_by(alarm, _condition(setting))
         if setting.kind == "OVER" and setting.latch:

@@ -174,7 +174,41 @@ def test_deviation_says_nothing_while_one_has_no_value():
     assert run(engine, [(2, 5.1)], "TK1.servo") == []
     assert run(engine, [(3, None, NO_REPLY)], "TK1.servo") == []
     assert run(engine, [(4, 9.0)]) == []
-    assert run(engine, [(5, 5.1)], "TK1.servo") == [(5, "DEV", "raise")]
+    assert run(engine, [(5, 5.1)], "TK1.servo") == []
+    assert run(engine, [(6, 9.0)]) == [(6, "DEV", "raise")]
+
+
+def apart():
+    """An engine of a level and a servo gauge on boards of their own, for whose difference there are ten seconds."""
+    deviation = alarm("DEV", setpoint=0.2, on_ms=10_000, off_ms=10_000, other="TK1.servo")
+    engine = engine_of(deviation, alarm("STALE", "TK1.servo", on_ms=3000), **{"TK1.servo": "cab2"})
+    engine.begin("cab1", 0)
+    engine.begin("cab2", 0)
+    return engine
+
+
+def test_deviation_runs_in_the_time_of_its_own_board():
+    engine = apart()
+    run(engine, [(1, 5.0)], "TK1.servo")
+    assert run(engine, [(36_000, 5.0)]) == []
+    assert run(engine, [(2, 8.0)], "TK1.servo") == []  # this board began ten hours later
+    assert run(engine, [(36_000.1, 5.0), (36_010, 5.0)]) == []
+    assert run(engine, [(36_011, 5.0)]) == [(36_010.1, "DEV", "raise")]
+    assert run(engine, [(3, 5.0)], "TK1.servo") == []
+    assert run(engine, [(36_012, 5.0), (36_023, 5.0)]) == [(36_022, "DEV", "clear")]
+
+
+def test_deviation_says_nothing_while_the_other_is_stale():
+    engine = apart()
+    run(engine, [(0, 5.0)], "TK1.servo")
+    assert run(engine, [(0, 5.0), (1, 9.0)]) == []
+    assert [each.setting.kind for each in engine.lapse("cab2", 60_000)] == ["STALE"]
+    assert run(engine, [(2, 9.0), (30, 9.0)]) == []  # a delay that has begun does not end either
+    assert run(engine, [(60, 9.0)], "TK1.servo") == [(60, "STALE", "clear")]
+    assert run(engine, [(61, 9.0), (90, 9.0)]) == []
+    assert run(engine, [(91, 5.0), (101, 5.0)]) == [(101, "DEV", "raise")]
+    engine.lapse("cab2", 120_000)
+    assert run(engine, [(102, 9.0), (120, 9.0)]) == []  # nor does it clear
 
 
 def voted(needed=2, names="abcd", *, boards=None, stand=None, bad_counts=True):

@@ -89,6 +89,16 @@ def test_defects(tmp_path, row, cells, code, column):
     assert found(tmp_path, row, **cells) == ([(code, heading(column))] if code else [])
 
 
+def test_what_is_compared_with_is_judged_itself_or_nobody_would_notice_that_it_is_silent(tmp_path):
+    assert found(tmp_path, 2, compare_with="TK102.level", DEV="0.1") == []
+    sheet = tmp_path / "site" / "points.csv"
+    lines = sheet.read_text(encoding="utf-8").splitlines()
+    lines[2] = lines[2].replace("tank-level,1.0,1.5,10.8,11.4,12.2", ",,,,,")
+    sheet.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (problem,) = examine(tmp_path / "site" / "gateway.toml").problems
+    assert (problem.code, problem.row, problem.field) == ("E-LIM-016", 2, heading("compare_with"))
+
+
 def test_a_delay_is_the_technicians_alone(tmp_path):
     site = load_site(EXAMPLE / "gateway.toml")
     assert {setting.on_ms for setting in alarms_of(site) if setting.setpoint is not None} == {0}
