@@ -49,7 +49,7 @@ class Preset:
     RATES and TIMES likewise.
 
     `most`: what a limit may be at most, where its unit is `unit`; `of_oel`: the same as a share of the exposure limit.
-    `deadband_share`: of the range. `latches`: it stands until it is reset; so does its detector's over-range.
+    `deadband_share`: of the range. `latches`: an alarm of a limit stands until it is reset; over-range always does.
     """
 
     limits: tuple[str, ...]
@@ -145,7 +145,7 @@ def _of_point(point: Point) -> Iterable[Setting]:
             )
     yield from _of_movement(point, preset)
     if point.type != "bool":
-        yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=preset.latches)
+        yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=True)  # what is there is not known
         yield _setting(point, "UNDER", statuses=frozenset({UNDER_RANGE}))
     yield _setting(point, "FAULT", statuses=FAULTY)
     yield _setting(point, "CHECK", statuses=CHECKED)

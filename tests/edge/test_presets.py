@@ -9,6 +9,7 @@ from edge.alarms.engine import Engine
 from edge.alarms.presets import PRESETS, alarms_of, birth_row
 from edge.config import examine, load_site
 from edge.points import heading
+from protocols.model import GOOD, OVER_RANGE
 
 EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site"
 
@@ -120,6 +121,22 @@ def test_what_the_example_asks_for():
 def test_every_preset_keeps_an_alarm_longer_and_raises_none_later():
     for preset in PRESETS.values():
         assert preset.deadband_share > 0 and preset.off_ms > 0
+
+
+def test_above_the_range_of_any_sensor_an_alarm_latches_and_what_is_high_stands_until_it_is_reset():
+    site = load_site(EXAMPLE / "gateway.toml")
+    over = [setting for setting in alarms_of(site) if setting.kind == "OVER"]
+    assert {setting.latch for setting in over} == {True} and len(over) == len(site.points)
+    by_id = {setting.alarm: setting for setting in alarms_of(site)}
+    engine = Engine([by_id[f"TK101.level:{kind}"] for kind in ("H", "HH", "OVER")], {"TK101.level": "cab1"})
+    rows = [(0, 12.5, OVER_RANGE), (1000, 3.0, GOOD), (60_000, 3.0, GOOD)]
+    told = [(each.setting.kind, each.transition) for row in rows for each in engine.reading("TK101.level", *row)]
+    assert told == [("H", "raise"), ("HH", "raise"), ("OVER", "raise"), ("OVER", "clear")]
+    engine.command("TK101.level:OVER", "ack", occurrence=1)
+    engine.command("TK101.level:OVER", "reset")
+    rows = [(61_000, 3.0, GOOD), (72_000, 3.0, GOOD)]
+    told = [(each.setting.kind, each.transition) for row in rows for each in engine.reading("TK101.level", *row)]
+    assert told == [("H", "clear"), ("HH", "clear")]
 
 
 def test_how_fast_how_soon_how_stuck_and_how_far_apart(tmp_path):
