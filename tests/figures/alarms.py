@@ -3,24 +3,28 @@
 alarm_evaluations: readings a second of CPU, 5,000 points with four limits each, values all over and across the limits.
 alarm_lifecycle_steps: random events to one alarm, each compared to ISA-18.2's drawing. overflow_eta_error: a tank that
 fills, read with 2 mm of noise: the worst relative error of the minutes left, with ten of them left; spoilt by one false
-alarm in 24 hours of filling and resting as tanks do.
+alarm in 24 hours of filling and resting as tanks do. Its alarm is the one that the example's first tank gets.
 """
 
 import random
 import time
+from dataclasses import replace
 
 from edge.alarms.conditions import TimeTo
 from edge.alarms.engine import Engine, Setting
 from edge.alarms.lifecycle import EVENTS
+from edge.alarms.presets import alarms_of
+from edge.config import load_site
 from protocols.model import GOOD
 from tests.edge.test_lifecycle import Beside
+from tests.edge.test_presets import EXAMPLE
 from tests.figures.figure import Measured
 
 _READINGS = 400_000
 _POINTS = 5000
 _STEPS = 100_000
-_WINDOW_MS = 600_000
-_LEVEL_M = 11.4
+_LEFT_MINUTES = 10.0
+_WINDOW_S = 600.0
 _NOISE_M = 0.002
 
 
@@ -57,46 +61,41 @@ def lifecycle_steps() -> Measured:
 
 def overflow_eta() -> Measured:
     """overflow_eta_error."""
+    setting = _minutes_to_high_high()
     errors = {
-        rise_mm: max(abs(_minutes_left(rise_mm, seed) / 10 - 1) for seed in range(20)) for rise_mm in (2, 5, 20, 60)
+        rise_mm: max(abs(_minutes_left(setting, rise_mm, seed) / _LEFT_MINUTES - 1) for seed in range(20))
+        for rise_mm in (2, 5, 20, 60)
     }
-    false_alarms = _false_alarms()
+    false_alarms = _false_alarms(setting)
     each = ", ".join(f"{error:.3f} at {rise_mm} mm a minute" for rise_mm, error in errors.items())
     beside = f"the worst of 20 fillings each: {each}; {false_alarms} false alarms in 24 hours of normal filling"
     return Measured(round(max(errors.values()), 4), beside, spoilt=false_alarms > 0)
 
 
-def _minutes_left(rise_mm: float, seed: int) -> float:
+def _minutes_to_high_high() -> Setting:
+    """What the product makes of the example's first tank, where minutes left and a window are filled in as well."""
+    site = load_site(EXAMPLE / "gateway.toml")
+    tank = replace(site.points[0], trends=(("TTHH", _LEFT_MINUTES),), trend_s=_WINDOW_S)
+    return next(each for each in alarms_of(replace(site, points=(tank,))) if each.kind == "TTHH")
+
+
+def _minutes_left(setting: Setting, rise_mm: float, seed: int) -> float:
     """What is foreseen of a steady filling when ten minutes are left in truth."""
     chance = random.Random(seed)
-    condition = TimeTo(_LEVEL_M, 10.0, 0.0, _WINDOW_MS)
-    for t_ms in range(0, _WINDOW_MS + 60_000, 2000):
-        left_minutes = 10 + (_WINDOW_MS + 58_000 - t_ms) / 60_000
-        level_m = _LEVEL_M - left_minutes * rise_mm / 1000
+    condition = TimeTo(setting.level, _LEFT_MINUTES, setting.deadband, setting.window_ms)
+    for t_ms in range(0, setting.window_ms + 60_000, 2000):
+        left_minutes = _LEFT_MINUTES + (setting.window_ms + 58_000 - t_ms) / 60_000
+        level_m = setting.level - left_minutes * rise_mm / 1000
         condition.truth(t_ms, level_m + chance.gauss(0, _NOISE_M), GOOD, False)
     assert condition.minutes is not None
     return condition.minutes
 
 
-def _false_alarms() -> int:
+def _false_alarms(setting: Setting) -> int:
     """A day of a tank that is filled to half a metre under the level, rests, is emptied, and again."""
     chance = random.Random(24)
-    setting = Setting(
-        "TK1.level:TTHH",
-        "TTHH",
-        "TK1.level",
-        "area",
-        1,
-        "",
-        10.0,
-        2.0,
-        10_000,
-        10_000,
-        window_ms=_WINDOW_MS,
-        level=_LEVEL_M,
-    )
-    engine = Engine([setting], {"TK1.level": "board"})
-    top_m, bottom_m = _LEVEL_M - 0.5, 2.0
+    engine = Engine([setting], {setting.point: "board"})
+    top_m, bottom_m = setting.level - 0.5, 2.0
     level_m, rise_m, rest_until_ms, raised = bottom_m, 0.02, 0, 0
     for t_ms in range(0, 24 * 3_600_000, 2000):
         if t_ms >= rest_until_ms:
@@ -104,6 +103,6 @@ def _false_alarms() -> int:
             if not bottom_m <= level_m <= top_m:
                 level_m = min(max(level_m, bottom_m), top_m)
                 rise_m, rest_until_ms = -rise_m, t_ms + 1_800_000
-        for change in engine.reading("TK1.level", t_ms, level_m + chance.gauss(0, _NOISE_M), GOOD):
+        for change in engine.reading(setting.point, t_ms, level_m + chance.gauss(0, _NOISE_M), GOOD):
             raised += change.transition == "raise"
     return raised
