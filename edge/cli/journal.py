@@ -57,9 +57,9 @@ def verify_(gateway_toml: Path, of_district: str | None, as_json: bool) -> None:
         click.echo(_accusation(broken), err=True)
     elif is_known is None:
         text = _(
-            "The chain fits together from entry {first} on, which is the oldest that is kept. The head {head} is not in "
-            "it: it is older than that, or somebody made the chain anew. The state document that it is from says when "
-            "it was: by then entry {first} was not written yet, or was."
+            "The chain fits together from entry {first} on, which is the oldest that is kept. The head {head} is not "
+            "in it: it is older than that, or somebody made the chain anew. The state document that it is from says "
+            "when it was: by then entry {first} was not written yet, or was."
         )
         click.echo(text.format(first=first, head=of_district), err=True)
     elif not is_known:

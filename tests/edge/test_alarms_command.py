@@ -1,19 +1,25 @@
 """`tankgate alarms`: what happened and how well alarms serve, from a store without a gateway; what is refused."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 from edge.alarms.words import AUXILIARY
 from edge.batch import Batch, Message
 from edge.cli.alarms import command as alarms
+from tests.edge import test_config
 from tests.edge.test_alarm_store import told
 from tests.edge.test_store import BIRTH, commit, open_store
 
+locale_dir, speak = test_config.locale_dir, test_config.speak
 EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site"
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -32,16 +38,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def event(seq: int, alarm: str, transition: str, t_ms: int, to: str = "UNACK", **more: Any) -> Message:
     active = transition in ("raise", "re_alarm")
     content = {
-        "alarm": alarm, "occurrence": 1, "transition": transition, "to": to, "mode": "live", "priority": 2,
+        "schema": "tankgate/alarm/1", "alarm": alarm, "occurrence": 1, "transition": transition,
+        "from": to if transition == "note" else "NORM", "to": to, "mode": "live", "priority": 2,
         "t_ms": t_ms, "decided_ms": t_ms, "judged_late": False, "facts": {"active": active}, "value": 30.5,
         "by": None, "reason": None,
     }  # fmt: skip
-    return Message("event", seq, "alarm", BIRTH, json.dumps(content | more).encode(), None)
+    return Message("event", seq, "alarm", BIRTH, _payload(content | more), None)
 
 
-def keep(folder: Path, *messages: Message) -> None:
-    store = open_store(folder / "store")
-    batches: list[Batch] = [told(*messages)]
+def _payload(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def keep(folder: Path, *messages: Message, opened_ms: int = 0) -> None:
+    """They are told by a process of their own."""
+    store = open_store(folder / "store", opened_ms)
+    of_epoch = [
+        replace(each, payload=_payload(json.loads(each.payload or b"") | {"epoch": store.epoch}))
+        for each in messages
+    ]
+    batches: list[Batch] = [told(*of_epoch)]
     commit(store, batches)
     store.close()
 
@@ -51,8 +67,17 @@ def ask(folder: Path, *words: str) -> Result:
     return CliRunner().invoke(alarms, [name, str(folder / "gateway.toml"), *others])
 
 
+def local_ms(text: str) -> int:
+    """A moment of the site's clock, which is Shanghai's."""
+    return round(datetime.fromisoformat(f"{text}+08:00").timestamp() * 1000)
+
+
+def flood(seq: int, begin_ms: int) -> list[Message]:
+    """Twelve alarms a second apart: a flood from the tenth on, until the eighth is ten minutes old."""
+    return [event(seq + i, f"TK1{i:02}.level:H", "raise", begin_ms + 1000 * i) for i in range(12)]
+
+
 def test_the_report_counts_what_disturbed_somebody(folder: Path) -> None:
-    flood = [event(i, f"TK10{i % 6}.level:H", "raise", NOW_MS - (30 - i) * 1000) for i in range(1, 13)]
     keep(
         folder,
         event(20, "GD01.gas:H", "raise", NOW_MS - 2 * DAY_MS),  # stands since
@@ -60,24 +85,94 @@ def test_the_report_counts_what_disturbed_somebody(folder: Path) -> None:
         event(22, "GD03.gas:H", "raise", NOW_MS, "OOSRV", mode="test"),
         event(23, "GD03.gas:HH", "raise", NOW_MS, mode="drill"),
         event(24, "GD04.gas:H", "raise", NOW_MS, "SHLVD"),
-        *flood,
+        event(25, "GD05.gas:HH", "raise", NOW_MS, priority=1),
+        *flood(1, NOW_MS - 12_000),
     )
     report = json.loads(ask(folder, "report", "--json").output)
     days = report["days"]
-    assert list(days) == ["2026-11-21", "2026-11-23"]
+    assert list(days) == [f"2026-11-{day}" for day in range(17, 24)]  # a quiet day is one as well
+    assert {day: row["alarms"] for day, row in days.items() if row["alarms"]}.keys() == {"2026-11-21", "2026-11-23"}
     today = days["2026-11-23"]
-    assert set(today["alarms"]) == {f"TK10{i}.level:H" for i in range(6)}
-    assert (today["floods"], today["most_in_ten_minutes"], today["priorities"]) == (1, 12, {"2": 12})
-    assert report["standing"] == ["GD01.gas:H", "GD02.gas:H"]
+    assert set(today["alarms"]) == {"GD05.gas:HH", *(f"TK1{i:02}.level:H" for i in range(12))}
+    assert (today["most_in_ten_minutes"], today["priorities"]) == (13, {"1": 1, "2": 12})
+    assert today["percent"] == {"1": 7.7, "2": 92.3}
+    assert today["floods"] == [{"from_ms": NOW_MS - 3000, "to_ms": None}] and today["flood_ms"] == 3000
+    assert [len(row["stale"]) for row in days.values()] == [1, 1, 1, 1, 1, 2, 2]
+    stale = [each for each in report["standing"] if each["is_stale"]]
+    assert [each["alarm"] for each in stale] == ["GD01.gas:H", "GD02.gas:H"]
+    assert stale[0]["since_ms"] == NOW_MS - 2 * DAY_MS
     assert report["notice"] == AUXILIARY
-    said = ask(folder, "report").output
-    assert "GD01.gas:H, GD02.gas:H" in said and AUXILIARY in said
+
+
+def test_a_day_is_one_of_the_sites_clock_and_a_flood_is_cut_at_its_midnight(folder: Path) -> None:
+    keep(folder, *flood(1, local_ms("2026-11-21T23:57:51")), event(20, "GD01.gas:H", "raise", NOW_MS))
+    days = json.loads(ask(folder, "report", "--json").output)["days"]
+    assert list(days) == ["2026-11-21", "2026-11-22", "2026-11-23"]
+    midnight_ms = local_ms("2026-11-22T00:00")
+    floods = [[(each["from_ms"], each["to_ms"]) for each in row["floods"]] for row in days.values()]
+    assert floods == [[(midnight_ms - 120_000, midnight_ms)], [(midnight_ms, midnight_ms + 478_000)], []]
+    assert [row["flood_ms"] for row in days.values()] == [120_000, 478_000, 0]
+    assert [sum(row["alarms"].values()) for row in days.values()] == [12, 0, 1]
+
+
+def test_what_stands_is_what_its_newest_event_and_the_newest_process_say(folder: Path) -> None:
+    long_ago_ms = NOW_MS - 3 * DAY_MS
+    keep(
+        folder,
+        event(1, "system.store:FAULT", "raise", long_ago_ms),  # of a process that was killed
+        event(2, "TK9.level:H", "raise", long_ago_ms),
+        event(3, "TK9.level:H", "out_of_service", NOW_MS - 2 * DAY_MS, "OOSRV", facts={"active": True}),
+        event(4, "GD01.gas:H", "raise", long_ago_ms, mode="drill"),
+        event(5, "GD02.gas:H", "raise", long_ago_ms, "OOSRV", mode="test"),
+        event(6, "GD02.gas:H", "in_service", long_ago_ms + MINUTE_MS, facts={"active": True}),
+    )
+    keep(
+        folder,
+        event(1, "GD01.gas:H", "note", NOW_MS - DAY_MS, facts={"active": True}),
+        event(2, "GD02.gas:H", "note", NOW_MS - DAY_MS, facts={"active": True}),
+        opened_ms=NOW_MS - DAY_MS,
+    )
+    assert json.loads(ask(folder, "report", "--json").output)["standing"] == [
+        {"alarm": "GD01.gas:H", "since_ms": long_ago_ms, "is_stale": True},
+        {"alarm": "GD02.gas:H", "since_ms": long_ago_ms + MINUTE_MS, "is_stale": True},
+    ]
 
 
 def test_a_chattering_alarm_is_named(folder: Path) -> None:
     keep(folder, *(event(i, "GD01.gas:H", "raise", NOW_MS - 50_000 + 20_000 * i) for i in range(1, 4)))
     (day,) = json.loads(ask(folder, "report", "--json").output)["days"].values()
     assert day["chattering"] == ["GD01.gas:H"] and day["worst"] == [["GD01.gas:H", 3]]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("floods: from ten", "still going on", "the ten worst", "stale: standing", "chattering", "8/92/0")),
+        ("zh_CN", ("泛滥：从", "仍在持续", "最多的十个", "陈旧：超过", "抖动", "8/92/0")),
+    ],
+)
+def test_the_report_as_a_person_reads_it(
+    folder: Path, speak: Callable[[str], None], language: str, words: tuple[str, ...], columns: int
+) -> None:
+    keep(
+        folder,
+        event(20, "GD01.gas:H", "raise", NOW_MS - 2 * DAY_MS),
+        *(event(21 + i, "GD02.gas:HH", "raise", NOW_MS - DAY_MS + 1000 * i, priority=1) for i in range(3)),
+        *flood(1, local_ms("2026-11-22T20:00:00")),
+        *flood(40, NOW_MS - 12_000),
+        event(60, "GD05.gas:HH", "raise", NOW_MS, priority=1),
+    )
+    speak(language)
+    ended = CliRunner().invoke(alarms, ["report", str(folder / "gateway.toml")], env={"COLUMNS": str(columns)})
+    said = ended.stdout[: ended.stdout.index(AUXILIARY)]
+    assert ended.exit_code == 0 and max(map(cell_len, said.splitlines())) <= columns
+    assert [word for word in words if word not in said] == []
+    for moment in ("2026-11-22T20:00:09+08:00", "2026-11-22T20:10:07+08:00", "2026-11-23T10:29:57+08:00"):
+        assert moment in said
+    together = " ".join(said.split())
+    assert all(f"TK1{i:02}.level:H(1)" in together for i in range(9)) and "TK110.level:H" not in together
+    assert together.index("GD02.gas:HH(3)") < together.index("TK100.level:H(1)")
 
 
 def test_history_tells_what_is_asked_for_the_newest_last(folder: Path) -> None:
