@@ -24,7 +24,7 @@ from rich.text import Text
 from edge.alarms import lifecycle
 from edge.alarms.judge import DRILL
 from edge.alarms.statistics import STALE_MS, Day, Span, by_day, standing, timed
-from edge.alarms.words import AUXILIARY, refusal, state_text, state_word, transition_word
+from edge.alarms.words import AUXILIARY, action_word, refusal, state_text, state_word, transition_word
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
 from edge.cli.site import ask_or_exit, load_running_or_exit
@@ -348,7 +348,7 @@ def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Rows:
 
 @command.command(help=_("What happened to alarms, and who did what: the journal of this gateway."))
 @_gateway_toml
-@click.option("--alarm", "pattern", metavar=_("PATTERN"), help=_("Only these, like TK101.* or *:HH."))
+@click.option("--alarm", "pattern", metavar=_("PATTERN"), help=_("Only these alarms, like TK101.* or *:HH."))
 @click.option("--from", "from_text", metavar=_("TIME"), help=_("Like 2026-11-23T08:00, in the site's time."))
 @click.option("--last", type=click.IntRange(1), default=50, show_default=True, help=_("So many at most."))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object a line instead of a table."))
@@ -358,18 +358,44 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
     from_ms = moment_ms("--from", from_text, zone, False) or 0
 
     def is_wanted(event: dict[str, Any]) -> bool:
-        if from_text is not None and (event["t_ms"] or event["decided_ms"] or 0) < from_ms:
+        if from_text is not None and (event["t_ms"] or event.get("decided_ms") or 0) < from_ms:
             return False
         return pattern is None or fnmatchcase(event["alarm"], pattern)
 
-    events = _journal(site, is_wanted, "alarm")[-last:]
+    kinds = ("alarm", "action") if pattern is None else ("alarm",)
+    events = _journal(site, is_wanted, *kinds)[-last:]
     if as_json:
         for event in events:
             click.echo(json.dumps(event, ensure_ascii=False))
         return
     headings = [_("time"), _("alarm"), _("times"), _("what happened"), _("state"), _("value"), _("by"), _("reason")]
-    Console().print(table(_("alarms, the newest last"), headings, (_history_row(event, zone) for event in events)))
+    told = [
+        _history_row(event, zone) if "alarm" in event else _action_row(event, headings, zone)
+        for event in events
+    ]
+    Console().print(table(_("alarms and actions, the newest last"), headings, told))
     click.echo(AUXILIARY)
+
+
+def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo) -> list[object]:
+    """What was done to no single alarm, in the cells that go with it."""
+    of, reasons = None, [action["reason"]] if action["reason"] else []
+    if bypass := action.get("bypass"):
+        of = bypass["what"] or None
+        if of and not bypass["is_over"]:
+            reasons.append(_("permit {permit}").format(permit=bypass["permit"]))
+        if not bypass["is_over"]:
+            reasons.append(_("until {until}").format(until=moment_text(bypass["until_ms"], zone, "minutes")))
+    elif unit := action.get("unit"):
+        of = f"{unit['bus']}/{unit['unit_id']}"
+    cells = {
+        _("time"): moment_text(action["t_ms"], zone, "seconds"),
+        _("alarm"): of,
+        _("what happened"): action_word(action),
+        _("by"): action["by"],
+        _("reason"): "\n".join(reasons) or None,
+    }
+    return [cells.get(heading) for heading in headings]
 
 
 def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from edge.alarms.words import AUXILIARY
 from edge.batch import Batch, Message
 from edge.cli.alarms import command as alarms
+from protocols.feeds import json_feed
 from tests.edge import test_config
 from tests.edge.test_alarm_store import told
 from tests.edge.test_store import BIRTH, commit, open_store
@@ -188,6 +189,70 @@ def test_history_tells_what_is_asked_for_the_newest_last(folder: Path) -> None:
     assert json.loads(line)["transition"] == "ack"
     said = ask(folder, "history").output
     assert "R7" in said and "on the way" in said and "(drill)" in said and AUXILIARY in said
+
+
+def action(seq: int, action: str, t_ms: int, by: str | None, reason: str, **more: Any) -> Message:
+    """As the gateway tells it."""
+    quality = json_feed.TimeQuality("synced", 7, None)
+    told = json_feed.action(
+        "jt-0042", "", seq, BIRTH, action=action, quality=quality, t_ms=t_ms, by=by, reason=reason, **more
+    )
+    return Message("event", seq, "action", BIRTH, told, None)
+
+
+BYPASS = {
+    "number": 3, "kind": "asset", "what": "TK101", "permit": "HW-17", "owner": "R7", "from_ms": NOW_MS - 9 * MINUTE_MS,
+    "until_ms": NOW_MS + 50 * MINUTE_MS, "is_over": False,
+}  # fmt: skip
+DRILL = BYPASS | {"number": 4, "kind": "drill", "what": "", "permit": "-"}
+DONE = (
+    action(1, "configuration_applied", NOW_MS - 10 * MINUTE_MS, "R1", BIRTH),
+    action(2, "bypass", NOW_MS - 9 * MINUTE_MS, "R7", "gauge", bypass=BYPASS),
+    event(3, "TK101.level:H", "out_of_service", NOW_MS - 9 * MINUTE_MS, "OOSRV", by="R7"),
+    action(4, "bypass", NOW_MS - 8 * MINUTE_MS, None, "its time is over", bypass=BYPASS | {"is_over": True}),
+    action(5, "drill", NOW_MS - 7 * MINUTE_MS, "R7", "spill", bypass=DRILL),
+    action(6, "command_refused", NOW_MS - 6 * MINUTE_MS, "district/guest", "acknowledge GD01.gas:HH: not_allowed"),
+    action(7, "unit_accepted", NOW_MS - 5 * MINUTE_MS, "R8", "new sensor", unit=("gas-a", 3)),
+    action(8, "muted", NOW_MS - 4 * MINUTE_MS, "R7", "2 alarms"),
+)
+
+
+def test_history_tells_what_was_done_between_alarms_in_its_order(folder: Path) -> None:
+    keep(folder, *DONE)
+    told = [json.loads(line) for line in ask(folder, "history", "--json").output.splitlines() if line[0] == "{"]
+    assert [each["seq"] for each in told[:2]] == [1, 2] and told[1]["bypass"] == BYPASS
+    assert [each.get("action") or each["transition"] for each in told] == [
+        "configuration_applied", "bypass", "out_of_service", "bypass", "drill", "command_refused", "unit_accepted",
+        "muted",
+    ]  # fmt: skip
+    lines = ask(folder, "history", "--alarm", "*", "--json").output.splitlines()
+    assert ["transition" in json.loads(line) for line in lines if line[0] == "{"] == [True]  # alarms were asked for
+    lines = ask(folder, "history", "--from", "2026-11-23T10:25", "--json").output.splitlines()
+    assert [json.loads(line)["action"] for line in lines if line[0] == "{"] == ["unit_accepted", "muted"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ["configuration applied", "bypass 3 begun", "out of service", "bypass 3 ended", "drill 4 begun",
+                "command refused", "device accepted", "horns muted"]),
+        ("zh_CN", ["配置已生效", "旁路 3 开始", "停用", "旁路 3 结束", "演练 4 开始", "命令被拒绝", "设备已认可",
+                   "喇叭已消音"]),
+    ],
+)  # fmt: skip
+def test_history_as_a_person_reads_it(
+    folder: Path, speak: Callable[[str], None], language: str, words: list[str], columns: int
+) -> None:
+    keep(folder, *DONE)
+    speak(language)
+    ended = CliRunner().invoke(alarms, ["history", str(folder / "gateway.toml")], env={"COLUMNS": str(columns)})
+    said = ended.stdout[: ended.stdout.index(AUXILIARY)]
+    assert max(map(cell_len, said.splitlines())) <= columns
+    places = [said.find(word) for word in words]
+    assert -1 not in places and places == sorted(places)
+    for each in ("TK101", "gas-a/3", "HW-17", "2026-11-23T11:20+08:00", "district/guest", BIRTH):
+        assert each in said
 
 
 def test_without_a_store_the_journal_cannot_be_read(folder: Path) -> None:
