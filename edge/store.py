@@ -45,7 +45,6 @@ RESERVE_BYTES = 16 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 STREAMS = ("data", "event")
-_JOURNAL = ("alarm", "action")  # kinds of events that tell what happened to alarms, and who did what
 _SHRINK_PAGES = 512  # at most so many are given back at once, where the file is larger than it may be
 _DROP_LOT = 2000  # batches or events
 _MARKS_EVERY = 60  # commits, until the marks are written into their table
@@ -412,7 +411,7 @@ class Store:
         """Its events of the journal, each bound to all that came before; the new head."""
         epoch_id, _gateway = self._epochs[self.epoch]
         for message in batch.messages:
-            if message.kind in _JOURNAL and message.payload is not None:
+            if message.kind in journal.KINDS and message.payload is not None:
                 number, hash_ = head or (0, journal.ROOT)
                 head = number + 1, journal.link(hash_, message.payload)
                 writer.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (head[0], epoch_id, message.seq, head[1]))

@@ -544,7 +544,7 @@ def test_the_journal_is_as_it_was_written(story: Story) -> None:
     report = json.loads(story.says("alarms", "report", "{site}", "--json"))
     days = [day["alarms"] for day in report["days"].values()]  # two: the clock was set back by one
     assert sum(day.get("GD01.gas:HH", 0) for day in days) == 1
-    assert not any("TK102.level:HH" in day for day in days)  # that was a drill
+    assert sum(day.get("TK102.level:HH", 0) for day in days) == 1  # raised in a drill, it outlasted it
     verified = json.loads(story.says("journal", "verify", "{site}", "--json"))
     assert verified["broken"] is None and verified["entries"] > 50
     story.until(lambda: story.chain.state and story.chain.state["store"]["journal_head"] == verified["head"])
@@ -590,7 +590,7 @@ def test_five_hundred_points_are_in_alarm_at_once(rig: Rig, tmp_path: Path) -> N
         crowded.until(lambda: len((crowded.chain.state or EMPTY)["alarms"]["rows"]) == len(plant))
         assert len(crowded.stands()) == len(plant)
         ((_day, row),) = json.loads(crowded.says("alarms", "report", "{site}", "--json"))["days"].items()
-        assert row["floods"] == 1
+        assert len(row["floods"]) == 1
     finally:
         crowded.close()
 

@@ -9,6 +9,7 @@ from gettext import gettext as _
 from typing import Any
 
 from edge.alarms import lifecycle, requests
+from edge.alarms.judge import DRILL
 
 AUXILIARY = (
     "辅助监测：不代替 GB/T 50493 气体检测报警系统、火灾自动报警系统或安全仪表系统（SIS）。\n"
@@ -59,6 +60,28 @@ def transition_word(transition: str) -> str:
         lifecycle.LIMIT_CHANGED: _("limit changed"),
     }
     return words.get(transition, transition)
+
+
+def action_word(action: Mapping[str, Any]) -> str:
+    """What was done to no single alarm, in words: an action of the feed."""
+    words = {
+        "configuration_applied": _("configuration applied"),
+        "output_test": _("output test"),
+        "muted": _("horns muted"),
+        "command_refused": _("command refused"),
+        "unit_accepted": _("device accepted"),
+        "store_set_aside": _("damaged store set aside"),
+        "store_moved": _("store of another machine"),
+        "store_set_back": _("store was set back"),
+    }
+    bypass = action.get("bypass")
+    if bypass is None:
+        return words.get(action["action"], action["action"])
+    if bypass["kind"] == DRILL:
+        text = _("drill {number} ended") if bypass["is_over"] else _("drill {number} begun")
+    else:
+        text = _("bypass {number} ended") if bypass["is_over"] else _("bypass {number} begun")
+    return text.format(number=bypass["number"])
 
 
 def refusal(code: str) -> str:

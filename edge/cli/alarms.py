@@ -7,7 +7,7 @@ do anything without somebody's role or badge, nor show alarms without saying tha
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from gettext import gettext as _
@@ -23,9 +23,8 @@ from rich.text import Text
 
 from edge.alarms import lifecycle
 from edge.alarms.judge import DRILL
-from edge.alarms.lifecycle import RAISE, RE_ALARM, Facts
-from edge.alarms.statistics import Day, Statistics
-from edge.alarms.words import AUXILIARY, refusal, state_text, state_word, transition_word
+from edge.alarms.statistics import STALE_MS, Day, Span, by_day, standing, timed
+from edge.alarms.words import AUXILIARY, action_word, refusal, state_text, state_word, transition_word
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
 from edge.cli.site import ask_or_exit, load_running_or_exit
@@ -349,7 +348,7 @@ def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Rows:
 
 @command.command(help=_("What happened to alarms, and who did what: the journal of this gateway."))
 @_gateway_toml
-@click.option("--alarm", "pattern", metavar=_("PATTERN"), help=_("Only these, like TK101.* or *:HH."))
+@click.option("--alarm", "pattern", metavar=_("PATTERN"), help=_("Only these alarms, like TK101.* or *:HH."))
 @click.option("--from", "from_text", metavar=_("TIME"), help=_("Like 2026-11-23T08:00, in the site's time."))
 @click.option("--last", type=click.IntRange(1), default=50, show_default=True, help=_("So many at most."))
 @click.option("--json", "as_json", is_flag=True, help=_("One JSON object a line instead of a table."))
@@ -359,18 +358,44 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
     from_ms = moment_ms("--from", from_text, zone, False) or 0
 
     def is_wanted(event: dict[str, Any]) -> bool:
-        if from_text is not None and (event["t_ms"] or event["decided_ms"] or 0) < from_ms:
+        if from_text is not None and (event["t_ms"] or event.get("decided_ms") or 0) < from_ms:
             return False
         return pattern is None or fnmatchcase(event["alarm"], pattern)
 
-    events = _journal(site, is_wanted, "alarm")[-last:]
+    kinds = ("alarm", "action") if pattern is None else ("alarm",)
+    events = _journal(site, is_wanted, *kinds)[-last:]
     if as_json:
         for event in events:
             click.echo(json.dumps(event, ensure_ascii=False))
         return
     headings = [_("time"), _("alarm"), _("times"), _("what happened"), _("state"), _("value"), _("by"), _("reason")]
-    Console().print(table(_("alarms, the newest last"), headings, (_history_row(event, zone) for event in events)))
+    told = [
+        _history_row(event, zone) if "alarm" in event else _action_row(event, headings, zone)
+        for event in events
+    ]
+    Console().print(table(_("alarms and actions, the newest last"), headings, told))
     click.echo(AUXILIARY)
+
+
+def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo) -> list[object]:
+    """What was done to no single alarm, in the cells that go with it."""
+    of, reasons = None, [action["reason"]] if action["reason"] else []
+    if bypass := action.get("bypass"):
+        of = bypass["what"] or None
+        if of and not bypass["is_over"]:
+            reasons.append(_("permit {permit}").format(permit=bypass["permit"]))
+        if not bypass["is_over"]:
+            reasons.append(_("until {until}").format(until=moment_text(bypass["until_ms"], zone, "minutes")))
+    elif unit := action.get("unit"):
+        of = f"{unit['bus']}/{unit['unit_id']}"
+    cells = {
+        _("time"): moment_text(action["t_ms"], zone, "seconds"),
+        _("alarm"): of,
+        _("what happened"): action_word(action),
+        _("by"): action["by"],
+        _("reason"): "\n".join(reasons) or None,
+    }
+    return [cells.get(heading) for heading in headings]
 
 
 def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:
@@ -389,90 +414,135 @@ def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:
     ]
 
 
-def _journal(site: Site, is_wanted: Callable[[dict[str, Any]], bool], kind: str) -> list[dict[str, Any]]:
-    """Events of this kind, in the order in which they were stored; the program ends where they cannot be read."""
+def _journal(site: Site, is_wanted: Callable[[dict[str, Any]], bool], *kinds: str) -> list[dict[str, Any]]:
+    """Events of these kinds, in the order in which they were stored; what each is, it says itself."""
+    schemas = [f"tankgate/{kind}/1" for kind in kinds]
     sql = (
         "SELECT body FROM journal JOIN message ON message.epoch = journal.epoch AND stream = 'event'"
-        " AND message.seq = journal.seq WHERE kind = ? ORDER BY number"
+        " AND message.seq = journal.seq ORDER BY number"
     )
+    events = (json.loads(body) for (body,) in _rows(site, sql))
+    return [event for event in events if event["schema"] in schemas and is_wanted(event)]
+
+
+def _rows(site: Site, sql: str) -> list[Any]:
+    """Out of the store; the program ends where it cannot be read."""
     try:
         with reading(Path(site.store.path, FILE)) as connection:
-            events = [json.loads(body) for (body,) in connection.execute(sql, (kind,))]
+            return connection.execute(sql).fetchall()
     except (OSError, StoreFault) as fault:
         click.echo(str(fault), err=True)
         sys.exit(FOUND_A_FAULT)
-    return [event for event in events if is_wanted(event)]
 
 
 # --- how well they serve ------------------------------------------------------------------------------------
 
 
 @command.command(
-    help=_("How many alarms were raised each day, floods, chattering, the ten worst, and what stands for over a day.")
+    help=_(
+        "How many alarms there were each day, and of which priority; floods, chattering, the ten worst; what stands, "
+        "and what for more than a day."
+    )
 )
 @_gateway_toml
 @click.option("--days", type=click.IntRange(1, 3650), default=7, show_default=True, help=_("So many, with today."))
 @_as_json
 def report(gateway_toml: Path, days: int, as_json: bool) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
-    zone = ZoneInfo(site.timezone)
-    today = datetime.now(zone).toordinal()
-
-    def day_of(t_ms: int) -> int:
-        return datetime.fromtimestamp(t_ms / 1000, zone).toordinal()
-
-    events = _journal(site, lambda _event: True, "alarm")
-    counted = Statistics()
-    for t_ms, event in sorted(_announced(events), key=lambda each: each[0]):
-        counted.raised(event["alarm"], event["priority"], t_ms, day_of(t_ms))
-    now_ms = round(time.time() * 1000)
-    counted.passed(now_ms, today)
-    newest = {event["alarm"]: Facts(active=event["facts"]["active"]) for event in events}
-    standing = counted.standing(newest, now_ms)
-    shown = (day for day in sorted(counted.days) if day > today - days)
-    rows = {datetime.fromordinal(day).strftime("%Y-%m-%d"): counted.days[day] for day in shown}
+    zone, now_ms = ZoneInfo(site.timezone), round(time.time() * 1000)
+    events = timed(_journal(site, lambda _event: True, "alarm"))
+    stays = list(standing(events, _rows(site, "SELECT epoch, opened_ms FROM epoch ORDER BY id")))
+    dates = _dates(min((t_ms for t_ms, _event in events), default=now_ms), now_ms, days, zone)
+    midnights = [round(each.timestamp() * 1000) for each in dates]
+    rows = dict(zip((f"{each:%Y-%m-%d}" for each in dates), by_day(events, stays, midnights, now_ms), strict=False))
+    stands = sorted((alarm, stay) for alarm, stay in stays if stay.end_ms is None)
     if as_json:
+        now = [
+            {"alarm": alarm, "since_ms": stay.begin_ms, "is_stale": now_ms - stay.begin_ms > STALE_MS}
+            for alarm, stay in stands
+        ]
         told = {day: _day(row) for day, row in rows.items()}
-        click.echo(json.dumps({"days": told, "standing": standing, "notice": AUXILIARY}, ensure_ascii=False))
+        click.echo(json.dumps({"days": told, "standing": now, "notice": AUXILIARY}, ensure_ascii=False))
         return
-    headings = [
-        _("day"), _("alarms"), _("of priority 1/2/3"), _("most in 10 min"), _("floods"), _("min in floods"),
-        _("chattering"), _("worst"),
-    ]  # fmt: skip
-    Console().print(table(_("alarms by day"), headings, (_report_row(day, row) for day, row in rows.items())))
-    if standing:
-        click.echo(_("Active for more than a day: {alarms}").format(alarms=_(", ").join(standing)))
+    console = Console()
+    for each in _report_tables(rows, stands, now_ms, zone):
+        console.print(each, "")
     click.echo(AUXILIARY)
 
 
-def _announced(events: Iterable[dict[str, Any]]) -> Iterable[tuple[int, dict[str, Any]]]:
-    """What was raised and disturbed somebody: not what was shelved, out of service or played."""
-    for event in events:
-        t_ms, is_new = event["t_ms"] or event["decided_ms"], event["transition"] in (RAISE, RE_ALARM)
-        if is_new and event["to"] == "UNACK" and event["mode"] not in ("test", DRILL) and t_ms is not None:
-            yield t_ms, event
+def _dates(first_ms: int, now_ms: int, days: int, zone: ZoneInfo) -> list[datetime]:
+    """The midnights of so many days before and after today's, none before the first entry of the journal."""
+    first, today = (datetime.fromtimestamp(t_ms / 1000, zone).toordinal() for t_ms in (first_ms, now_ms))
+    begin = min(max(first, today - days + 1), today)
+    return [datetime.fromordinal(day).replace(tzinfo=zone) for day in range(begin, today + 2)]
 
 
 def _day(row: Day) -> dict[str, Any]:
     return {
         "alarms": dict(row.alarms),
         "priorities": {str(priority): count for priority, count in sorted(row.priorities.items())},
-        "floods": row.floods,
-        "flood_ms": row.flood_ms,
+        "percent": {str(priority): share for priority, share in row.percent().items()},
         "most_in_ten_minutes": row.most_in_ten_minutes,
+        "floods": [{"from_ms": each.begin_ms, "to_ms": each.end_ms} for each in row.floods],
+        "flood_ms": row.flood_ms,
         "chattering": sorted(row.chattering),
         "worst": row.worst(),
+        "standing": sorted(row.standing),
+        "stale": sorted(row.stale),
     }
 
 
+def _report_tables(
+    rows: dict[str, Day], stands: Iterable[tuple[str, Span]], now_ms: int, zone: ZoneInfo
+) -> Iterator[Rows]:
+    """The figures of each day; then, where there are any, floods, the alarms by name, and what is stale now."""
+    headings = [
+        _("day"), _("alarms"), _("of priority 1/2/3"), _("in %"), _("most in 10 min"), _("floods"),
+        _("min in floods"), _("standing at its end"), _("stale"),
+    ]  # fmt: skip
+    yield table(_("alarms by day"), headings, (_report_row(day, row) for day, row in rows.items()))
+    floods = [each for row in rows.values() for each in row.floods]
+    if floods:
+        yield table(
+            _("floods: from ten alarms in ten minutes to under five"),
+            [_("from"), _("until"), _("minutes")],
+            (
+                [
+                    moment_text(each.begin_ms, zone, "seconds"),
+                    moment_text(each.end_ms, zone, "seconds") or _("still going on"),
+                    f"{(each.until_ms(now_ms) - each.begin_ms) / 60_000:.1f}",
+                ]
+                for each in floods
+            ),
+        )
+    named = [
+        [day, what, ", ".join(alarms)]
+        for day, row in rows.items()
+        for what, alarms in (
+            (_("the ten worst"), [f"{alarm}({times})" for alarm, times in row.worst()]),
+            (_("chattering"), sorted(row.chattering)),
+            (_("stale"), sorted(row.stale)),
+        )
+        if alarms
+    ]
+    if named:
+        yield table(_("alarms by name"), [_("day"), "", _("alarms")], named, keys=2)
+    stale = [(alarm, stay) for alarm, stay in stands if now_ms - stay.begin_ms > STALE_MS]
+    if stale:
+        since = ((alarm, moment_text(stay.begin_ms, zone, "seconds")) for alarm, stay in stale)
+        yield table(_("stale: standing for over a day"), [_("alarm"), _("since")], since)
+
+
 def _report_row(day: str, row: Day) -> list[object]:
+    percent = row.percent()
     return [
         day,
         row.alarms.total(),
         "/".join(str(row.priorities[priority]) for priority in (1, 2, 3)),
+        "/".join(f"{percent.get(priority, 0):.0f}" for priority in (1, 2, 3)) if percent else None,
         row.most_in_ten_minutes,
-        row.floods,
-        round(row.flood_ms / 60_000),
-        ", ".join(sorted(row.chattering)) or None,
-        ", ".join(f"{alarm} {times}" for alarm, times in row.worst()[:3]),
+        len(row.floods),
+        f"{row.flood_ms / 60_000:.1f}",
+        len(row.standing),
+        len(row.stale),
     ]

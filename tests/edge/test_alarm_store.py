@@ -29,7 +29,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def event(seq: int, kind: str = "alarm") -> Message:
-    return Message("event", seq, kind, BIRTH, f'{{"event":{seq},"value":52.5}}'.encode(), None)
+    return Message("event", seq, kind, BIRTH, _payload(seq, kind), None)
+
+
+def _payload(seq: int, kind: str) -> bytes:
+    return f'{{"schema":"tankgate/{kind}/1","event":{seq},"value":52.5}}'.encode()
 
 
 def told(*messages: Message) -> Batch:
@@ -43,7 +47,7 @@ def verified(folder: Path) -> tuple[int, dict[str, object]]:
 
 def spoil(folder: Path, sql: str) -> None:
     connection = apsw.Connection(str(folder / "store" / "tankgate.db"))
-    connection.execute(sql)
+    connection.execute(sql).fetchall()
     connection.close()
 
 
@@ -114,14 +118,39 @@ def test_a_commit_that_fails_leaves_the_chain_as_it_was(folder: Path) -> None:
         ("DELETE FROM message WHERE seq = 3", 2),
         ("DELETE FROM journal WHERE number = 2", 2),
         ("UPDATE journal SET seq = 1 WHERE number = 2", 2),
+        ("UPDATE message SET kind = 'gap' WHERE seq = 3", 2),
+        ("UPDATE message SET kind = 'alarm' WHERE seq = 2", None),
+        ("DELETE FROM journal WHERE number >= 3", None),
+        ("DELETE FROM journal WHERE number >= 3; UPDATE message SET kind = 'gap' WHERE kind = 'action'", None),
+        ("UPDATE journal SET seq = NULL WHERE number = 2; DELETE FROM journal WHERE number < 2", None),
     ],
 )
-def test_whoever_changes_it_is_found_and_where(folder: Path, sql: str, number: int) -> None:
+def test_whoever_changes_it_is_found_and_where(folder: Path, sql: str, number: int | None) -> None:
     filled(folder).close()
     spoil(folder, sql)
     code, answer = verified(folder)
     broken = answer["broken"]
     assert code == 1 and isinstance(broken, dict) and broken["number"] == number
+
+
+@pytest.mark.parametrize("head", ["nonsense", "sha256:77aa", "77" * 32, "SHA256:" + "77" * 32])
+def test_what_is_no_head_is_refused_and_accuses_nobody(folder: Path, head: str) -> None:
+    filled(folder).close()
+    ended = CliRunner().invoke(journal, ["verify", "--head", head, str(folder / "gateway.toml")])
+    assert ended.exit_code == 2 and "--head" in ended.output and head in ended.output
+    assert "district" not in ended.output
+
+
+def test_a_head_may_be_older_than_what_is_kept(folder: Path) -> None:
+    store = filled(folder)
+    strange = ["verify", "--head", f"sha256:{'77' * 32}", str(folder / "gateway.toml")]
+    ended = CliRunner().invoke(journal, strange)
+    assert ended.exit_code == 1 and "never in it" in ended.output  # all that there ever was is there
+    store.commit([], {}, [Dropped("event", "retention", numbers={next(iter(store.epochs())): (1, 3)})])
+    ended = CliRunner().invoke(journal, strange)
+    assert ended.exit_code == 1 and "it is older than that, or" in ended.output and "entry 3" in ended.output
+    ended = CliRunner().invoke(journal, [*strange, "--json"])
+    assert (ended.exit_code, json.loads(ended.output)["is_head_known"]) == (1, None)
 
 
 def test_what_retention_takes_leaves_its_last_hash_as_the_root(folder: Path) -> None:
