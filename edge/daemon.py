@@ -534,7 +534,7 @@ class Daemon:
         self._tell(self._alarms.clear(alarm, self._known_ms()), now_s)
 
     def _tell_found(self, now_s: float) -> None:
-        """Alarms of units and buses stand for as long as the pipeline finds them."""
+        """Alarms of units, buses, outputs and destinations stand for as long as they are found."""
         found = {
             f"system.unit.{bus}.{unit_id}:REPLACED": _(
                 "Another device answers on bus {bus} at unit_id {unit_id}: its readings are invalid. Check its range, "
@@ -550,10 +550,12 @@ class Daemon:
             for bus in self._pipeline.other_masters
         }
         found |= dict(self._outputs.alarms(now_s))
+        for uplink in self._uplinks:
+            found |= uplink.alarms(now_s)
         for alarm in self._found.keys() - found.keys():
             self.clear_alarm(alarm, now_s)
-        for alarm in found.keys() - self._found.keys():
-            self.raise_alarm(alarm, FOUND_PRIORITY, found[alarm], now_s)
+        for alarm, text in found.items() - self._found.items():
+            self.raise_alarm(alarm, FOUND_PRIORITY, text, now_s)
         self._found = found
 
     def _tell_judged(self, told: Iterable[Told | Bypassed], now_s: float) -> None:
@@ -756,7 +758,7 @@ class Daemon:
             return {
                 "store": self.keeping.buffer(self._known_ms(), now_s),
                 "made": self.keeping.last_seq,
-                "destinations": [uplink.buffer() for uplink in self._uplinks],
+                "destinations": [uplink.buffer(now_s) for uplink in self._uplinks],
             }
         if do == "step_clock" and self._simulated and isinstance(request.get("ms"), int):
             self._clock_step_ms += request["ms"]
@@ -843,7 +845,7 @@ class Daemon:
                 }
                 for name, each in self._boards.attached.items()
             ],
-            "destinations": [uplink.status() for uplink in self._uplinks],
+            "destinations": [uplink.status(now_s) for uplink in self._uplinks],
             "alarms": self._requests.rows(),
             "is_drill": self._judge.is_drill,
             "bypasses": [each._asdict() for each in self._judge.bypasses()],

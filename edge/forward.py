@@ -17,7 +17,7 @@ the next connection. History never takes all of the window, and is paced, so tha
 once. Must never send, wait or look at a clock.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -76,7 +76,6 @@ class Forward:
         self._pace_s = 0.0  # when the next late message is due, or would be
         self._held_s = float("inf")  # until when `next` held history back for the pace's sake
         self._retry_s = dict.fromkeys(STREAMS, float("inf"))
-        self._refusals: Counter[int] = Counter()
         self._in_flight: set[Key] = set()
         self._window = 0  # 0: not connected
         # Acknowledged over an earlier connection, and not receipted; and when that has been so for too long.
@@ -180,7 +179,6 @@ class Forward:
             self._marks[BROKER][epoch, stream].add(seq, seq)
             self._change((epoch, stream))
             return
-        self._refusals[reason_code] += 1
         if reason_code == TOO_LARGE:
             self._answered(key)
             self._set_aside[key[1]].add(key[0], key[2], key[2])
@@ -411,9 +409,9 @@ class Forward:
         """Messages sent and not yet answered."""
         return len(self._in_flight)
 
-    def refused(self) -> dict[int, int]:
-        """How often the broker refused, by reason code."""
-        return dict(self._refusals)
+    def unacknowledged(self, which: Stream, messages: Ranges) -> Ranges:
+        """Those of them that are kept, and that the broker has not taken."""
+        return messages.without(self._marks[BROKER][which])
 
 
 class Pace:

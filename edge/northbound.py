@@ -120,7 +120,7 @@ class Northbound:
         self._learnt_max_packet = _MAX_PACKET  # from a broker that does not say it, but ends the connection
         self._taken_bytes = 0  # the largest packet that the broker has answered
         self._waiting: deque[tuple[int, int, str, bytes, bool, Properties]] = deque()
-        self._in_flight: dict[int, tuple[int, int]] = {}  # paho's message id -> token, bytes of the packet
+        self._in_flight: dict[int, tuple[int, int, str]] = {}  # paho's message id -> token, bytes of the packet, topic
 
     def start(self) -> None:
         """Begin to connect, and to connect again whenever the connection is lost."""
@@ -154,7 +154,7 @@ class Northbound:
                 properties.UserProperty = list(user_properties)
             packet_bytes = _packet_bytes(topic, payload, properties)
             if packet_bytes > min(self._max_packet, self._learnt_max_packet):
-                self._tell(("too large", self._tokens))
+                self._tell(("too large", self._tokens, topic))
             else:
                 self._waiting.append((self._tokens, packet_bytes, topic, payload, retain, properties))
                 self._fill_window()
@@ -164,8 +164,8 @@ class Northbound:
         """What happened since the last call, oldest first.
 
         ("connected", receive_maximum, session_present), ("disconnected", reason),
-        ("acknowledged", token, reason_code), ("message", topic, payload, is_retained), ("not subscribed", reason). A
-        failed attempt to connect is a "disconnected" too.
+        ("acknowledged", token, reason_code, topic), ("message", topic, payload, is_retained),
+        ("subscribed", topic, reason_code). A failed attempt to connect is a "disconnected" too.
         """
         while self._events:
             match self._events.popleft():
@@ -185,17 +185,17 @@ class Northbound:
                     answered = self._in_flight.pop(message_id, None)
                     self._fill_window()
                     if answered is not None:
-                        token, packet_bytes = answered
+                        token, packet_bytes, topic = answered
                         self._taken_bytes = max(self._taken_bytes, packet_bytes)
-                        yield "acknowledged", token, reason_code
-                case ("too large", token):
-                    yield "acknowledged", token, TOO_LARGE
+                        yield "acknowledged", token, reason_code, topic
+                case ("too large", token, topic):
+                    yield "acknowledged", token, TOO_LARGE, topic
                 case event:
                     yield event
 
     def _learn_max_packet(self) -> None:
         """Without this, the packet that ended the connection would be the first of the next one."""
-        largest = max((packet_bytes for _token, packet_bytes in self._in_flight.values()), default=0)
+        largest = max((packet_bytes for _token, packet_bytes, _topic in self._in_flight.values()), default=0)
         if largest > self._taken_bytes:
             self._learnt_max_packet = largest - 1
 
@@ -204,7 +204,7 @@ class Northbound:
             while self._waiting and len(self._in_flight) < self._room and self._told == self._open:
                 token, packet_bytes, topic, payload, retain, properties = self._waiting.popleft()
                 sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-                self._in_flight[sent.mid] = token, packet_bytes
+                self._in_flight[sent.mid] = token, packet_bytes, topic
 
     # --- paho's thread --------------------------------------------------------------------------------------
 
@@ -305,9 +305,8 @@ class Northbound:
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        for reason in reasons:
-            if reason.is_failure:
-                self._tell(("not subscribed", str(reason)))
+        for (topic, _qos), reason in zip(self._subscriptions, reasons, strict=False):
+            self._tell(("subscribed", topic, reason.value))
 
     def _on_message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
         self._tell(("message", message.topic, message.payload, message.retain))

@@ -9,8 +9,9 @@ from gettext import gettext as _
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from edge.forward import BROKER, RECEIPT, REFUSED, TOO_LARGE, Forward, Pace
+from edge.forward import BROKER, RECEIPT, REFUSED, RETRY_S, Forward, Key, Pace
 from edge.northbound import Northbound
+from edge.refusals import Refusals, meanwhile, short, why
 from edge.store import DamagedMessage, StoreFault
 from protocols.feeds import json_feed
 from protocols.model import Destination
@@ -41,12 +42,13 @@ class Uplink:
         self._sent = Pace()
         self._made = Pace()
         self._is_told_ahead = False
-        self._is_told_refused = False
+        self._refusals = Refusals()
+        self._again_s = float("inf")  # when documents that were refused are tried again
         self._replies: dict[str, bytes] = {}  # by the id of the command, the oldest first
 
     def due_s(self) -> float:
         """When `work` wants to be called without anything happening."""
-        return min(self.forward.due_s(), self._state_s)
+        return min(self.forward.due_s(), self._state_s, self._again_s)
 
     def work(self, now_s: float) -> None:
         """Take what the client reports, send what the policy wants sent."""
@@ -59,6 +61,8 @@ class Uplink:
             if chosen is None:
                 break
             self._send(chosen, now_s)
+        if now_s >= self._again_s:
+            self._try_again(now_s)
         if now_s >= self._state_s:
             self._publish_state(now_s)
 
@@ -94,7 +98,7 @@ class Uplink:
                 epochs[epoch] = streams
         return epochs
 
-    def status(self) -> dict[str, Any]:
+    def status(self, now_s: float) -> dict[str, Any]:
         """For `tankgate status`."""
         return {
             "destination": self.destination.name,
@@ -104,16 +108,28 @@ class Uplink:
             "backlog_messages": self.forward.backlog(),
             "in_flight": self.forward.in_flight(),
             "acknowledged_messages": self.forward.acknowledged_count,
-            "refused": self.forward.refused(),
+            "refused": self._refusals.rows(now_s, self._daemon.wall_ms()),
         }
+
+    def alarms(self, now_s: float) -> dict[str, str]:
+        """Those of the gateway itself that stand because of what is refused, and what is to be done."""
+        refused = self._refusals.rows(now_s, 0)
+        if not refused:
+            return {}
+        name, topic, reason_code = self.destination.name, refused[0]["topic"], refused[0]["reason_code"]
+        text = _("The broker of destination {destination} refuses {topics}: {why} `tankgate status` shows all of it.")
+        topics = ", ".join(dict.fromkeys(short(each["topic"]) for each in refused))
+        told = text.format(destination=name, topics=topics, why=why(topic, reason_code))
+        return {f"system.destination.{name}:REFUSED": told}
 
     def note_pace(self, now_s: float) -> None:
         """To be called now and then."""
+        self._refusals.settle(self.forward.unacknowledged)
         made = sum(last for streams in self._daemon.keeping.last_seq.values() for last in streams.values())
         self._made.note(now_s, made)
         self._sent.note(now_s, made - self.forward.backlog())
 
-    def buffer(self) -> dict[str, Any]:
+    def buffer(self, now_s: float) -> dict[str, Any]:
         """For `tankgate buffer`: what is still to come, how fast it goes, and when it will be done."""
         backlog = self.forward.backlog()
         gains_per_s = self._sent.per_s - self._made.per_s
@@ -127,6 +143,7 @@ class Uplink:
             "not_receipted": self.forward.backlog(RECEIPT) if self.forward.awaits_receipts else None,
             "drained_per_s": round(self._sent.per_s, 1),
             "finished_in_s": 0 if not backlog else round(backlog / gains_per_s) if gains_per_s > 0.05 else None,
+            "refused": self._refusals.rows(now_s, self._daemon.wall_ms()),
             "streams": [
                 {**each, "oldest_ms": self._daemon.keeping.time_ms(key)}
                 for each, key in zip(self.forward.streams(), self.oldest_pending(), strict=True)
@@ -143,30 +160,27 @@ class Uplink:
             self._reason = ""
             self._keys.clear()
             self.forward.connected(now_s, event[1], event[2])
-            gateway = self._daemon.gateway
-            self.northbound.publish(json_feed.topic(gateway, "link"), self._daemon.link_document(True), retain=True)
-            self.publish_birth(now_s)
+            self._greet(now_s)
             log.info(_("{destination}: connected").format(destination=self.destination.name))
         elif event[0] == "disconnected":
             if self._connected or event[1] != self._reason:
                 log.warning(_("{destination}: not connected ({reason}); kept on disk and sent later").format(
                     destination=self.destination.name, reason=event[1]))
             self._connected = False
-            self._state_s = float("inf")
+            self._state_s = self._again_s = float("inf")
             self._reason = event[1]
             self._keys.clear()
             self.forward.disconnected(now_s)
         elif event[0] == "acknowledged":
-            key = self._keys.pop(event[1], None)
+            _kind, token, reason_code, topic = event
+            key = self._keys.pop(token, None)
             if key is not None:
-                self._acknowledged(key, event[2], now_s)
-            elif event[2] >= REFUSED and not self._is_told_refused:
-                self._is_told_refused = True
-                text = _("{destination}: the broker refuses link, birth or state (reason code {reason_code})")
-                log.warning(text.format(destination=self.destination.name, reason_code=event[2]))
-        elif event[0] == "not subscribed":
-            text = _("{destination}: the broker does not let this gateway read its receipts or commands ({reason})")
-            log.warning(text.format(destination=self.destination.name, reason=event[1]))
+                self.forward.acknowledged(key, reason_code, now_s)
+            elif reason_code >= REFUSED:
+                self._again_s = min(self._again_s, now_s + RETRY_S)
+            self._answered(topic, reason_code, key, now_s)
+        elif event[0] == "subscribed":
+            self._answered(event[1], event[2], None, now_s)
         elif event[0] == "message":
             _kind, topic, payload, is_retained = event
             if topic == json_feed.topic(self._daemon.gateway, "command"):
@@ -207,24 +221,32 @@ class Uplink:
             self._is_told_ahead = True
             self._daemon.keeping.tell_set_back(self.destination.name, now_s)
 
-    def _acknowledged(self, key: tuple[str, str, int], reason_code: int, now_s: float) -> None:
-        self.forward.acknowledged(key, reason_code, now_s)
-        if reason_code < REFUSED or self.forward.refused()[reason_code] > 1:
-            return
-        if reason_code == TOO_LARGE:
-            log.warning(
-                _(
-                    "{destination}: message {seq} of stream {stream} is too large for the broker; kept on disk and "
-                    "tried again at the next connection. Raise its largest packet size."
-                ).format(destination=self.destination.name, stream=key[1], seq=key[2])
+    def _answered(self, topic: str, reason_code: int, key: Key | None, now_s: float) -> None:
+        """Once for each topic and reason code it is said what is refused, and again when it had been taken since."""
+        if self._refusals.answered(topic, reason_code, key, now_s):
+            text = _("{destination}: the broker refuses {topic}: {why} {meanwhile}").format(
+                destination=self.destination.name,
+                topic=topic,
+                why=why(topic, reason_code),
+                meanwhile=meanwhile(topic, reason_code, key is not None),
             )
-        else:
-            log.warning(
-                _(
-                    "{destination}: the broker refuses messages of stream {stream} (reason code {reason_code}); kept "
-                    "on disk and tried again each minute. Check its access rules."
-                ).format(destination=self.destination.name, stream=key[1], reason_code=reason_code)
-            )
+            log.warning("%s", text)
+        elif self._refusals and key is not None and reason_code < REFUSED:
+            self._refusals.settle(self.forward.unacknowledged)
+
+    def _greet(self, now_s: float) -> None:
+        """Who we are, and that we are there."""
+        gateway = self._daemon.gateway
+        self.northbound.publish(json_feed.topic(gateway, "link"), self._daemon.link_document(True), retain=True)
+        self.publish_birth(now_s)
+
+    def _try_again(self, now_s: float) -> None:
+        """All documents, of which some were refused."""
+        self._again_s = float("inf")
+        self._greet(now_s)
+        if self._replies:
+            newest = next(reversed(self._replies.values()))
+            self.northbound.publish(json_feed.topic(self._daemon.gateway, "reply"), newest)
 
     def _send(self, chosen: tuple[str, str, int, bool], now_s: float) -> None:
         late = chosen[3]

@@ -22,6 +22,7 @@ from rich.console import Console
 from edge.cli import FOUND_A_FAULT, UNREACHABLE, USAGE, Group
 from edge.cli.moment import moment_ms, moment_text
 from edge.cli.site import ask_or_exit, load_running_or_exit
+from edge.cli.status import refused_tables
 from edge.cli.table import Rows, table
 from edge.export import records
 from edge.fault_words import reason
@@ -52,13 +53,14 @@ def status(gateway_toml: Path, as_json: bool) -> None:
         click.echo(json.dumps(buffer, ensure_ascii=False))
     else:
         console = Console()
-        for each in _tables(buffer, time.time() * 1000):
+        for each in _tables(site.gateway, buffer, time.time() * 1000):
             console.print(each)
             console.print()
-    sys.exit(FOUND_A_FAULT if buffer["store"]["state"] != "ok" else 0)
+    is_refused = any(each["refused"] for each in buffer["destinations"])
+    sys.exit(FOUND_A_FAULT if is_refused or buffer["store"]["state"] != "ok" else 0)
 
 
-def _tables(buffer: dict[str, Any], now_ms: float) -> Iterable[Rows]:
+def _tables(gateway: str, buffer: dict[str, Any], now_ms: float) -> Iterable[Rows]:
     store = buffer["store"]
     yield table(
         _("store"),
@@ -92,6 +94,7 @@ def _tables(buffer: dict[str, Any], now_ms: float) -> Iterable[Rows]:
             for each in buffer["destinations"]
         ],
     )  # fmt: skip
+    yield from refused_tables(gateway, buffer["destinations"], now_ms)
     rows = [
         [
             each["destination"],
@@ -179,12 +182,16 @@ def _show(destination: dict[str, Any], left: int) -> None:
     text = _("{destination}: {left} still to come, {rate} sent per s, done in {time}")
     if not destination["connected"]:
         text = _("{destination}: {left} still to come, not connected ({reason})")
+    elif left and destination["refused"]:
+        text = _("{destination}: {left} still to come; its broker refuses messages. `tankgate buffer status` says why")
+    elif left and destination["finished_in_s"] is None:
+        text = _("{destination}: {left} still to come, {rate} sent per s; when it is done cannot be told yet")
     click.echo(
         text.format(
             destination=destination["destination"],
             left=left,
             rate=destination["drained_per_s"],
-            time=_duration(destination["finished_in_s"]) or "-",
+            time=_duration(destination["finished_in_s"]),
             reason=destination["reason"],
         ),
         err=True,

@@ -4,6 +4,7 @@ Must never look anywhere but through the daemon's local door: what the store hol
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterable
 from gettext import gettext as _
@@ -15,9 +16,11 @@ from rich.console import Console
 from rich.text import Text
 
 from edge.alarms.words import AUXILIARY
+from edge.cli import FOUND_A_FAULT
 from edge.cli.alarms import standing_table
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
+from edge.refusals import meanwhile, short, why
 from edge.statistics import RETRIED
 from edge.troubles import trouble_text
 from protocols.model import Site, has_value, mode_text, quality, status_text
@@ -114,6 +117,34 @@ def _bus_tables(status: dict[str, Any], now_ms: float) -> Iterable[Rows]:
         )
 
 
+def refused_tables(gateway: str, destinations: Iterable[dict[str, Any]], now_ms: float) -> Iterable[Rows]:
+    """What brokers refuse, one table or none."""
+    rows = [
+        [
+            destination["destination"],
+            short(each["topic"]),
+            each["times"],
+            each["waiting_messages"],
+            _age(each["since_ms"], now_ms),
+            _why(each),
+        ]
+        for destination in destinations
+        for each in destination["refused"]
+    ]
+    if rows:
+        yield table(
+            _("what brokers refuse (topics under tankgate/v1/{gateway}/), why, and what to do").format(gateway=gateway),
+            [_("destination"), _("topic"), _("times"), _("still\nto send"), _("since"), ""],
+            rows,
+            keys=2,
+        )
+
+
+def _why(refused: dict[str, Any]) -> str:
+    topic, reason_code = refused["topic"], refused["reason_code"]
+    return f"{why(topic, reason_code)} {meanwhile(topic, reason_code, bool(refused['waiting_messages']))}"
+
+
 def _percent(share: int | None) -> str | None:
     return None if share is None else f"{share} %"
 
@@ -166,6 +197,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
             for d in status["destinations"]
         ],
     )
+    yield from refused_tables(site.gateway, status["destinations"], now_ms)
     if status["alarms"]:
         yield standing_table(status["alarms"], site)
     if status["outputs"]:
@@ -198,9 +230,10 @@ def command(gateway_toml: Path, as_json: bool) -> None:
     status = ask_or_exit(site, {"do": "status"})
     if as_json:
         click.echo(json.dumps(status, ensure_ascii=False))
-        return
-    console = Console()
-    for each in _tables(site, status, time.time() * 1000):
-        console.print(each)
-        console.print()
-    console.print(AUXILIARY, style="dim")
+    else:
+        console = Console()
+        for each in _tables(site, status, time.time() * 1000):
+            console.print(each)
+            console.print()
+        console.print(AUXILIARY, style="dim")
+    sys.exit(FOUND_A_FAULT if any(each["refused"] for each in status["destinations"]) else 0)

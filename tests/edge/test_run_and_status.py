@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from rich.cells import cell_len
@@ -46,9 +46,10 @@ def gateway_toml(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(gateway_toml: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`tankgate run` on that site, its door open; told to stop at the end."""
-    with subprocess.Popen([sys.executable, "-m", "edge", "run", "--simulated", str(gateway_toml)], cwd=ROOT) as process:
+def running(gateway_toml: Path, log: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """`tankgate run` on that site, its door open; told to stop at the end. What it says goes into `log`."""
+    command = [sys.executable, "-m", "edge", "run", "--simulated", str(gateway_toml)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=log) as process:
         deadline = time.monotonic() + 20
         while not (gateway_toml.parent / "store" / "control.sock").exists():
             assert process.poll() is None and time.monotonic() < deadline, "the daemon opened no door"

@@ -130,11 +130,11 @@ class Broker:
             self._queue.append(published)
             if self.district.is_there:
                 self._time.after(self._chance.uniform(1000, 300_000), self._deliver)
-        self._time.after(self._chance.uniform(1000, 80_000), lambda: self._acknowledge(connection, token))
+        self._time.after(self._chance.uniform(1000, 80_000), lambda: self._acknowledge(connection, token, published[0]))
 
-    def _acknowledge(self, connection: int, token: int) -> None:
+    def _acknowledge(self, connection: int, token: int, topic: str) -> None:
         if connection == self._connection:
-            self._client.tell("acknowledged", token, 0)
+            self._client.tell("acknowledged", token, 0, topic)
 
     # --- what happens to it -----------------------------------------------------------------------------------------
 
