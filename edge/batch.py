@@ -32,6 +32,7 @@ _WHOLE_MAX = 2**34  # beyond, the column is longer than a float
 _DIGITS_MAX = 9
 _F32_MAX = 2**128 - 2**104
 _FILED_BYTES, _MESSAGE_BYTES = 500, 200  # what Python's objects take beside their bytes
+_ROW_BYTES, _MARK_BYTES = 25, 55  # what a row of the store, and a mark in it, takes beside those
 _SAMPLE = itemgetter(0, 1)  # of a Row: section and uptime
 
 
@@ -163,8 +164,9 @@ class Filed:
 
     @property
     def stored_bytes(self) -> int:
-        """What is written of it, without what pages and rows take."""
-        return len(self.readings or b"") + sum(len(m.reported or m.payload or b"") for m in self.messages)
+        """What is written of it, without what pages take."""
+        rows = _ROW_BYTES * (1 + len(self.messages)) + _MARK_BYTES * len(self.taken)
+        return rows + len(self.readings or b"") + sum(len(m.reported or m.payload or b"") for m in self.messages)
 
     @property
     def bytes(self) -> int:

@@ -305,7 +305,7 @@ class Keeping:
         return {"state": "fault", "fault": self._writer.why()} if is_gone else {"state": "ok", "fault": None}
 
     def buffer(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
-        """For `tankgate buffer`: how full it is, and how long it lasts until it must give up what nobody has yet."""
+        """For `tankgate buffer`: how full it is, and how long it lasts until it must give up readings that nobody has yet."""
         usage, keep = self._writer.usage, self._writer.keep
         per_hour = self._writer.stored.per_s * 3600 * STORED_SHARE
         found: dict[str, Any] = {
@@ -320,7 +320,8 @@ class Keeping:
             used_bytes = usage.file_bytes - usage.unused_bytes
             room = min(readings_max_bytes(keep, WAL_MAX_BYTES), used_bytes + usage.disk_free_bytes - 2 * WAL_MAX_BYTES)
             found |= {"used_bytes": used_bytes, "disk_free_bytes": usage.disk_free_bytes, "oldest_ms": usage.oldest_ms}
-            waits_ms = [self.time_ms(key) for uplink in self._uplinks for key in uplink.oldest_pending()]
+            waiting = [key for uplink in self._uplinks for key in uplink.oldest_pending() if key[1] == "data"]
+            waits_ms = [self.time_ms(key) for key in waiting]
             if per_hour and now_ms is not None:
                 oldest_ms = min((ms for ms in waits_ms if ms is not None), default=now_ms)
                 holds = min(max(room, 0) / per_hour, keep.readings_days * 24)
