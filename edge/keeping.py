@@ -305,7 +305,7 @@ class Keeping:
         return {"state": "fault", "fault": self._writer.why()} if is_gone else {"state": "ok", "fault": None}
 
     def buffer(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
-        """For `tankgate buffer`: how full it is, and how long it lasts until it must give up readings that nobody has yet."""
+        """For `tankgate buffer`: how full it is, and how long until it must give up readings that nobody has yet."""
         usage, keep = self._writer.usage, self._writer.keep
         per_hour = self._writer.stored.per_s * 3600 * STORED_SHARE
         found: dict[str, Any] = {

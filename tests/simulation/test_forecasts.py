@@ -1,4 +1,4 @@
-"""What `tankgate buffer status` says beforehand comes so, on the fake clock: how long the store lasts, when all is sent."""
+"""What `tankgate buffer status` foretells comes so, on the fake clock: how long the store lasts, when all is sent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
