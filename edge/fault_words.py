@@ -1,16 +1,23 @@
-"""Why the system refused a file or a port, in the reader's language. Shell.
+"""Why the system refused a file, a port or a connection, in the reader's language. Shell.
 
 Owns these few sentences. Must never judge: what follows from a refusal, its caller knows.
 """
 
 import errno
 import os
+import socket
+import ssl
 from gettext import gettext as _
 
 
 def reason(fault: BaseException) -> str:
     """Of an OSError, a termios.error, or pyserial's error about either; of anything else its own words."""
-    number = _number(fault)
+    if isinstance(fault, socket.gaierror):
+        return _("no address is found for this name")
+    if isinstance(fault, ssl.SSLError):  # its numbers are others
+        told = getattr(fault, "verify_message", fault.reason)
+        return _("the encrypted connection fails: {reason}").format(reason=told)
+    number = errno.ETIMEDOUT if isinstance(fault, TimeoutError) else _number(fault)
     texts = {
         errno.EACCES: _("this user may not"),
         errno.EPERM: _("this user may not"),
@@ -22,6 +29,10 @@ def reason(fault: BaseException) -> str:
         errno.EAGAIN: _("another program has it open"),
         errno.EBUSY: _("another program has it open"),
         errno.EROFS: _("the file system is read-only"),
+        errno.ECONNREFUSED: _("nobody listens at this port"),
+        errno.ETIMEDOUT: _("no answer came in time"),
+        errno.EHOSTUNREACH: _("the network knows no way there"),
+        errno.ENETUNREACH: _("the network knows no way there"),
     }
     return texts.get(number) or (os.strerror(number) if number else str(fault))
 

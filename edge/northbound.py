@@ -30,8 +30,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge import fault_words
 from edge.broker_url import address
 from edge.forward import TOO_LARGE, WINDOW
+from edge.refusals import reason_word
 from protocols.model import Destination
 
 KEEPALIVE_S = 30
@@ -218,7 +220,7 @@ class Northbound:
             try:
                 self._client.connect(self._host, self._port, KEEPALIVE_S, clean_start=False, properties=session)
             except OSError as error:
-                self._reason = str(error)
+                self._reason = fault_words.reason(error)
             else:
                 # Read each time: the broker may have asked for another keep-alive.
                 while self._client.loop(self._client.keepalive / LOOKS or 60.0) == MQTT_ERR_SUCCESS:
@@ -266,7 +268,7 @@ class Northbound:
         self, client: Client, _userdata: None, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._reason = str(reason)
+            self._reason = reason_word(reason.value) or str(reason)
             return
         # `forward` sends again what was on its way; paho would, too, and without regard to Receive Maximum.
         client.drop_out_messages()
@@ -289,7 +291,8 @@ class Northbound:
     ) -> None:
         if not self._reason:
             # The broker's parting word, or paho's; of a connection that just ended paho says "Unspecified error".
-            self._reason = _("connection lost") if reason == "Unspecified error" else str(reason)
+            is_untold = reason == "Unspecified error"
+            self._reason = _("connection lost") if is_untold else reason_word(reason.value) or str(reason)
             self._reason_code = reason.value
 
     def _on_publish(

@@ -4,7 +4,7 @@ Owns, by topic and reason code, what was refused and has not been taken since, a
 stands for itself: that another one of its topic is taken proves nothing of it. Documents and subscriptions are the same
 each time: the next one that is taken ends it. Must never decide what is sent again: `forward` does.
 
-Source: MQTT 5.0, sections 3.4.2.1 (reason codes of PUBACK) and 3.9.3 (of SUBACK).
+Source: MQTT 5.0, sections 2.4 (reason codes), 3.4.2.1 (those of PUBACK) and 3.9.3 (of SUBACK).
 """
 
 from collections.abc import Callable
@@ -78,15 +78,26 @@ def short(topic: str) -> str:
     return topic.split("/", 3)[-1]
 
 
-def why(topic: str, reason_code: int) -> str:
-    """Why a topic is refused, and what to do about it."""
-    reasons = {
+def reason_word(reason_code: int) -> str | None:
+    """What a broker means by it; None for what is rarely seen."""
+    words = {
+        0x85: _("the name of the gateway is not valid there"),
+        0x86: _("wrong user name or password"),
         _NOT_AUTHORIZED: _("not authorized"),
-        TOO_LARGE: _("larger than the broker takes"),
+        0x88: _("the broker is not available"),
+        0x89: _("the broker is busy"),
+        0x8A: _("the gateway is banned there"),
+        0x8B: _("the broker is shutting down"),
+        TOO_LARGE: _("a message is larger than the broker takes"),
         _QUOTA_EXCEEDED: _("the quota there is exceeded"),
     }
+    return words.get(reason_code)
+
+
+def why(topic: str, reason_code: int) -> str:
+    """Why a topic is refused, and what to do about it."""
     return _("{reason} (reason code {reason_code}). {what_to_do}").format(
-        reason=reasons.get(reason_code, _("for a reason of its own")),
+        reason=reason_word(reason_code) or _("for a reason of its own"),
         reason_code=reason_code,
         what_to_do=_what_to_do(topic, reason_code),
     )

@@ -18,11 +18,12 @@ from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE, USAGE, Group
 from edge.cli.moment import moment_ms, moment_text
 from edge.cli.site import ask_or_exit, load_running_or_exit
-from edge.cli.status import refused_tables
+from edge.cli.status import age_text, refused_tables, span_text, up_or_down
 from edge.cli.table import Rows, table
 from edge.export import records
 from edge.fault_words import reason
@@ -62,34 +63,42 @@ def status(gateway_toml: Path, as_json: bool) -> None:
 
 def _tables(gateway: str, buffer: dict[str, Any], now_ms: float) -> Iterable[Rows]:
     store = buffer["store"]
+    is_well = store["state"] == "ok"
+    mend = _("Make room on the disk, or replace it; then nothing else is to be done.")
     yield table(
         _("store"),
-        [_("state"), _("used"), _("at most"), _("free on disk"), _("oldest"), _("per hour"), _("lasts still")],
+        [
+            _("status"), _("used"), _("at most"), _("free on disk"), _("oldest"), _("per hour"), _("lasts still"),
+            _("reason"),
+        ],
         [
             [
-                store["fault"] or store["state"],
-                _megabytes(store["used_bytes"]),
-                _megabytes(store["max_bytes"]),
-                _megabytes(store["disk_free_bytes"]),
-                _ago(store["oldest_ms"], now_ms),
-                _megabytes(store["bytes_per_hour"]),
-                _hours(store["hours_left"]),
+                Text(_("ok")) if is_well else Text(_("fault"), style="red"),
+                _size(store["used_bytes"]),
+                _size(store["max_bytes"]),
+                _size(store["disk_free_bytes"]),
+                age_text(store["oldest_ms"], now_ms),
+                _size(store["bytes_per_hour"]),
+                _span(store["hours_left"], 3600),
+                None if is_well else f"{store['fault']}. {mend}",
             ]
         ],
-    )
+    )  # fmt: skip
     yield table(
         _("destinations"),
         [
             _("destination"), _("link"), _("not\nacknowledged"), _("not\nreceipted"), _("sent\nper s"), _("done in"),
+            _("reason"),
         ],
         [
             [
                 each["destination"],
-                _("up") if each["connected"] else each["reason"] or _("down"),
+                up_or_down(each["connected"]),
                 each["not_acknowledged"],
                 each["not_receipted"],
                 each["drained_per_s"],
-                _duration(each["finished_in_s"]),
+                _span(each["finished_in_s"]),
+                each["reason"] or None,
             ]
             for each in buffer["destinations"]
         ],
@@ -103,7 +112,7 @@ def _tables(gateway: str, buffer: dict[str, Any], now_ms: float) -> Iterable[Row
             stream["made"],
             stream["to_send"],
             stream["to_be_receipted"],
-            _ago(stream["oldest_ms"], now_ms),
+            age_text(stream["oldest_ms"], now_ms),
         ]
         for each in buffer["destinations"]
         for stream in each["streams"]
@@ -118,25 +127,14 @@ def _tables(gateway: str, buffer: dict[str, Any], now_ms: float) -> Iterable[Row
         )  # fmt: skip
 
 
-def _megabytes(count: float | None) -> str | None:
-    return None if count is None else f"{count / 1e6:.1f} MB"
-
-
-def _hours(hours: float | None) -> str | None:
-    return None if hours is None else _duration(hours * 3600)
-
-
-def _ago(t_ms: int | None, now_ms: float) -> str | None:
-    return None if t_ms is None else _duration((now_ms - t_ms) / 1000)
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
+def _size(count: float | None) -> str | None:
+    if count is None:
         return None
-    for size_s, text in ((86_400, _("{n} days")), (3600, _("{n} h")), (60, _("{n} min"))):
-        if seconds >= 2 * size_s:
-            return text.format(n=round(seconds / size_s, 1))
-    return _("{n} s").format(n=round(seconds))
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _span(count: float | None, unit_s: float = 1) -> str | None:
+    return None if count is None else span_text(count * unit_s)
 
 
 # --- drain --------------------------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ def _show(destination: dict[str, Any], left: int) -> None:
             destination=destination["destination"],
             left=left,
             rate=destination["drained_per_s"],
-            time=_duration(destination["finished_in_s"]),
+            time=_span(destination["finished_in_s"]),
             reason=destination["reason"],
         ),
         err=True,
@@ -224,10 +222,13 @@ def export(
             found = records(
                 connection, from_ms, to_ms, lambda point: not points or any(fnmatchcase(point, p) for p in points)
             )
-            is_whole = _write(file, found, zone, as_json)
+            is_whole, has_readings = _write(file, found, zone, as_json)
     except StoreFault as fault:
         click.echo(str(fault), err=True)
         sys.exit(FOUND_A_FAULT)
+    if not has_readings:
+        text = _("the store has no reading of these points and this time: look at --point, --from and --to")
+        click.echo(text, err=True)
     if not is_whole:
         click.echo(_("parts of the store cannot be read: they stand as gaps of cause disk_fault"), err=True)
         sys.exit(FOUND_A_FAULT)
@@ -248,19 +249,20 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
             yield file
 
 
-def _write(file: IO[str], found: Iterable[dict[str, Any]], zone: ZoneInfo, as_json: bool) -> bool:
-    """Whether nothing was unreadable."""
-    is_whole = True
+def _write(file: IO[str], found: Iterable[dict[str, Any]], zone: ZoneInfo, as_json: bool) -> tuple[bool, bool]:
+    """Whether nothing was unreadable, and whether there was any reading."""
+    is_whole, has_readings = True, False
     lines = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     if not as_json:
         lines.writeheader()
     for record in found:
         is_whole &= record["record"] != "gap" or "of" in record
+        has_readings |= record["record"] == "reading"
         if as_json:
             file.write(json.dumps(_timed(record, zone), ensure_ascii=False) + "\n")
         else:
             lines.writerow(_timed(record, zone))
-    return is_whole
+    return is_whole, has_readings
 
 
 def _timed(record: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:

@@ -28,15 +28,15 @@ from protocols.model import Site, has_value, mode_text, quality, status_text
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
 
-def _up_or_down(is_up: bool) -> Text:
+def up_or_down(is_up: bool) -> Text:
     return Text(_("up")) if is_up else Text(_("down"), style="red")
 
 
-def _age(t_ms: int | None, now_ms: float) -> str | None:
-    return None if t_ms is None else _long((now_ms - t_ms) / 1000)
+def age_text(t_ms: int | None, now_ms: float) -> str | None:
+    return None if t_ms is None else span_text((now_ms - t_ms) / 1000)
 
 
-def _long(span_s: float) -> str:
+def span_text(span_s: float) -> str:
     """In the unit that a person would count it in."""
     if span_s < 120:
         return _("{n} s").format(n=round(span_s, 1))
@@ -99,7 +99,7 @@ def _bus_tables(status: dict[str, Any], now_ms: float) -> Iterable[Rows]:
                 sum(hour[kind] for kind in RETRIED),
                 hour["late"],
                 _reply_times(hour),
-                _age(unit["last_ok_ms"], now_ms),
+                age_text(unit["last_ok_ms"], now_ms),
             ]
             for unit in status["units"]
             for hour in [unit["hour"]]
@@ -125,7 +125,7 @@ def refused_tables(gateway: str, destinations: Iterable[dict[str, Any]], now_ms:
             short(each["topic"]),
             each["times"],
             each["waiting_messages"],
-            _age(each["since_ms"], now_ms),
+            age_text(each["since_ms"], now_ms),
             _why(each),
         ]
         for destination in destinations
@@ -165,7 +165,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
         [
             [
                 mode_text(status["mode"]),
-                _long(status["uptime_s"]),
+                span_text(status["uptime_s"]),
                 _clock(status["clock"]),
                 status["samples"],
                 status["to_commit"],
@@ -177,7 +177,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
         _("boards"),
         [_("board"), _("link"), _("port"), _("ring"), _("firmware")],
         [
-            [b["board"], _up_or_down(b["link"] == "up"), b["port"], f"{b['ring_used_pct']} %", b["firmware"]]
+            [b["board"], up_or_down(b["link"] == "up"), b["port"], f"{b['ring_used_pct']} %", b["firmware"]]
             for b in status["boards"]
         ],
     )
@@ -188,11 +188,11 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
         [
             [
                 d["destination"],
-                _up_or_down(d["connected"]),
+                up_or_down(d["connected"]),
                 d["in_flight"],
                 d["backlog_messages"],
                 d["acknowledged_messages"],
-                d["reason"],
+                d["reason"] or None,
             ]
             for d in status["destinations"]
         ],
@@ -218,7 +218,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
         profile = Text(point.profile if point else "")
         if profile.plain in status["unproven_profiles"]:
             profile.append(_(" (unproven)"), style="yellow")
-        rows.append([reading["point"], point and point.name, shown, state, _age(reading["t_ms"], now_ms), profile])
+        rows.append([reading["point"], point and point.name, shown, state, age_text(reading["t_ms"], now_ms), profile])
     yield table(_("points"), [_("point"), _("name"), _("value"), _("status"), _("age"), _("profile")], rows)
 
 

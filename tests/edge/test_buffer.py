@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import secrets
 import sqlite3
 import time
@@ -15,8 +16,11 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from rich.cells import cell_len
+from rich.console import Console
 
 from edge.batch import Batch, Message, Row, Section, bitmap, filed
+from edge.cli.buffer import _tables
 from edge.export import records
 from edge.feed_schemas import Schemas
 from edge.store import FILE, Store, reading
@@ -118,6 +122,9 @@ def test_a_window_and_a_pattern_choose(gateway_toml: Path, history: Store) -> No
     whole_day = exported(gateway_toml, "--to", "2026-11-23", "--point", "GD??.gas", "--point", "nothing")
     assert [each["record"] for each in whole_day].count("reading") == 8
     assert exported(gateway_toml, "--from", "2026-11-24") == []
+    nothing = tankgate("buffer", "export", gateway_toml, "--point", "TK999.*")
+    assert nothing.returncode == 0 and "no reading of these points" in nothing.stderr
+    assert "no reading" not in tankgate("buffer", "export", gateway_toml, "--point", "TK*").stderr
 
 
 def test_a_table_for_a_spreadsheet(gateway_toml: Path, history: Store, tmp_path: Path) -> None:
@@ -169,6 +176,44 @@ def test_an_export_neither_waits_for_a_commit_nor_holds_up_the_log(history: Stor
 def test_without_a_daemon_nobody_knows_what_is_to_come(gateway_toml: Path) -> None:
     for command in ("status", "drain"):
         assert tankgate("buffer", command, gateway_toml).returncode == UNREACHABLE
+
+
+# What stays as it is in Chinese: names, units, and the words of the feed.
+AS_IT_IS = {"district", "data", "event", "MB", "GB", "MQTT", "JT"}
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "status ok nobody listens"), ("zh", "状态 正常")])
+def test_status_in_80_columns_has_every_word_in_the_readers_language(
+    gateway_toml: Path, recent: tuple[Store, int], monkeypatch: pytest.MonkeyPatch, language: str, words: str
+) -> None:
+    monkeypatch.setenv("LANGUAGE", language)  # of the daemon, which says why it is not connected
+    text = gateway_toml.read_text(encoding="utf-8")
+    gateway_toml.write_text(text.replace("127.0.0.1:1883", "127.0.0.1:1"), encoding="utf-8")
+    with running(gateway_toml):
+        until(lambda: buffer_status(gateway_toml)["destinations"][0]["reason"])
+        ended = tankgate("buffer", "status", gateway_toml, language=language, columns=80)
+        drain = tankgate("buffer", "drain", gateway_toml, "--timeout", "0", language=language)
+    assert (ended.returncode, drain.returncode) == (0, UNREACHABLE)
+    assert max(map(cell_len, ended.stdout.splitlines())) <= 80
+    assert all(word in ended.stdout for word in words.split()) and "报警" not in ended.stdout
+    if language == "zh":
+        found = set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\b[0-9A-Z]{16}\b", "", ended.stdout + drain.stderr)))
+        assert found <= AS_IT_IS
+
+
+def test_a_store_that_fails_says_why_and_what_to_do() -> None:
+    store: dict[str, Any] = {
+        "state": "fault", "fault": "database or disk is full", "used_bytes": 7_900_000_000, "max_bytes": 8_000_000_000,
+        "disk_free_bytes": 0, "oldest_ms": None, "bytes_per_hour": 0, "hours_left": None,
+    }  # fmt: skip
+    drawn = Console(width=80, file=io.StringIO())
+    for each in _tables(GATEWAY, {"store": store, "destinations": []}, NOW_MS):
+        drawn.print(each)
+    assert isinstance(drawn.file, io.StringIO)
+    lines = drawn.file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    told = " ".join(" ".join(lines).split())
+    assert all(words in told for words in ("fault", "7.9 GB", "0.0 MB", "disk is full", "Make room on the disk"))
 
 
 def until(condition: Callable[[], Any], within_s: float = 25.0) -> Any:
@@ -263,7 +308,7 @@ def test_only_receipts_empty_the_buffer_and_what_they_miss_is_sent_again_the_sam
     drained = tankgate("buffer", "drain", gateway_toml, "--timeout", "20")
     assert drained.returncode == 0, drained.stderr
     shown = tankgate("buffer", "status", gateway_toml)
-    assert shown.returncode == 0 and "district" in shown.stdout and "8000.0 MB" in shown.stdout
+    assert shown.returncode == 0 and "district" in shown.stdout and "8.0 GB" in shown.stdout
 
 
 @pytest.mark.needs("mosquitto")

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 from rich.cells import cell_len
 
-from edge.cli.status import _long
+from edge.cli.status import span_text
 
 ROOT = Path(__file__).parents[2]
 FOUND_A_FAULT, USAGE, UNREACHABLE, BUSY = 1, 2, 3, 4
@@ -130,7 +130,8 @@ def test_status_in_80_columns(
 
 def test_spans_are_told_in_the_unit_that_a_person_counts_them_in() -> None:
     spans = (0.14, 119, 120, 7199, 7200, 172_799, 172_800, 864_000)
-    assert [_long(span_s) for span_s in spans] == ["0.1 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d", "10 d"]
+    told = ["0.1 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d", "10 d"]
+    assert [span_text(span_s) for span_s in spans] == told
 
 
 def test_a_second_daemon_on_the_same_store_leaves_the_first_alone(
