@@ -81,6 +81,7 @@ def short(topic: str) -> str:
 def reason_word(reason_code: int) -> str | None:
     """What a broker means by it; None for what is rarely seen."""
     words = {
+        0x82: _("protocol error, perhaps by a message that is too large"),
         0x85: _("the name of the gateway is not valid there"),
         0x86: _("wrong user name or password"),
         _NOT_AUTHORIZED: _("not authorized"),
@@ -115,8 +116,14 @@ def _what_to_do(topic: str, reason_code: int) -> str:
     return _("Let the gateway write to this topic in the broker's access rules (ACL).")
 
 
-def meanwhile(topic: str, reason_code: int, is_numbered: bool) -> str:
-    """What becomes of it."""
+def whole(topic: str, reason_code: int, is_numbered: bool) -> str:
+    """Why, what to do, and what becomes of it meanwhile."""
+    return _("{why} {meanwhile}").format(
+        why=why(topic, reason_code), meanwhile=_meanwhile(topic, reason_code, is_numbered)
+    )
+
+
+def _meanwhile(topic: str, reason_code: int, is_numbered: bool) -> str:
     if short(topic) in _READ:
         return _("Asked for again with the next connection.")
     if not is_numbered:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from edge.forward import BROKER, RECEIPT, REFUSED, RETRY_S, Forward, Key, Pace
 from edge.northbound import Northbound
-from edge.refusals import Refusals, meanwhile, short, why
+from edge.refusals import Refusals, short, whole, why
 from edge.store import DamagedMessage, StoreFault
 from protocols.feeds import json_feed
 from protocols.model import Destination
@@ -224,13 +224,9 @@ class Uplink:
     def _answered(self, topic: str, reason_code: int, key: Key | None, now_s: float) -> None:
         """Once for each topic and reason code it is said what is refused, and again when it had been taken since."""
         if self._refusals.answered(topic, reason_code, key, now_s):
-            text = _("{destination}: the broker refuses {topic}: {why} {meanwhile}").format(
-                destination=self.destination.name,
-                topic=topic,
-                why=why(topic, reason_code),
-                meanwhile=meanwhile(topic, reason_code, key is not None),
-            )
-            log.warning("%s", text)
+            text = _("{destination}: the broker refuses {topic}: {why}")
+            told = whole(topic, reason_code, key is not None)
+            log.warning(text.format(destination=self.destination.name, topic=topic, why=told))
         elif self._refusals and key is not None and reason_code < REFUSED:
             self._refusals.settle(self.forward.unacknowledged)
 

@@ -20,7 +20,7 @@ from edge.cli import FOUND_A_FAULT
 from edge.cli.alarms import standing_table
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
-from edge.refusals import meanwhile, short, why
+from edge.refusals import short, whole
 from edge.statistics import RETRIED
 from edge.troubles import trouble_text
 from protocols.model import Site, has_value, mode_text, quality, status_text
@@ -126,7 +126,7 @@ def refused_tables(gateway: str, destinations: Iterable[dict[str, Any]], now_ms:
             each["times"],
             each["waiting_messages"],
             age_text(each["since_ms"], now_ms),
-            _why(each),
+            whole(each["topic"], each["reason_code"], bool(each["waiting_messages"])),
         ]
         for destination in destinations
         for each in destination["refused"]
@@ -138,11 +138,6 @@ def refused_tables(gateway: str, destinations: Iterable[dict[str, Any]], now_ms:
             rows,
             keys=2,
         )
-
-
-def _why(refused: dict[str, Any]) -> str:
-    topic, reason_code = refused["topic"], refused["reason_code"]
-    return f"{why(topic, reason_code)} {meanwhile(topic, reason_code, bool(refused['waiting_messages']))}"
 
 
 def _percent(share: int | None) -> str | None:

@@ -136,3 +136,21 @@ def test_what_a_broker_refuses_is_shown_and_is_an_alarm_until_it_takes_it(
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if "the broker refuses" in line]
     assert [sum(f"/{kind}: " in line for line in lines) for kind in ("data", "event/alarm", "birth")] == [2, 1, 1]
     assert all("Let the gateway write to this topic in the broker's access rules (ACL)." in line for line in lines)
+
+
+@pytest.mark.needs("mosquitto")
+def test_what_is_too_large_for_a_broker_is_shown_as_set_aside(
+    gateway_toml: Path, broker: Callable[..., Mosquitto]
+) -> None:
+    """The birth is, by far."""
+    towards(gateway_toml, broker("allow_anonymous true\nmax_packet_size 2000\n"))
+    event = f"tankgate/v1/{GATEWAY}/event/birth"
+    with running(gateway_toml):
+        until(lambda: {event, BIRTH} <= refused(gateway_toml).keys())
+        found = refused(gateway_toml)
+        assert (found[event]["reason_code"], found[event]["waiting_messages"]) == (TOO_LARGE, 1)
+        shown = tankgate("buffer", "status", gateway_toml)
+        text = re.sub(r"\s+", " ", shown.stdout)
+        assert shown.returncode == FOUND_A_FAULT
+        assert "max_packet_size" in text and "Set aside on disk until the next connection." in text
+        assert alarm_state(gateway_toml) == "UNACK"
