@@ -15,13 +15,12 @@ from rich.text import Text
 
 from edge.alarms.words import AUXILIARY, state_word
 from edge.receiver import Received
+from protocols.feeds.json_feed import COUNT_MAX, UTC_MS_MAX
 from protocols.model import GOOD, has_value, mode_text, quality, status_text
 
 _DECIMALS_MAX = 9
 _STATUS_MAX = 255
-TIME_MAX_MS = 253_402_300_799_999  # the year 9999
 _PRIORITY_MAX = 9  # the least urgent
-_SEQ_MAX = 2**53
 _RED = ("UNACK", "ACKED")
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
@@ -88,9 +87,9 @@ class _Gateway:
                 listed = {_text(row[0]) for row in payload["alarms"]["rows"]}
                 self.alarms = {alarm: each for alarm, each in self.alarms.items() if alarm in listed}
                 for alarm, _occurrence, state, since_ms, seq in payload["alarms"]["rows"]:
-                    self._alarm(_text(alarm), _text(state), since_ms, (epoch, _whole(seq, _SEQ_MAX)))
+                    self._alarm(_text(alarm), _text(state), since_ms, (epoch, _whole(seq, COUNT_MAX)))
             case "event/alarm":
-                alarm, told = _text(payload["alarm"]), (_text(payload["epoch"]), _whole(payload["seq"], _SEQ_MAX))
+                alarm, told = _text(payload["alarm"]), (_text(payload["epoch"]), _whole(payload["seq"], COUNT_MAX))
                 if "action" in payload:
                     self.settings[alarm] = _whole(payload["priority"], _PRIORITY_MAX), _text(payload["action"])
                 self._alarm(alarm, _text(payload["to"]), payload["t_ms"], told)
@@ -102,13 +101,13 @@ class _Gateway:
 
     def _alarm(self, alarm: str, state: str, since_ms: int | None, told: tuple[str, int]) -> None:
         """What is older than what is known says nothing: epochs are in order, as their numbers are."""
-        known, at_ms = self.alarms.get(alarm), None if since_ms is None else _whole(since_ms, TIME_MAX_MS)
+        known, at_ms = self.alarms.get(alarm), None if since_ms is None else _whole(since_ms, UTC_MS_MAX)
         if known is None or told >= known.told:
             self.alarms[alarm] = _Alarm(state, at_ms, told, *self.settings.get(alarm, (_PRIORITY_MAX, "")))
 
     def _reading(self, point: str, t_ms: int | None, value: float | None, rest: list[int]) -> None:
         """History must not cover what is newer."""
-        before, t_ms = self.latest.get(point), None if t_ms is None else _whole(t_ms, TIME_MAX_MS)
+        before, t_ms = self.latest.get(point), None if t_ms is None else _whole(t_ms, UTC_MS_MAX)
         if before is None or t_ms is None or before.t_ms is None or t_ms >= before.t_ms:
             status = _whole(rest[0], _STATUS_MAX) if rest else GOOD
             shown = None if value is None or not has_value(status) else value + 0.0

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
-from edge.feed_screen import TIME_MAX_MS, FeedScreen
+from edge.feed_screen import FeedScreen
 from edge.receiver import Received, Receiver
 from protocols.feeds import json_feed
 from protocols.feeds.check import StreamChecker, Summary, Violations
@@ -196,7 +196,7 @@ def _of_recording(recording: IO[bytes], gateway: str | None) -> Iterator[Receive
                 "retained": bool(retained),
                 "payload": dict() | None as payload,
                 "duplicate": bool(duplicate),
-            } if 0 <= received_ms <= TIME_MAX_MS:
+            } if 0 <= received_ms <= json_feed.UTC_MS_MAX:
                 if gateway is None or topic.split("/")[2:3] == [gateway]:
                     yield Received(received_ms, topic, retained, payload, duplicate)
             case _other:

@@ -11,8 +11,8 @@ Source: asyncpg.readthedocs.io; postgresql.org/docs: 13.3 (row locks), 8.17 (ran
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from gettext import gettext as _
 from importlib import resources
@@ -120,18 +120,10 @@ class Database:
     async def commit(self, messages: Sequence[Message]) -> Counts:
         """Each of these once, those that are numbered in one transaction; what is UNAVAILABLE may be given again.
 
-        What the database refuses is found by halving, and set aside.
+        What the database refuses is set aside.
         """
         await self.connect()
-        try:
-            return await self._commit(messages)
-        except _REFUSED as refusal:
-            if len(messages) == 1:
-                return await self._commit([_set_aside(messages[0], str(refusal))])
-        half = len(messages) // 2
-        counts = await self.commit(messages[:half])
-        counts.add(await self.commit(messages[half:]))
-        return counts
+        return await _halving(self._commit, messages)
 
     async def _commit(self, messages: Sequence[Message]) -> Counts:
         await self._know(messages)
@@ -178,16 +170,21 @@ class Database:
                 "SELECT id FROM stream WHERE (gateway, epoch, stream) = ($1, $2, $3)", *identity
             )
 
+    def _key(self, message: Message) -> tuple[int, int] | None:
+        """Its stream's id and its number, where it has one; `_know` it first."""
+        identity = _identity(message)
+        return None if identity is None else (self._streams[identity[0]], identity[1])
+
     async def _number(self, messages: Sequence[Numbered]) -> list[Numbered]:
         """Those whose numbers are new here, and those that have none."""
         numbered: dict[tuple[int, int], Numbered] = {}
         without: list[Numbered] = []
         for message in messages:
-            identity = _identity(message)
-            if identity is None:
+            key = self._key(message)
+            if key is None:
                 without.append(message)
             else:
-                numbered.setdefault((self._streams[identity[0]], identity[1]), message)
+                numbered.setdefault(key, message)
         if not numbered:
             return without
         keys = sorted(numbered)
@@ -204,9 +201,9 @@ class Database:
         came: defaultdict[int, Ranges] = defaultdict(Ranges)
         dropped: defaultdict[int, Ranges] = defaultdict(Ranges)
         for message in fresh:
-            identity = _identity(message)
-            if identity is not None:
-                came[self._streams[identity[0]]].add(identity[1], identity[1])
+            key = self._key(message)
+            if key is not None:
+                came[key[0]].add(key[1], key[1])
             for stream, first, last in _dropped(message):
                 dropped[self._streams[stream]].add(first, last)
         await self._connection.execute(
@@ -243,13 +240,13 @@ class Database:
         key = gateway, birth
         if key not in self._points:
             rows = await self._connection.fetch(
-                "SELECT p.point, p.id FROM birth_point b JOIN point p ON p.id = b.point"
-                " WHERE b.gateway = $1 AND b.birth = $2",
+                "SELECT p.point, p.id FROM birth b LEFT JOIN birth_point USING (gateway, birth)"
+                " LEFT JOIN point p ON p.id = birth_point.point WHERE b.gateway = $1 AND b.birth = $2",
                 *key,
             )
             if not rows:
                 return None
-            self._points[key] = dict(rows)
+            self._points[key] = {point: id for point, id in rows if id is not None}  # a birth may have no points
         return self._points[key]
 
     async def _batches(self, batches: Sequence[Data], counts: Counts) -> None:
@@ -304,13 +301,7 @@ class Database:
             await self._connection.executemany(
                 "INSERT INTO set_aside (topic, reason, payload, stream, seq) VALUES ($1, $2, $3, $4, $5)",
                 [
-                    (
-                        each.topic,
-                        each.reason.replace("\0", "\\0"),
-                        each.payload,
-                        self._streams[each.numbered[0]] if each.numbered else None,
-                        each.numbered[1] if each.numbered else None,
-                    )
+                    (each.topic, each.reason.replace("\0", "\\0"), each.payload, *(self._key(each) or (None, None)))
                     for each in messages
                 ],
             )
@@ -388,44 +379,43 @@ class Database:
     async def sweep(self) -> Counts:
         """Read what has waited and can be read now, give events their time, and find what is missing."""
         counts = Counts()
-        while await self._read_waiting(counts) == WAITING_AT_ONCE:
-            pass
+        while waited := await self._waited():
+            counts.add(await _halving(self._read_waited, waited))
         for complete in _COMPLETE:
             await self._connection.execute(complete)
         await self._connection.execute(_FIND_HOLES)
         return counts
 
-    async def _read_waiting(self, counts: Counts) -> int:
+    async def _waited(self) -> list[Numbered]:
+        """Some of what has waited and can be read now, each with its time."""
+        rows = await self._connection.fetch(
+            "SELECT g.gateway, s.epoch, s.stream, w.seq, w.topic, w.payload,"
+            " l.utc_at_uptime_0_ms, l.drift_ppm, l.err_ms"
+            " FROM waiting w JOIN stream s ON s.id = w.stream JOIN gateway g ON g.id = w.gateway"
+            " LEFT JOIN LATERAL line_of(w.gateway, w.boot, w.uptime_ms) l ON true"
+            " WHERE EXISTS (SELECT FROM birth b WHERE b.gateway = w.gateway AND b.birth = w.birth)"
+            " AND (w.boot IS NULL OR l.boot IS NOT NULL)"
+            " ORDER BY w.stream, w.seq LIMIT $1",
+            WAITING_AT_ONCE,
+        )
+        return [_with_its_time(read(row["topic"], row["payload"], self._violations), row) for row in rows]
+
+    async def _read_waited(self, messages: Sequence[Numbered]) -> Counts:
+        """Readings of these, which wait no more, in one transaction."""
+        counts = Counts(messages=len(messages))
+        await self._know(messages)
+        described = [(*key, *_described(each)) for each in messages if (key := self._key(each)) is not None]
         async with self._connection.transaction():
-            rows = await self._connection.fetch(
-                "SELECT w.stream, w.seq, w.topic, w.payload, l.utc_at_uptime_0_ms, l.drift_ppm, l.err_ms"
-                " FROM waiting w LEFT JOIN LATERAL line_of(w.gateway, w.boot, w.uptime_ms) l ON true"
-                " WHERE EXISTS (SELECT FROM birth b WHERE b.gateway = w.gateway AND b.birth = w.birth)"
-                " AND (w.boot IS NULL OR l.boot IS NOT NULL)"
-                " ORDER BY w.stream, w.seq LIMIT $1 FOR UPDATE OF w SKIP LOCKED",
-                WAITING_AT_ONCE,
+            await self._connection.executemany(
+                "DELETE FROM waiting WHERE (stream, seq) = ($1, $2)", [each[:2] for each in described]
             )
-            batches = []
-            for row in rows:
-                batch = read(row["topic"], row["payload"], self._violations)
-                assert isinstance(batch, Data)  # it was one when it came
-                if batch.boot is not None:
-                    line = Line(row["utc_at_uptime_0_ms"], row["drift_ppm"], row["err_ms"])
-                    batch = resolved(batch, line)
-                    await self._connection.execute(
-                        "UPDATE message SET time_kind = $3, err_ms = $4 WHERE stream = $1 AND seq = $2",
-                        row["stream"], row["seq"], batch.kind, batch.err_ms,
-                    )  # fmt: skip
-                batches.append(batch)
-            await self._know(batches)
-            await self._connection.execute(
-                "DELETE FROM waiting WHERE (stream, seq) IN (SELECT * FROM unnest($1::int[], $2::bigint[]))",
-                [row["stream"] for row in rows],
-                [row["seq"] for row in rows],
+            await self._connection.executemany(
+                "UPDATE message SET kind = $3, birth = $4, time_kind = $5, err_ms = $6 WHERE (stream, seq) = ($1, $2)",
+                described,
             )
-            await self._batches(batches, counts)
-        counts.messages += len(rows)
-        return len(rows)
+            await self._batches([each for each in messages if isinstance(each, Data)], counts)
+            await self._put_aside([each for each in messages if isinstance(each, Unreadable)], counts)
+        return counts
 
     async def standings(self) -> list[Standing]:
         """Of every stream of which a message came lately, or of which something is missing."""
@@ -533,19 +523,16 @@ _EVENTS = {
     ),
 }
 # An event without a time gets that of its boot's clock, once; each end of a gap that of its own.
-_HAS_CLOCK = "EXISTS (SELECT FROM clock c WHERE c.gateway = {0}.gateway AND c.boot = {0}.{1})"
-_COMPLETE = (
-    *(
-        f"UPDATE {table} SET t = utc_of(gateway, boot, uptime_ms)"
-        f" WHERE t IS NULL AND {_HAS_CLOCK.format(table, 'boot')}"
-        for table in ("alarm", "action")
-    ),
-    *(
-        f"UPDATE gap SET {end}_t = utc_of(gateway, {boot}, {end}_uptime_ms)"
-        f" WHERE {end}_t IS NULL AND {_HAS_CLOCK.format('gap', boot)}"
-        for end, boot in (("from", "from_boot"), ("to", "boot"))
-    ),
-)
+_COMPLETE = [
+    f"UPDATE {table} SET {t} = utc_of(gateway, {boot}, {uptime_ms})"
+    f" WHERE {t} IS NULL AND EXISTS (SELECT FROM line_of(gateway, {boot}, {uptime_ms}))"
+    for table, t, boot, uptime_ms in (
+        ("alarm", "t", "boot", "uptime_ms"),
+        ("action", "t", "boot", "uptime_ms"),
+        ("gap", "from_t", "from_boot", "from_uptime_ms"),
+        ("gap", "to_t", "boot", "to_uptime_ms"),
+    )
+]
 # A hole that shrinks keeps its age.
 _FIND_HOLES = """
 WITH missing AS (
@@ -560,6 +547,21 @@ WITH missing AS (
 )
 INSERT INTO hole SELECT * FROM aged ON CONFLICT DO NOTHING
 """
+
+
+# --- what the database refuses ------------------------------------------------------------------------------
+
+async def _halving(take_in: Callable[[Sequence[Any]], Awaitable[Counts]], messages: Sequence[Message]) -> Counts:
+    """Take all of these in; the one that the database refuses is found by halving, and set aside."""
+    try:
+        return await take_in(messages)
+    except _REFUSED as refusal:
+        if len(messages) == 1:
+            return await take_in([_set_aside(messages[0], str(refusal))])
+    half = len(messages) // 2
+    counts = await _halving(take_in, messages[:half])
+    counts.add(await _halving(take_in, messages[half:]))
+    return counts
 
 
 # --- messages as rows ---------------------------------------------------------------------------------------
@@ -608,7 +610,7 @@ def _described(message: Message) -> tuple[str, str | None, str | None, int | Non
         case Data():
             return "data", message.birth, message.kind, message.err_ms
         case Event():
-            time = message.document.get("time", {})
+            time = message.document["time"] if message.kind in ("alarm", "gap", "action") else {}
             return message.kind, message.document["birth"], time.get("kind"), time.get("err_ms")
     return "unreadable", None, None, None
 
@@ -624,6 +626,16 @@ def _rows(batch: Data, stream: int, points: Mapping[str, int]) -> list[Row]:
 
 def _set_aside(message: Message, reason: str) -> Unreadable:
     return Unreadable(message.topic, message.payload, reason, _identity(message))
+
+
+def _with_its_time(batch: Message, row: asyncpg.Record) -> Data | Unreadable:
+    """A batch that has waited, by the line of its boot where it has no clock. Its number is as good as when it came."""
+    if isinstance(batch, Unreadable):  # an earlier version knew fewer bounds
+        return replace(batch, numbered=(Stream(row["gateway"], row["epoch"], row["stream"]), row["seq"]))
+    assert isinstance(batch, Data)
+    if batch.boot is None:
+        return batch
+    return resolved(batch, Line(row["utc_at_uptime_0_ms"], row["drift_ppm"], row["err_ms"]))
 
 
 def _not_in_birth(batch: Data, point: str) -> Unreadable:
