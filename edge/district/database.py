@@ -334,28 +334,15 @@ class Database:
             await self._state(gateway, document.document)
 
     async def _state(self, gateway: int, state: Mapping[str, Any]) -> None:
-        epoch = state["epoch"]
-        next_ = {
-            stream: state["epochs"].get(epoch, {}).get(stream, {"next": 1})["next"] for stream in ("data", "event")
-        }
-        is_newer = await self._connection.fetchval(
-            # By its numbers within an epoch, since clocks are stepped; an epoch that is over does not return.
-            "UPDATE gateway SET epoch = $2, birth = $3, next_data = $4, next_event = $5, state = $6, state_at = now(),"
-            " former = CASE WHEN epoch <> $2 THEN former || epoch ELSE former END"
-            " WHERE id = $1 AND $2 <> ALL (former)"
-            " AND (epoch IS DISTINCT FROM $2 OR next_data <= $4 AND next_event <= $5) RETURNING true",
-            gateway,
-            epoch,
-            state["birth"],
-            next_["data"],
-            next_["event"],
-            dict(state),
-        )
-        if not is_newer:
+        if not await self._is_heard(gateway, state):
             return
         await self._connection.execute("SELECT FROM stream WHERE gateway = $1 ORDER BY id FOR UPDATE", gateway)
         await self._connection.execute(
-            "UPDATE stream SET pending = '{}' WHERE gateway = $1 AND NOT isempty(pending)", gateway
+            # Of another gateway with this name it knows nothing.
+            "UPDATE stream SET pending = '{}' WHERE gateway = $1 AND NOT isempty(pending)"
+            " AND epoch NOT IN (SELECT epoch FROM speaking WHERE gateway = $1 AND epoch <> $2)",
+            gateway,
+            state["epoch"],
         )
         for stream, entry in _listed(state):
             await self._connection.execute(
@@ -368,6 +355,33 @@ class Database:
                 [first for first, _last in entry["pending"]],
                 [last for _first, last in entry["pending"]],
             )
+
+    async def _is_heard(self, gateway: int, state: Mapping[str, Any]) -> bool:
+        """Whether this state is the newest of its epoch. By its numbers, since clocks are stepped.
+
+        A new epoch ends those before it. One that is over and goes on nevertheless is that of another gateway.
+        """
+        epoch = state["epoch"]
+        numbers = [state["epochs"].get(epoch, {}).get(stream, {"next": 1})["next"] for stream in ("data", "event")]
+        await self._connection.execute("SELECT FROM gateway WHERE id = $1 FOR UPDATE", gateway)
+        known = await self._connection.fetchrow(
+            "SELECT next_data, next_event, is_over FROM speaker WHERE (gateway, epoch) = ($1, $2)", gateway, epoch
+        )
+        if known is None:
+            await self._connection.execute(
+                "UPDATE speaker SET is_over = true, state = NULL WHERE gateway = $1 AND NOT is_over", gateway
+            )
+        elif any(now < before for now, before in zip(numbers, known, strict=False)):
+            return False
+        elif known["is_over"] and numbers == list(known)[:2]:
+            return False
+        await self._connection.execute(
+            "INSERT INTO speaker (gateway, epoch, next_data, next_event, state) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (gateway, epoch) DO UPDATE SET heard = DEFAULT, is_over = false, state_at = now(),"
+            " next_data = excluded.next_data, next_event = excluded.next_event, state = excluded.state",
+            gateway, epoch, *numbers, dict(state),
+        )  # fmt: skip
+        return True
 
     # --- sweeping: what one copy does for all ---------------------------------------------------------------
 
@@ -453,6 +467,14 @@ class Database:
         """Ranges of numbers that are lost, as things stand."""
         rows = await self._connection.fetch("SELECT gateway, epoch, stream, first, last FROM loss ORDER BY 1, 2, 3, 4")
         return [(Stream(*row[:3]), row["first"], row["last"]) for row in rows]
+
+    async def twins(self) -> dict[str, list[str]]:
+        """Names under which more than one gateway speaks, with their epochs, the last heard at the end."""
+        rows = await self._connection.fetch(
+            "SELECT g.gateway, array_agg(k.epoch ORDER BY k.state_at) AS epochs"
+            " FROM speaking k JOIN gateway g ON g.id = k.gateway GROUP BY g.id HAVING count(*) > 1 ORDER BY 1"
+        )
+        return {row["gateway"]: row["epochs"] for row in rows}
 
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -550,6 +572,7 @@ INSERT INTO hole SELECT * FROM aged ON CONFLICT DO NOTHING
 
 
 # --- what the database refuses ------------------------------------------------------------------------------
+
 
 async def _halving(take_in: Callable[[Sequence[Any]], Awaitable[Counts]], messages: Sequence[Message]) -> Counts:
     """Take all of these in; the one that the database refuses is found by halving, and set aside."""

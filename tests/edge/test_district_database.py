@@ -285,11 +285,71 @@ def test_active_alarms_are_those_of_the_state_and_what_has_happened_since(distri
 def test_an_older_state_does_not_replace_a_newer_one(district):
     alarms = {"columns": ["alarm", "occurrence", "state", "since_ms", "seq"], "rows": []}
     district.take(state(10, next_event=5), state(20, next_event=7, alarms=alarms), state(10, next_event=5))
-    assert district.rows("SELECT next_event FROM gateway") == [(7,)]
+    assert district.rows("SELECT next_event FROM speaking") == [(7,)]
     assert district.rows("SELECT FROM active_alarm") == []
-    # After a restart the numbers begin anew, and what still comes of before is old.
-    district.take(state(2, next_event=2, epoch="01KAS2QX"), state(30, next_event=9))
-    assert district.rows("SELECT epoch, next_event, former FROM gateway") == [("01KAS2QX", 2, [EPOCH])]
+    # After a restart the numbers begin anew, and what still comes of before is old; whatever the epochs are called.
+    for epoch in ("01KAS2QX", "01DXF6DT"):
+        district.take(state(2, next_event=2, epoch=epoch), state(20, next_event=7), state(10, next_event=5))
+        assert district.rows("SELECT epoch, next_event FROM speaking") == [(epoch, 2)]
+        assert district.run(district.database.twins()) == {}
+
+
+NONE = {"columns": ["alarm", "occurrence", "state", "since_ms", "seq"], "rows": []}
+CLONE = "01KB77XZ"
+
+
+def test_the_alarms_of_a_gateway_are_seen_again_after_its_clone_was_on(district):
+    district.take(birth(), state(5, next_event=10, alarms=NONE), state(2, next_event=2, epoch=CLONE, alarms=NONE))
+    active = "SELECT alarm, state, epoch FROM active_alarm ORDER BY 1, 3"
+    assert district.rows("SELECT epoch FROM speaking") == [(CLONE,)]
+    district.take(event("alarm", 10, epoch=EPOCH))
+    standing = NONE | {"rows": [["GD07.gas:HH", 3, "UNACK", T0, 10]]}
+    district.take(state(6, next_event=11, alarms=standing))
+    assert district.rows(active) == [("GD07.gas:HH", "UNACK", EPOCH)]
+    assert district.run(district.database.twins()) == {GATEWAY: [CLONE, EPOCH]}
+    # While both are on neither hides what the other says.
+    of_clone = NONE | {"rows": [["TK101.level:HH", 1, "UNACK", T0, 2]]}
+    district.take(state(4, next_event=3, epoch=CLONE, alarms=of_clone))
+    district.take(event("alarm", 11, epoch=EPOCH, alarm="GD07.gas:H"))
+    assert district.rows(active) == [
+        ("GD07.gas:H", "UNACK", EPOCH), ("GD07.gas:HH", "UNACK", EPOCH), ("TK101.level:HH", "UNACK", CLONE),
+    ]  # fmt: skip
+    # What is silent for longer than states are apart is off.
+    district.rows("UPDATE speaker SET state_at = state_at - interval '30 minutes'")
+    district.take(state(9, next_event=12, alarms=standing))
+    assert district.rows(active) == [("GD07.gas:HH", "UNACK", EPOCH)]
+    assert district.run(district.database.twins()) == {}
+
+
+def test_what_a_clone_does_not_know_of_is_still_to_come(district):
+    district.take(birth(), data(1), data(4), state(5, [[2, 3]], next_event=1), state(1, next_event=1, epoch=CLONE))
+    district.take(data(5), state(6, [[2, 3]], next_event=1))
+    district.sweep()
+    aged(district, 10)
+    district.take(data(1, epoch=CLONE), state(2, next_event=1, epoch=CLONE))
+    assert district.run(district.database.losses()) == []
+    district.take(state(1, next_event=1, epoch="01KC0000"))  # a restart of either, which would know
+    assert district.run(district.database.losses()) == [(Stream(GATEWAY, EPOCH, "data"), 2, 3)]
+
+
+def test_what_an_earlier_version_knew_of_epochs_is_kept(database):
+    async def with_two_versions() -> None:
+        connection = await asyncpg.connect(database)
+        await prepare(connection, scripts()[:2])
+        await connection.execute(
+            "INSERT INTO gateway (gateway, epoch, next_data, next_event, state, state_at, former)"
+            " VALUES ('jt-0042', '01KAS2QX', 4, 3, '{}', now(), '{01KAR8M2,01DXF6DT}')"
+        )
+        await connection.execute(
+            "INSERT INTO stream (gateway, epoch, stream, announced) VALUES (1, '01KAR8M2', 'data', 7)"
+        )
+        await prepare(connection, scripts())
+        await connection.close()
+
+    asyncio.run(with_two_versions())
+    assert asyncio.run(rows(database, "SELECT epoch, is_over, next_data, next_event FROM speaker ORDER BY heard")) == [
+        ("01KAR8M2", True, 8, 1), ("01DXF6DT", True, 1, 1), ("01KAS2QX", False, 4, 3),
+    ]  # fmt: skip
 
 
 def test_gaps_and_actions_are_rows(district):
