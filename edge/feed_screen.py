@@ -42,9 +42,12 @@ class _Alarm(NamedTuple):
 
 
 class _Reading(NamedTuple):
+    """`told`: epoch, number and row of its message; of a state the end of the newest one that was made before it."""
+
     t_ms: int | None
     value: float | None
     status: int
+    told: tuple[str, int, int]
 
 
 @dataclass(slots=True)
@@ -61,8 +64,12 @@ class _Gateway:
     latest: dict[str, _Reading] = field(default_factory=dict)
     settings: dict[str, tuple[int, str]] = field(default_factory=dict)  # of alarms: priority, what to do
     alarms: dict[str, _Alarm] = field(default_factory=dict)
+    epochs: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # their places in the order that they were heard in
 
     def take(self, kind: str, payload: dict[str, Any]) -> None:
+        self._hear(_text(payload["epoch"]), kind == "state" or payload.get("online") is True)
         match kind:
             case "birth":
                 self.name, self.mode = _text(payload["site"]["name"]), _text(payload["mode"])
@@ -78,12 +85,12 @@ class _Gateway:
                 }
             case "link":
                 self.is_online = payload["online"] is True
-                self.epoch = _text(payload["epoch"])
             case "state":
                 self.mode = _text(payload["mode"])
-                for point, t_ms, value, *rest in payload["values"]["rows"]:
-                    self._reading(point, t_ms, value, rest)
                 epoch = _text(payload["epoch"])
+                newest = epoch, _whole(payload["epochs"][epoch]["data"]["next"], COUNT_MAX) - 1, COUNT_MAX
+                for point, t_ms, value, *rest in payload["values"]["rows"]:
+                    self._reading(point, t_ms, value, rest, newest)
                 listed = {_text(row[0]) for row in payload["alarms"]["rows"]}
                 self.alarms = {alarm: each for alarm, each in self.alarms.items() if alarm in listed}
                 for alarm, _occurrence, state, since_ms, seq in payload["alarms"]["rows"]:
@@ -94,10 +101,10 @@ class _Gateway:
                     self.settings[alarm] = _whole(payload["priority"], _PRIORITY_MAX), _text(payload["action"])
                 self._alarm(alarm, _text(payload["to"]), payload["t_ms"], told)
             case "data":
-                t0_ms = payload["t0_ms"]
-                for point, dt_ms, value, *rest in payload["rows"]:
+                t0_ms, epoch, seq = payload["t0_ms"], _text(payload["epoch"]), _whole(payload["seq"], COUNT_MAX)
+                for row, (point, dt_ms, value, *rest) in enumerate(payload["rows"]):
                     self.readings += 1
-                    self._reading(point, None if t0_ms is None else t0_ms + dt_ms, value, rest)
+                    self._reading(point, None if t0_ms is None else t0_ms + dt_ms, value, rest, (epoch, seq, row))
 
     def _alarm(self, alarm: str, state: str, since_ms: int | None, told: tuple[str, int]) -> None:
         """What is older than what is known says nothing: epochs are in order, as their numbers are."""
@@ -105,13 +112,28 @@ class _Gateway:
         if known is None or told >= known.told:
             self.alarms[alarm] = _Alarm(state, at_ms, told, *self.settings.get(alarm, (_PRIORITY_MAX, "")))
 
-    def _reading(self, point: str, t_ms: int | None, value: float | None, rest: list[int]) -> None:
+    def _hear(self, epoch: str, is_present: bool) -> None:
+        """An epoch follows those that were named as the present one before it; what was never named is history."""
+        self.epochs.setdefault(epoch, (0, len(self.epochs)))
+        if is_present and epoch != self.epoch:
+            self.epoch = epoch
+            self.epochs[epoch] = (1 + max(self.epochs.values())[0], 0)
+
+    def _is_older(self, told: tuple[str, *tuple[int, ...]], than: tuple[str, *tuple[int, ...]]) -> bool:
+        """Never by the names of epochs, nor by times: both are of clocks."""
+        return (self.epochs[told[0]], *told[1:]) < (self.epochs[than[0]], *than[1:])
+
+    def _reading(
+        self, point: str, t_ms: int | None, value: float | None, rest: list[int], told: tuple[str, int, int]
+    ) -> None:
         """History must not cover what is newer."""
-        before, t_ms = self.latest.get(point), None if t_ms is None else _whole(t_ms, UTC_MS_MAX)
-        if before is None or t_ms is None or before.t_ms is None or t_ms >= before.t_ms:
+        before = self.latest.get(_text(point))
+        if before is None or not self._is_older(told, before.told):
             status = _whole(rest[0], _STATUS_MAX) if rest else GOOD
             shown = None if value is None or not has_value(status) else value + 0.0
-            self.latest[_text(point)] = _Reading(t_ms, shown, status)
+            self.latest[_text(point)] = _Reading(
+                None if t_ms is None else _whole(t_ms, UTC_MS_MAX), shown, status, told
+            )
 
 
 class FeedScreen:

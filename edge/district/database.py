@@ -2,7 +2,7 @@
 
 Owns the connection, the transactions and the SQL; schema/ holds the tables, and is applied by whoever comes first.
 Messages are recognised by their identity, so that readings need no index of their own for it. Several copies may
-write at once: each transaction takes its rows in one order (messages, then points, then streams, each ascending), so
+write at once: each transaction takes its rows in one order (gateway, messages, points, streams, each ascending), so
 that they wait for each other and never in a circle. Must never give a reading another time than its message, or the
 clock event of its boot, says.
 
@@ -10,6 +10,7 @@ Source: asyncpg.readthedocs.io; postgresql.org/docs: 13.3 (row locks), 8.17 (ran
 """
 
 import json
+import operator
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,7 +21,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from edge.district.messages import Data, Document, Event, Line, Message, Unreadable, read, resolved
+from edge.district.messages import Data, Document, Event, Line, Message, Unreadable, read, resolved, whole
 from edge.district.receipts import ASK_AFTER_S, SPEAK_OF_DAYS, Standing
 from protocols.feeds.check import Violations
 from protocols.feeds.sequence import Ranges, Stream
@@ -134,12 +135,13 @@ class Database:
         }
         for key in sorted(births):
             await self._keep_birth(*key, births[key])
-        counts = Counts()
-        async with self._connection.transaction():
-            await self._take_in([each for each in messages if not isinstance(each, Document)], counts)
+        # A state before the messages that came with it: it says which epoch they are to be taken for.
         for document in (each for each in messages if isinstance(each, Document)):
             async with self._connection.transaction():
                 await self._document(document)
+        counts = Counts()
+        async with self._connection.transaction():
+            await self._take_in([each for each in messages if not isinstance(each, Document)], counts)
         return counts
 
     async def _take_in(self, messages: Sequence[Data | Event | Unreadable], counts: Counts) -> None:
@@ -283,18 +285,14 @@ class Database:
         if not rows:
             return
         await self._connection.copy_records_to_table("reading", records=rows, columns=_READING)
-        newest: dict[int, Row] = {}
+        newest: dict[tuple[int, int], Row] = {}  # of each point in each stream
         for row in rows:
-            known = newest.get(row[4])
-            if known is None or known[0] <= row[0]:
-                newest[row[4]] = row
+            _t, _value, seq, stream, point, *_judged = row
+            known = newest.get((stream, point))
+            if known is None or known[2] <= seq:
+                newest[stream, point] = row
         await self._connection.copy_records_to_table("newest", records=newest.values(), columns=_READING)
-        await self._connection.execute(
-            "INSERT INTO latest AS known SELECT * FROM newest ORDER BY point"
-            " ON CONFLICT (point) DO UPDATE SET t = excluded.t, value = excluded.value, seq = excluded.seq,"
-            "  stream = excluded.stream, status = excluded.status, detail = excluded.detail"
-            " WHERE excluded.t >= known.t"
-        )
+        await self._connection.execute(_LATEST_OF_DATA)
 
     async def _put_aside(self, messages: Sequence[Unreadable], counts: Counts) -> None:
         if messages:
@@ -336,6 +334,7 @@ class Database:
     async def _state(self, gateway: int, state: Mapping[str, Any]) -> None:
         if not await self._is_heard(gateway, state):
             return
+        await self._latest(gateway, state)
         await self._connection.execute("SELECT FROM stream WHERE gateway = $1 ORDER BY id FOR UPDATE", gateway)
         await self._connection.execute(
             # Of another gateway with this name it knows nothing.
@@ -362,8 +361,8 @@ class Database:
         A new epoch ends those before it. One that is over and goes on nevertheless is that of another gateway.
         """
         epoch = state["epoch"]
-        numbers = [state["epochs"].get(epoch, {}).get(stream, {"next": 1})["next"] for stream in ("data", "event")]
-        await self._connection.execute("SELECT FROM gateway WHERE id = $1 FOR UPDATE", gateway)
+        numbers = [_next_of(state, "data"), _next_of(state, "event")]
+        await self._connection.execute("SELECT FROM gateway WHERE id = $1 FOR NO KEY UPDATE", gateway)
         known = await self._connection.fetchrow(
             "SELECT next_data, next_event, is_over FROM speaker WHERE (gateway, epoch) = ($1, $2)", gateway, epoch
         )
@@ -371,10 +370,10 @@ class Database:
             await self._connection.execute(
                 "UPDATE speaker SET is_over = true, state = NULL WHERE gateway = $1 AND NOT is_over", gateway
             )
-        elif any(now < before for now, before in zip(numbers, known, strict=False)):
-            return False
-        elif known["is_over"] and numbers == list(known)[:2]:
-            return False
+        else:
+            *before, is_over = known
+            if any(map(operator.lt, numbers, before)) or (is_over and numbers == before):
+                return False
         await self._connection.execute(
             "INSERT INTO speaker (gateway, epoch, next_data, next_event, state) VALUES ($1, $2, $3, $4, $5)"
             " ON CONFLICT (gateway, epoch) DO UPDATE SET heard = DEFAULT, is_over = false, state_at = now(),"
@@ -382,6 +381,21 @@ class Database:
             gateway, epoch, *numbers, dict(state),
         )  # fmt: skip
         return True
+
+    async def _latest(self, gateway: int, state: Mapping[str, Any]) -> None:
+        """What a state says of its points is newer than every message that was made before it."""
+        points = await self._points_of(gateway, state["birth"]) or {}
+        stream = Stream(state["gateway"], state["epoch"], "data")
+        rows = {points[point]: reading for point, *reading in map(whole, state["values"]["rows"]) if point in points}
+        if rows:
+            await self._connection.execute(
+                _LATEST_OF_STATE,
+                self._streams[stream],
+                _next_of(state, "data") - 1,
+                state["birth"],
+                [*rows],
+                *map(list, zip(*rows.values(), strict=True)),
+            )
 
     # --- sweeping: what one copy does for all ---------------------------------------------------------------
 
@@ -544,6 +558,26 @@ _EVENTS = {
         " e ->> 'action', e ->> 'by', e ->> 'reason', e"
     ),
 }
+# The latest value is that of the newest message: of the epoch heard last, and in it of the highest number. It has no
+# birth of its own where it has a message, which names it.
+_LATEST_SET = """
+ON CONFLICT (point) DO UPDATE SET t = excluded.t, value = excluded.value, seq = excluded.seq,
+    stream = excluded.stream, status = excluded.status, detail = excluded.detail, birth = excluded.birth
+WHERE CASE WHEN excluded.stream = known.stream THEN excluded.seq {beyond} known.seq
+    ELSE (heard(excluded.stream), excluded.stream) > (heard(known.stream), known.stream) END
+"""
+_LATEST_OF_DATA = (
+    "INSERT INTO latest AS known (t, value, seq, stream, point, status, detail)"
+    " SELECT DISTINCT ON (n.point) n.t, n.value, n.seq, n.stream, n.point, n.status, n.detail"
+    " FROM newest n JOIN stream s ON s.id = n.stream LEFT JOIN speaker k ON (k.gateway, k.epoch) = (s.gateway, s.epoch)"
+    " ORDER BY n.point, coalesce(k.heard, 0) DESC, n.stream DESC"
+) + _LATEST_SET.format(beyond=">")
+_LATEST_OF_STATE = (
+    "INSERT INTO latest AS known (stream, seq, birth, point, t, value, status, detail)"
+    " SELECT $1, $2, $3, point, utc(t_ms), value, status, detail"
+    " FROM unnest($4::int[], $5::bigint[], $6::float8[], $7::smallint[], $8::int[])"
+    "  AS of (point, t_ms, value, status, detail) ORDER BY point"
+) + _LATEST_SET.format(beyond=">=")
 # An event without a time gets that of its boot's clock, once; each end of a gap that of its own.
 _COMPLETE = [
     f"UPDATE {table} SET {t} = utc_of(gateway, {boot}, {uptime_ms})"
@@ -611,6 +645,7 @@ def _streams(message: Message) -> Iterator[Stream]:
     for stream, _first, _last in _dropped(message):
         yield stream
     if isinstance(message, Document) and message.kind == "state":
+        yield Stream(message.gateway, message.document["epoch"], "data")
         for stream, _entry in _listed(message.document):
             yield stream
 
@@ -625,6 +660,11 @@ def _listed(state: Mapping[str, Any]) -> Iterator[tuple[Stream, Mapping[str, Any
     for epoch, streams in state["epochs"].items():
         for name, entry in streams.items():
             yield Stream(state["gateway"], epoch, name), entry
+
+
+def _next_of(state: Mapping[str, Any], stream: str) -> int:
+    """The number of the message that its own epoch makes next."""
+    return int(state["epochs"].get(state["epoch"], {}).get(stream, {"next": 1})["next"])
 
 
 def _described(message: Message) -> tuple[str, str | None, str | None, int | None]:

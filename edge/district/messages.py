@@ -203,14 +203,14 @@ def _readings(rows: list[Any]) -> list[Row] | str:
         fault = _fault(row)
         if fault is not None:
             return fault
-        readings.append(_whole(row))
+        readings.append(whole(row))
     return readings
 
 
 def _fault(row: Any) -> str | None:
     if not isinstance(row, list) or not 3 <= len(row) <= 5:
         return _("row {row}: three to five columns were expected").format(row=row)
-    point, dt_ms, value, status, detail = _whole(row)
+    point, dt_ms, value, status, detail = whole(row)
     if (
         type(point) is not str
         or type(dt_ms) is not int
@@ -227,7 +227,7 @@ def _fault(row: Any) -> str | None:
     return None
 
 
-def _whole(row: list[Any]) -> Row:
+def whole(row: list[Any]) -> Row:
     """With the status and the detail that go without saying."""
     point, dt_ms, value, *stated = row
     return point, dt_ms, value, stated[0] if stated else GOOD, stated[1] if len(stated) > 1 else 0

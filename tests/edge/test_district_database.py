@@ -139,12 +139,59 @@ def test_history_as_an_engineer_asks(district):
     ]
 
 
-def test_the_latest_value_is_that_with_the_latest_time(district):
-    district.take(birth(), data(2, ("TK101.level", 0, 2.0, 0, 0), t0=T0 + 1000))
-    district.take(data(1, ("TK101.level", 0, 1.0, 0, 0), ("TK101.temp", 5, 24.5, 0, 0)))  # from history
-    assert district.rows("SELECT point, value, unit FROM latest_value ORDER BY point") == [
-        ("TK101.level", 2.0, "m"), ("TK101.temp", 24.5, "℃"),
-    ]  # fmt: skip
+LATEST = "SELECT point, value, unit FROM latest_value ORDER BY point"
+HOUR_MS = 3_600_000
+
+
+def level(seq: int, value: float, t0: int = T0, **other: Any) -> Message:
+    return data(seq, ("TK101.level", 0, value, 0, 0), t0=t0, **other)
+
+
+def values(next_data: int, *readings: list[Any], epoch: str = EPOCH, **other: Any) -> Message:
+    """A state with these values."""
+    columns = ["point", "t_ms", "value", "status", "detail"]
+    return state(next_data, epoch=epoch, values={"columns": columns, "rows": list(readings)}, **other)
+
+
+def test_the_latest_value_is_that_of_the_latest_message(district):
+    district.take(birth(), level(2, 2.0))
+    # From history; and the clock was an hour ahead then.
+    district.take(data(1, ("TK101.level", 0, 1.0, 0, 0), ("TK101.temp", 5, 24.5, 0, 0), t0=T0 + HOUR_MS))
+    assert district.rows(LATEST) == [("TK101.level", 2.0, "m"), ("TK101.temp", 24.5, "℃")]
+    twice = data(3, ("TK101.level", 0, 3.0, 0, 0), ("TK101.level", 5, 3.5, 0, 0), t0=T0 - HOUR_MS)
+    district.take(level(4, 4.0, t0=T0 - 2 * HOUR_MS), twice)
+    assert district.rows(LATEST)[0] == ("TK101.level", 4.0, "m")
+
+
+def test_the_latest_value_is_that_of_the_epoch_heard_last(district):
+    """Of one transaction or several; whatever the epochs are called, and which of their messages comes first."""
+    district.take(birth(), values(5), level(4, 4.0))
+    district.take(values(1, epoch="01DXF6DT"), level(1, 1.0, t0=T0 - HOUR_MS, epoch="01DXF6DT"), level(3, 3.0))
+    assert district.rows(LATEST) == [("TK101.level", 1.0, "m")]
+    # From history: the rest of the epoch before, and one from before this district began to listen.
+    district.take(level(5, 5.0, t0=T0 + HOUR_MS))
+    district.take(level(9, 9.0, epoch="01KZZZZZ"))
+    assert district.rows(LATEST) == [("TK101.level", 1.0, "m")]
+
+
+def test_a_state_says_what_is_latest(district):
+    smaller = birth({"points": [{**BIRTH["points"][0], "unit": "mm", "unit_text": "mm"}]})
+    district.take(birth(), smaller, level(4, 4.0, t0=T0 + HOUR_MS))
+    district.take(values(9, ["TK101.level", T0, 7.5], ["TK101.temp", None, None, 222], ["TK999.level", T0, 1.0]))
+    seen = "SELECT point, value, unit, status, extract(epoch FROM t) * 1000 FROM latest_value ORDER BY point"
+    now = [("TK101.level", 7.5, "m", 0, T0), ("TK101.temp", None, "℃", 222, None)]
+    assert district.rows(seen) == now
+    district.take(level(8, 8.0, t0=T0 + HOUR_MS))  # was made before it
+    assert district.rows(seen) == now
+    of_smaller = json.loads(smaller[1])["birth"]
+    district.take(values(9, ["TK101.level", T0, 7500], ["TK101.level", T0, 7501], birth=of_smaller))
+    assert district.rows(LATEST)[0] == ("TK101.level", 7501, "mm")
+    district.take(level(9, 9.0))
+    assert district.rows(LATEST)[0] == ("TK101.level", 9.0, "m")
+    district.take(values(9, ["TK101.level", T0, 7.5]))  # retained, from before
+    assert district.rows(LATEST)[0] == ("TK101.level", 9.0, "m")
+    district.take(values(10, ["TK101.level", None, None, 220]))
+    assert district.rows(LATEST)[0] == ("TK101.level", None, "m")
 
 
 def test_what_the_database_refuses_does_not_hold_up_the_rest(district):
@@ -439,6 +486,29 @@ def test_two_that_begin_at_once_make_the_tables_once(database):
     asyncio.run(both())
     made = [(number + 1,) for number, _script in enumerate(scripts())]
     assert asyncio.run(rows(database, "SELECT version FROM version ORDER BY 1")) == made
+
+
+def test_copies_that_write_the_same_points_and_streams_never_wait_in_a_circle(database):
+    names = [f"TK101.{name}" for name in ("level", "temp")]
+
+    async def write(copy: Database, messages: list[Message]) -> None:
+        for each in messages:
+            await copy.commit([read(*each, VIOLATIONS)])
+
+    async def both() -> None:
+        pair = [Database(database, VIOLATIONS) for _copy in range(2)]
+        await write(pair[0], [birth()])
+        states = [values(seq, *([name, T0, 1.0] for name in names)) for seq in range(2, 100)]
+        batches = [data(seq, *((name, at, 2.0, 0, 0) for at, name in enumerate(names))) for seq in range(1, 99)]
+        await asyncio.gather(write(pair[0], states), write(pair[1], batches))
+        for each in pair:
+            await each.close()
+
+    asyncio.run(both())
+    ((deadlocks,),) = asyncio.run(
+        rows(database, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    )
+    assert deadlocks == 0
 
 
 def test_one_sweeps_until_it_ends(database):

@@ -1,4 +1,6 @@
--- Version 3: no time is computed of what lies beyond the feed's bounds (protocols/feeds/json_feed.py).
+-- Version 3: no order and no time by what cannot be trusted.
+
+-- No time is computed of what lies beyond the feed's bounds (protocols/feeds/json_feed.py).
 
 CREATE OR REPLACE FUNCTION line_of(of_gateway int, of_boot text, of_uptime_ms bigint) RETURNS SETOF clock
     LANGUAGE sql STABLE
@@ -30,6 +32,16 @@ INSERT INTO speaker (gateway, epoch, next_data, next_event, state, state_at)
 
 DROP VIEW active_alarm, loss, latest_value;
 ALTER TABLE gateway DROP epoch, DROP birth, DROP next_data, DROP next_event, DROP state, DROP state_at, DROP former;
+
+-- When the epoch of a stream was; 0 for one of which no state has come: what comes of it is history.
+CREATE FUNCTION heard(of_stream int) RETURNS bigint LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT coalesce((
+        SELECT k.heard FROM stream s JOIN speaker k ON k.gateway = s.gateway AND k.epoch = s.epoch WHERE s.id = of_stream
+    ), 0);
+END;
+
+ALTER TABLE latest ALTER t DROP NOT NULL, ADD birth text;  -- as a state names it; otherwise that of the message
 
 -- Those that still do: a gateway says its state every 10 minutes. More than one: two gateways use one name.
 CREATE VIEW speaking AS
@@ -70,5 +82,5 @@ CREATE VIEW loss AS
 CREATE VIEW latest_value AS
     SELECT g.gateway, p.point, b.name, b.area, l.t, l.value, b.unit_text AS unit, l.status, l.detail
     FROM gateway g JOIN point p ON p.gateway = g.id JOIN latest l ON l.point = p.id
-    JOIN message m ON m.stream = l.stream AND m.seq = l.seq
-    JOIN birth_point b ON b.gateway = g.id AND b.birth = m.birth AND b.point = p.id;
+    LEFT JOIN message m ON m.stream = l.stream AND m.seq = l.seq
+    JOIN birth_point b ON b.gateway = g.id AND b.birth = coalesce(l.birth, m.birth) AND b.point = p.id;
