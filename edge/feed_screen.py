@@ -107,9 +107,9 @@ class _Gateway:
                     self._reading(point, None if t0_ms is None else t0_ms + dt_ms, value, rest, (epoch, seq, row))
 
     def _alarm(self, alarm: str, state: str, since_ms: int | None, told: tuple[str, int]) -> None:
-        """What is older than what is known says nothing: epochs are in order, as their numbers are."""
+        """What is older than what is known says nothing."""
         known, at_ms = self.alarms.get(alarm), None if since_ms is None else _whole(since_ms, UTC_MS_MAX)
-        if known is None or told >= known.told:
+        if known is None or not self._is_older(told, known.told):
             self.alarms[alarm] = _Alarm(state, at_ms, told, *self.settings.get(alarm, (_PRIORITY_MAX, "")))
 
     def _hear(self, epoch: str, is_present: bool) -> None:

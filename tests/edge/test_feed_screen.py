@@ -99,3 +99,32 @@ def test_the_epoch_heard_last_says_what_is_latest(screen, epoch):
     screen.data(FIRST, 901, 3.0, t0=T0 + HOUR_MS)
     screen.data("01ZZZZZZZZZZZZZZ", 902, 4.0, t0=T0 + HOUR_MS)  # history of an epoch before this listener came
     assert screen.value() == "2.0"
+
+
+@pytest.mark.parametrize("epoch", [SECOND, EARLIER])
+def test_an_alarm_of_the_epoch_heard_last_counts(screen, epoch):
+    screen.alarm(FIRST, 5, "UNACK")
+    screen.alarm(FIRST, 6, "ACKED")
+    screen.alarm(epoch, 3, "UNACK")  # after a restart; who hears alarms alone hears no state
+    assert screen.standing() == ["unacknowledged"]
+
+
+@pytest.mark.parametrize("epoch", [SECOND, EARLIER])
+def test_a_state_of_the_epoch_heard_last_counts(screen, epoch):
+    screen.state(FIRST, 5)
+    screen.alarm(FIRST, 6, "ACKED")
+    screen.state(epoch, 2, alarms=(["GD07.gas:HH", 3, "ACKED", T0, 1],))
+    screen.alarm(epoch, 7, "UNACK")
+    screen.state(epoch, 3, alarms=(["GD07.gas:HH", 4, "UNACK", T0, 7],))
+    assert screen.standing() == ["unacknowledged"]
+    screen.alarm(FIRST, 8, "RTNUN")  # late
+    screen.alarm("01ZZZZZZZZZZZZZZ", 9, "RTNUN")  # from before this listener came
+    assert screen.standing() == ["unacknowledged"]
+
+
+def test_a_gateway_is_seen_again_after_its_clone_was_on(screen):
+    screen.state(FIRST, 5)
+    screen.state(SECOND, 2, alarms=(["GD07.gas:HH", 1, "ACKED", T0, 1],))
+    screen.alarm(FIRST, 10, "UNACK")
+    screen.state(FIRST, 6, alarms=(["GD07.gas:HH", 1, "UNACK", T0, 10],))
+    assert screen.standing() == ["unacknowledged"]
