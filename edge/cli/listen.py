@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from gettext import gettext as _
 from gettext import ngettext
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
-from edge.feed_screen import FeedScreen
+from edge.feed_screen import STRANGE, FeedScreen, gap_text
 from edge.receiver import Received, Receiver
 from protocols.feeds import json_feed
 from protocols.feeds.check import StreamChecker, Summary, Violations
@@ -251,6 +251,9 @@ def _line(message: Received) -> str:
             words.append(_("(no JSON object)"))
         case {"alarm": str(alarm), "from": str(before), "to": str(after)}:
             words.append(f"{alarm} {before} → {after}")
+        case {"schema": "tankgate/gap/1"}:
+            with suppress(*STRANGE):
+                words.append(gap_text(message.payload))
         case {"rows": list(rows)}:
             words.append(ngettext("{n} reading", "{n} readings", len(rows)).format(n=len(rows)))
     if message.retained:

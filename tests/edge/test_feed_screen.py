@@ -2,6 +2,8 @@
 
 import io
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,16 @@ class Screen:
     def link(self, epoch: str, online: bool = True) -> None:
         self.take("link", json.loads(json_feed.link(GATEWAY, epoch, online, T0)))
 
-    def state(self, epoch: str, next_data: int, *values: list[Any], alarms: tuple[list[Any], ...] = ()) -> None:
+    def state(
+        self,
+        epoch: str,
+        next_data: int,
+        *values: list[Any],
+        alarms: tuple[list[Any], ...] = (),
+        pending: tuple[list[int], ...] = (),
+    ) -> None:
         state = json.loads((GOLDEN / "state.json").read_text("utf-8"))
-        entry = {"next": next_data, "receipted": None, "pending": [], "oldest_kept": 1}
+        entry = {"next": next_data, "receipted": None, "pending": pending, "oldest_kept": 1}
         state |= {"epoch": epoch, "epochs": {epoch: {"data": entry}}}
         state["values"]["rows"], state["alarms"]["rows"] = values, alarms
         self.take("state", state)
@@ -50,6 +59,9 @@ class Screen:
     def alarm(self, epoch: str, seq: int, after: str) -> None:
         alarm = json.loads((GOLDEN / "alarm.json").read_text("utf-8"))
         self.take("event/alarm", alarm | {"epoch": epoch, "seq": seq, "to": after})
+
+    def gap(self, name: str) -> None:
+        self.take("event/gap", json.loads((GOLDEN / f"{name}.json").read_text("utf-8")))
 
     def text(self) -> str:
         console = Console(file=io.StringIO(), width=200)
@@ -67,8 +79,12 @@ class Screen:
 
 
 @pytest.fixture
-def screen() -> Screen:
-    return Screen()
+def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield Screen()
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_after_a_clock_was_put_back_the_newer_value_is_shown(screen):
@@ -128,3 +144,24 @@ def test_a_gateway_is_seen_again_after_its_clone_was_on(screen):
     screen.alarm(FIRST, 10, "UNACK")
     screen.state(FIRST, 6, alarms=(["GD07.gas:HH", 1, "UNACK", T0, 10],))
     assert screen.standing() == ["unacknowledged"]
+
+
+def test_gaps_and_what_is_still_to_come_are_a_row(screen):
+    assert "gaps heard: 0   still to come: -" in screen.text()
+    screen.state(FIRST, 100, pending=([3, 5], [9, 9]))
+    screen.gap("gap-other-master")
+    screen.gap("gap")
+    [row] = [line for line in screen.text().splitlines() if "gaps heard" in line]
+    assert row.rstrip() == (
+        "gaps heard: 2   still to come: 4 messages   the last gap: the board's ring was full: board cab1, "
+        "2026-11-23 02:09:04 to 2026-11-23 02:12:43 (219 s), at most 1971 polls"
+    )
+    screen.state(FIRST, 100)
+    assert "still to come: 0 messages" in screen.text()
+
+
+@pytest.mark.parametrize("pending", [[[5, 3]], [["a", "b"]], [[1]], 7, {"a": 1}])
+def test_what_is_still_to_come_is_a_number_or_of_a_strange_shape(screen, pending):
+    with pytest.raises(AssertionError, match="strange"):
+        screen.state(FIRST, 100, pending=pending)
+        screen.text()
