@@ -40,6 +40,8 @@ class Schemas:
         """Of the schema that this path, through references, leads to."""
         at: Any = self._schemas[document]
         for step in path:
+            if isinstance(at, Mapping) and step not in at:  # of a field's name jsonschema-rs leaves out where it stands
+                return None
             at = at[step]
             if step == "$ref":
                 named, _hash, pointer = at.partition("#")

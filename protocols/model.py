@@ -78,6 +78,23 @@ def status_text(status: int) -> str:
     return texts.get(status, _("status {status}").format(status=status))
 
 
+def cause_text(cause: str) -> str:
+    """What a person reads for the cause of a gap; a cause of other versions as it is."""
+    texts = {
+        "ring_full": _("the board's ring was full"),
+        "board_restart": _("the board was restarted"),
+        "board_down": _("the board was down"),
+        "not_running": _("the gateway was not running"),
+        "disk_quota": _("no room on the disk"),
+        "disk_fault": _("the disk failed"),
+        "retention": _("older than what is kept"),
+        "set_aside": _("the store was set aside"),
+        "plan_unknown": _("taken under a read plan that is not known any more"),
+        "other_master": _("another master on the bus"),
+    }
+    return texts.get(cause, cause)
+
+
 def mode_text(mode: str) -> str:
     """What a person reads for the mode of a birth, a state or an alarm; a mode of other versions as it is."""
     return {"live": _("live"), "drill": _("drill"), "test": _("test"), "simulated": _("simulated")}.get(mode, mode)

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from gettext import gettext as _
 from gettext import ngettext
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
-from edge.feed_screen import TIME_MAX_MS, FeedScreen
+from edge.feed_screen import STRANGE, FeedScreen, gap_text
 from edge.receiver import Received, Receiver
 from protocols.feeds import json_feed
 from protocols.feeds.check import StreamChecker, Summary, Violations
@@ -196,7 +196,7 @@ def _of_recording(recording: IO[bytes], gateway: str | None) -> Iterator[Receive
                 "retained": bool(retained),
                 "payload": dict() | None as payload,
                 "duplicate": bool(duplicate),
-            } if 0 <= received_ms <= TIME_MAX_MS:
+            } if 0 <= received_ms <= json_feed.UTC_MS_MAX:
                 if gateway is None or topic.split("/")[2:3] == [gateway]:
                     yield Received(received_ms, topic, retained, payload, duplicate)
             case _other:
@@ -251,6 +251,9 @@ def _line(message: Received) -> str:
             words.append(_("(no JSON object)"))
         case {"alarm": str(alarm), "from": str(before), "to": str(after)}:
             words.append(f"{alarm} {before} → {after}")
+        case {"schema": "tankgate/gap/1"}:
+            with suppress(*STRANGE):
+                words.append(gap_text(message.payload))
         case {"rows": list(rows)}:
             words.append(ngettext("{n} reading", "{n} readings", len(rows)).format(n=len(rows)))
     if message.retained:

@@ -2,7 +2,7 @@
 
 Owns the connection, the transactions and the SQL; schema/ holds the tables, and is applied by whoever comes first.
 Messages are recognised by their identity, so that readings need no index of their own for it. Several copies may
-write at once: each transaction takes its rows in one order (messages, then points, then streams, each ascending), so
+write at once: each transaction takes its rows in one order (gateway, messages, points, streams, each ascending), so
 that they wait for each other and never in a circle. Must never give a reading another time than its message, or the
 clock event of its boot, says.
 
@@ -10,9 +10,10 @@ Source: asyncpg.readthedocs.io; postgresql.org/docs: 13.3 (row locks), 8.17 (ran
 """
 
 import json
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from gettext import gettext as _
 from importlib import resources
@@ -20,7 +21,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from edge.district.messages import Data, Document, Event, Line, Message, Unreadable, read, resolved
+from edge.district.messages import Data, Document, Event, Line, Message, Unreadable, read, resolved, whole
 from edge.district.receipts import ASK_AFTER_S, SPEAK_OF_DAYS, Standing
 from protocols.feeds.check import Violations
 from protocols.feeds.sequence import Ranges, Stream
@@ -120,18 +121,10 @@ class Database:
     async def commit(self, messages: Sequence[Message]) -> Counts:
         """Each of these once, those that are numbered in one transaction; what is UNAVAILABLE may be given again.
 
-        What the database refuses is found by halving, and set aside.
+        What the database refuses is set aside.
         """
         await self.connect()
-        try:
-            return await self._commit(messages)
-        except _REFUSED as refusal:
-            if len(messages) == 1:
-                return await self._commit([_set_aside(messages[0], str(refusal))])
-        half = len(messages) // 2
-        counts = await self.commit(messages[:half])
-        counts.add(await self.commit(messages[half:]))
-        return counts
+        return await _halving(self._commit, messages)
 
     async def _commit(self, messages: Sequence[Message]) -> Counts:
         await self._know(messages)
@@ -142,12 +135,13 @@ class Database:
         }
         for key in sorted(births):
             await self._keep_birth(*key, births[key])
-        counts = Counts()
-        async with self._connection.transaction():
-            await self._take_in([each for each in messages if not isinstance(each, Document)], counts)
+        # A state before the messages that came with it: it says which epoch they are to be taken for.
         for document in (each for each in messages if isinstance(each, Document)):
             async with self._connection.transaction():
                 await self._document(document)
+        counts = Counts()
+        async with self._connection.transaction():
+            await self._take_in([each for each in messages if not isinstance(each, Document)], counts)
         return counts
 
     async def _take_in(self, messages: Sequence[Data | Event | Unreadable], counts: Counts) -> None:
@@ -178,16 +172,21 @@ class Database:
                 "SELECT id FROM stream WHERE (gateway, epoch, stream) = ($1, $2, $3)", *identity
             )
 
+    def _key(self, message: Message) -> tuple[int, int] | None:
+        """Its stream's id and its number, where it has one; `_know` it first."""
+        identity = _identity(message)
+        return None if identity is None else (self._streams[identity[0]], identity[1])
+
     async def _number(self, messages: Sequence[Numbered]) -> list[Numbered]:
         """Those whose numbers are new here, and those that have none."""
         numbered: dict[tuple[int, int], Numbered] = {}
         without: list[Numbered] = []
         for message in messages:
-            identity = _identity(message)
-            if identity is None:
+            key = self._key(message)
+            if key is None:
                 without.append(message)
             else:
-                numbered.setdefault((self._streams[identity[0]], identity[1]), message)
+                numbered.setdefault(key, message)
         if not numbered:
             return without
         keys = sorted(numbered)
@@ -204,9 +203,9 @@ class Database:
         came: defaultdict[int, Ranges] = defaultdict(Ranges)
         dropped: defaultdict[int, Ranges] = defaultdict(Ranges)
         for message in fresh:
-            identity = _identity(message)
-            if identity is not None:
-                came[self._streams[identity[0]]].add(identity[1], identity[1])
+            key = self._key(message)
+            if key is not None:
+                came[key[0]].add(key[1], key[1])
             for stream, first, last in _dropped(message):
                 dropped[self._streams[stream]].add(first, last)
         await self._connection.execute(
@@ -243,13 +242,13 @@ class Database:
         key = gateway, birth
         if key not in self._points:
             rows = await self._connection.fetch(
-                "SELECT p.point, p.id FROM birth_point b JOIN point p ON p.id = b.point"
-                " WHERE b.gateway = $1 AND b.birth = $2",
+                "SELECT p.point, p.id FROM birth b LEFT JOIN birth_point USING (gateway, birth)"
+                " LEFT JOIN point p ON p.id = birth_point.point WHERE b.gateway = $1 AND b.birth = $2",
                 *key,
             )
             if not rows:
                 return None
-            self._points[key] = dict(rows)
+            self._points[key] = {point: id for point, id in rows if id is not None}  # a birth may have no points
         return self._points[key]
 
     async def _batches(self, batches: Sequence[Data], counts: Counts) -> None:
@@ -286,31 +285,21 @@ class Database:
         if not rows:
             return
         await self._connection.copy_records_to_table("reading", records=rows, columns=_READING)
-        newest: dict[int, Row] = {}
+        newest: dict[tuple[int, int], Row] = {}  # of each point in each stream
         for row in rows:
-            known = newest.get(row[4])
-            if known is None or known[0] <= row[0]:
-                newest[row[4]] = row
+            _t, _value, seq, stream, point, *_judged = row
+            known = newest.get((stream, point))
+            if known is None or known[2] <= seq:
+                newest[stream, point] = row
         await self._connection.copy_records_to_table("newest", records=newest.values(), columns=_READING)
-        await self._connection.execute(
-            "INSERT INTO latest AS known SELECT * FROM newest ORDER BY point"
-            " ON CONFLICT (point) DO UPDATE SET t = excluded.t, value = excluded.value, seq = excluded.seq,"
-            "  stream = excluded.stream, status = excluded.status, detail = excluded.detail"
-            " WHERE excluded.t >= known.t"
-        )
+        await self._connection.execute(_LATEST_OF_DATA)
 
     async def _put_aside(self, messages: Sequence[Unreadable], counts: Counts) -> None:
         if messages:
             await self._connection.executemany(
                 "INSERT INTO set_aside (topic, reason, payload, stream, seq) VALUES ($1, $2, $3, $4, $5)",
                 [
-                    (
-                        each.topic,
-                        each.reason.replace("\0", "\\0"),
-                        each.payload,
-                        self._streams[each.numbered[0]] if each.numbered else None,
-                        each.numbered[1] if each.numbered else None,
-                    )
+                    (each.topic, each.reason.replace("\0", "\\0"), each.payload, *(self._key(each) or (None, None)))
                     for each in messages
                 ],
             )
@@ -343,28 +332,16 @@ class Database:
             await self._state(gateway, document.document)
 
     async def _state(self, gateway: int, state: Mapping[str, Any]) -> None:
-        epoch = state["epoch"]
-        next_ = {
-            stream: state["epochs"].get(epoch, {}).get(stream, {"next": 1})["next"] for stream in ("data", "event")
-        }
-        is_newer = await self._connection.fetchval(
-            # By its numbers within an epoch, since clocks are stepped; an epoch that is over does not return.
-            "UPDATE gateway SET epoch = $2, birth = $3, next_data = $4, next_event = $5, state = $6, state_at = now(),"
-            " former = CASE WHEN epoch <> $2 THEN former || epoch ELSE former END"
-            " WHERE id = $1 AND $2 <> ALL (former)"
-            " AND (epoch IS DISTINCT FROM $2 OR next_data <= $4 AND next_event <= $5) RETURNING true",
-            gateway,
-            epoch,
-            state["birth"],
-            next_["data"],
-            next_["event"],
-            dict(state),
-        )
-        if not is_newer:
+        if not await self._is_heard(gateway, state):
             return
+        await self._latest(gateway, state)
         await self._connection.execute("SELECT FROM stream WHERE gateway = $1 ORDER BY id FOR UPDATE", gateway)
         await self._connection.execute(
-            "UPDATE stream SET pending = '{}' WHERE gateway = $1 AND NOT isempty(pending)", gateway
+            # Of another gateway with this name it knows nothing.
+            "UPDATE stream SET pending = '{}' WHERE gateway = $1 AND NOT isempty(pending)"
+            " AND epoch NOT IN (SELECT epoch FROM speaking WHERE gateway = $1 AND epoch <> $2)",
+            gateway,
+            state["epoch"],
         )
         for stream, entry in _listed(state):
             await self._connection.execute(
@@ -378,6 +355,48 @@ class Database:
                 [last for _first, last in entry["pending"]],
             )
 
+    async def _is_heard(self, gateway: int, state: Mapping[str, Any]) -> bool:
+        """Whether this state is the newest of its epoch. By its numbers, since clocks are stepped.
+
+        A new epoch ends those before it. One that is over and goes on nevertheless is that of another gateway.
+        """
+        epoch = state["epoch"]
+        numbers = [_next_of(state, "data"), _next_of(state, "event")]
+        await self._connection.execute("SELECT FROM gateway WHERE id = $1 FOR NO KEY UPDATE", gateway)
+        known = await self._connection.fetchrow(
+            "SELECT next_data, next_event, is_over FROM speaker WHERE (gateway, epoch) = ($1, $2)", gateway, epoch
+        )
+        if known is None:
+            await self._connection.execute(
+                "UPDATE speaker SET is_over = true, state = NULL WHERE gateway = $1 AND NOT is_over", gateway
+            )
+        else:
+            *before, is_over = known
+            if any(map(operator.lt, numbers, before)) or (is_over and numbers == before):
+                return False
+        await self._connection.execute(
+            "INSERT INTO speaker (gateway, epoch, next_data, next_event, state) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (gateway, epoch) DO UPDATE SET heard = DEFAULT, is_over = false, state_at = now(),"
+            " next_data = excluded.next_data, next_event = excluded.next_event, state = excluded.state",
+            gateway, epoch, *numbers, dict(state),
+        )  # fmt: skip
+        return True
+
+    async def _latest(self, gateway: int, state: Mapping[str, Any]) -> None:
+        """What a state says of its points is newer than every message that was made before it."""
+        points = await self._points_of(gateway, state["birth"]) or {}
+        stream = Stream(state["gateway"], state["epoch"], "data")
+        rows = {points[point]: reading for point, *reading in map(whole, state["values"]["rows"]) if point in points}
+        if rows:
+            await self._connection.execute(
+                _LATEST_OF_STATE,
+                self._streams[stream],
+                _next_of(state, "data") - 1,
+                state["birth"],
+                [*rows],
+                *map(list, zip(*rows.values(), strict=True)),
+            )
+
     # --- sweeping: what one copy does for all ---------------------------------------------------------------
 
     async def is_sweeper(self) -> bool:
@@ -388,44 +407,43 @@ class Database:
     async def sweep(self) -> Counts:
         """Read what has waited and can be read now, give events their time, and find what is missing."""
         counts = Counts()
-        while await self._read_waiting(counts) == WAITING_AT_ONCE:
-            pass
+        while waited := await self._waited():
+            counts.add(await _halving(self._read_waited, waited))
         for complete in _COMPLETE:
             await self._connection.execute(complete)
         await self._connection.execute(_FIND_HOLES)
         return counts
 
-    async def _read_waiting(self, counts: Counts) -> int:
+    async def _waited(self) -> list[Numbered]:
+        """Some of what has waited and can be read now, each with its time."""
+        rows = await self._connection.fetch(
+            "SELECT g.gateway, s.epoch, s.stream, w.seq, w.topic, w.payload,"
+            " l.utc_at_uptime_0_ms, l.drift_ppm, l.err_ms"
+            " FROM waiting w JOIN stream s ON s.id = w.stream JOIN gateway g ON g.id = w.gateway"
+            " LEFT JOIN LATERAL line_of(w.gateway, w.boot, w.uptime_ms) l ON true"
+            " WHERE EXISTS (SELECT FROM birth b WHERE b.gateway = w.gateway AND b.birth = w.birth)"
+            " AND (w.boot IS NULL OR l.boot IS NOT NULL)"
+            " ORDER BY w.stream, w.seq LIMIT $1",
+            WAITING_AT_ONCE,
+        )
+        return [_with_its_time(read(row["topic"], row["payload"], self._violations), row) for row in rows]
+
+    async def _read_waited(self, messages: Sequence[Numbered]) -> Counts:
+        """Readings of these, which wait no more, in one transaction."""
+        counts = Counts(messages=len(messages))
+        await self._know(messages)
+        described = [(*key, *_described(each)) for each in messages if (key := self._key(each)) is not None]
         async with self._connection.transaction():
-            rows = await self._connection.fetch(
-                "SELECT w.stream, w.seq, w.topic, w.payload, l.utc_at_uptime_0_ms, l.drift_ppm, l.err_ms"
-                " FROM waiting w LEFT JOIN LATERAL line_of(w.gateway, w.boot, w.uptime_ms) l ON true"
-                " WHERE EXISTS (SELECT FROM birth b WHERE b.gateway = w.gateway AND b.birth = w.birth)"
-                " AND (w.boot IS NULL OR l.boot IS NOT NULL)"
-                " ORDER BY w.stream, w.seq LIMIT $1 FOR UPDATE OF w SKIP LOCKED",
-                WAITING_AT_ONCE,
+            await self._connection.executemany(
+                "DELETE FROM waiting WHERE (stream, seq) = ($1, $2)", [each[:2] for each in described]
             )
-            batches = []
-            for row in rows:
-                batch = read(row["topic"], row["payload"], self._violations)
-                assert isinstance(batch, Data)  # it was one when it came
-                if batch.boot is not None:
-                    line = Line(row["utc_at_uptime_0_ms"], row["drift_ppm"], row["err_ms"])
-                    batch = resolved(batch, line)
-                    await self._connection.execute(
-                        "UPDATE message SET time_kind = $3, err_ms = $4 WHERE stream = $1 AND seq = $2",
-                        row["stream"], row["seq"], batch.kind, batch.err_ms,
-                    )  # fmt: skip
-                batches.append(batch)
-            await self._know(batches)
-            await self._connection.execute(
-                "DELETE FROM waiting WHERE (stream, seq) IN (SELECT * FROM unnest($1::int[], $2::bigint[]))",
-                [row["stream"] for row in rows],
-                [row["seq"] for row in rows],
+            await self._connection.executemany(
+                "UPDATE message SET kind = $3, birth = $4, time_kind = $5, err_ms = $6 WHERE (stream, seq) = ($1, $2)",
+                described,
             )
-            await self._batches(batches, counts)
-        counts.messages += len(rows)
-        return len(rows)
+            await self._batches([each for each in messages if isinstance(each, Data)], counts)
+            await self._put_aside([each for each in messages if isinstance(each, Unreadable)], counts)
+        return counts
 
     async def standings(self) -> list[Standing]:
         """Of every stream of which a message came lately, or of which something is missing."""
@@ -463,6 +481,14 @@ class Database:
         """Ranges of numbers that are lost, as things stand."""
         rows = await self._connection.fetch("SELECT gateway, epoch, stream, first, last FROM loss ORDER BY 1, 2, 3, 4")
         return [(Stream(*row[:3]), row["first"], row["last"]) for row in rows]
+
+    async def twins(self) -> dict[str, list[str]]:
+        """Names under which more than one gateway speaks, with their epochs, the last heard at the end."""
+        rows = await self._connection.fetch(
+            "SELECT g.gateway, array_agg(k.epoch ORDER BY k.state_at) AS epochs"
+            " FROM speaking k JOIN gateway g ON g.id = k.gateway GROUP BY g.id HAVING count(*) > 1 ORDER BY 1"
+        )
+        return {row["gateway"]: row["epochs"] for row in rows}
 
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -532,20 +558,37 @@ _EVENTS = {
         " e ->> 'action', e ->> 'by', e ->> 'reason', e"
     ),
 }
+# The latest value is that of the newest message: of the epoch heard last, and in it of the highest number. It has no
+# birth of its own where it has a message, which names it.
+_LATEST_SET = """
+ON CONFLICT (point) DO UPDATE SET t = excluded.t, value = excluded.value, seq = excluded.seq,
+    stream = excluded.stream, status = excluded.status, detail = excluded.detail, birth = excluded.birth
+WHERE CASE WHEN excluded.stream = known.stream THEN excluded.seq {beyond} known.seq
+    ELSE (heard(excluded.stream), excluded.stream) > (heard(known.stream), known.stream) END
+"""
+_LATEST_OF_DATA = (
+    "INSERT INTO latest AS known (t, value, seq, stream, point, status, detail)"
+    " SELECT DISTINCT ON (n.point) n.t, n.value, n.seq, n.stream, n.point, n.status, n.detail"
+    " FROM newest n JOIN stream s ON s.id = n.stream LEFT JOIN speaker k ON (k.gateway, k.epoch) = (s.gateway, s.epoch)"
+    " ORDER BY n.point, coalesce(k.heard, 0) DESC, n.stream DESC"
+) + _LATEST_SET.format(beyond=">")
+_LATEST_OF_STATE = (
+    "INSERT INTO latest AS known (stream, seq, birth, point, t, value, status, detail)"
+    " SELECT $1, $2, $3, point, utc(t_ms), value, status, detail"
+    " FROM unnest($4::int[], $5::bigint[], $6::float8[], $7::smallint[], $8::int[])"
+    "  AS of (point, t_ms, value, status, detail) ORDER BY point"
+) + _LATEST_SET.format(beyond=">=")
 # An event without a time gets that of its boot's clock, once; each end of a gap that of its own.
-_HAS_CLOCK = "EXISTS (SELECT FROM clock c WHERE c.gateway = {0}.gateway AND c.boot = {0}.{1})"
-_COMPLETE = (
-    *(
-        f"UPDATE {table} SET t = utc_of(gateway, boot, uptime_ms)"
-        f" WHERE t IS NULL AND {_HAS_CLOCK.format(table, 'boot')}"
-        for table in ("alarm", "action")
-    ),
-    *(
-        f"UPDATE gap SET {end}_t = utc_of(gateway, {boot}, {end}_uptime_ms)"
-        f" WHERE {end}_t IS NULL AND {_HAS_CLOCK.format('gap', boot)}"
-        for end, boot in (("from", "from_boot"), ("to", "boot"))
-    ),
-)
+_COMPLETE = [
+    f"UPDATE {table} SET {t} = utc_of(gateway, {boot}, {uptime_ms})"
+    f" WHERE {t} IS NULL AND EXISTS (SELECT FROM line_of(gateway, {boot}, {uptime_ms}))"
+    for table, t, boot, uptime_ms in (
+        ("alarm", "t", "boot", "uptime_ms"),
+        ("action", "t", "boot", "uptime_ms"),
+        ("gap", "from_t", "from_boot", "from_uptime_ms"),
+        ("gap", "to_t", "boot", "to_uptime_ms"),
+    )
+]
 # A hole that shrinks keeps its age.
 _FIND_HOLES = """
 WITH missing AS (
@@ -560,6 +603,22 @@ WITH missing AS (
 )
 INSERT INTO hole SELECT * FROM aged ON CONFLICT DO NOTHING
 """
+
+
+# --- what the database refuses ------------------------------------------------------------------------------
+
+
+async def _halving(take_in: Callable[[Sequence[Any]], Awaitable[Counts]], messages: Sequence[Message]) -> Counts:
+    """Take all of these in; the one that the database refuses is found by halving, and set aside."""
+    try:
+        return await take_in(messages)
+    except _REFUSED as refusal:
+        if len(messages) == 1:
+            return await take_in([_set_aside(messages[0], str(refusal))])
+    half = len(messages) // 2
+    counts = await _halving(take_in, messages[:half])
+    counts.add(await _halving(take_in, messages[half:]))
+    return counts
 
 
 # --- messages as rows ---------------------------------------------------------------------------------------
@@ -586,6 +645,7 @@ def _streams(message: Message) -> Iterator[Stream]:
     for stream, _first, _last in _dropped(message):
         yield stream
     if isinstance(message, Document) and message.kind == "state":
+        yield Stream(message.gateway, message.document["epoch"], "data")
         for stream, _entry in _listed(message.document):
             yield stream
 
@@ -602,13 +662,18 @@ def _listed(state: Mapping[str, Any]) -> Iterator[tuple[Stream, Mapping[str, Any
             yield Stream(state["gateway"], epoch, name), entry
 
 
+def _next_of(state: Mapping[str, Any], stream: str) -> int:
+    """The number of the message that its own epoch makes next."""
+    return int(state["epochs"].get(state["epoch"], {}).get(stream, {"next": 1})["next"])
+
+
 def _described(message: Message) -> tuple[str, str | None, str | None, int | None]:
     """Kind, birth, kind of time and its error."""
     match message:
         case Data():
             return "data", message.birth, message.kind, message.err_ms
         case Event():
-            time = message.document.get("time", {})
+            time = message.document["time"] if message.kind in ("alarm", "gap", "action") else {}
             return message.kind, message.document["birth"], time.get("kind"), time.get("err_ms")
     return "unreadable", None, None, None
 
@@ -624,6 +689,16 @@ def _rows(batch: Data, stream: int, points: Mapping[str, int]) -> list[Row]:
 
 def _set_aside(message: Message, reason: str) -> Unreadable:
     return Unreadable(message.topic, message.payload, reason, _identity(message))
+
+
+def _with_its_time(batch: Message, row: asyncpg.Record) -> Data | Unreadable:
+    """A batch that has waited, by the line of its boot where it has no clock. Its number is as good as when it came."""
+    if isinstance(batch, Unreadable):  # an earlier version knew fewer bounds
+        return replace(batch, numbered=(Stream(row["gateway"], row["epoch"], row["stream"]), row["seq"]))
+    assert isinstance(batch, Data)
+    if batch.boot is None:
+        return batch
+    return resolved(batch, Line(row["utc_at_uptime_0_ms"], row["drift_ppm"], row["err_ms"]))
 
 
 def _not_in_birth(batch: Data, point: str) -> Unreadable:

@@ -43,6 +43,7 @@ class Ingest:
     ) -> None:
         self.counts = Counts()
         self.losses: list[tuple[Stream, int, int]] = []
+        self.twins: dict[str, list[str]] = {}
         self._url = database
         self._violations = violations
         self._say = say
@@ -151,6 +152,7 @@ class Ingest:
                     self.counts.add(await database.sweep())
                     await self._write_receipts(database)
                     self._tell_losses(await database.losses())
+                    self._tell_twins(await database.twins())
                 self._tell("account", None)
             except UNAVAILABLE as fault:
                 database.abandon()
@@ -187,6 +189,14 @@ class Ingest:
                 text.format(gateway=stream.gateway, stream=stream.name, epoch=stream.epoch, first=first, last=last)
             )
         self.losses = losses
+
+    def _tell_twins(self, twins: dict[str, list[str]]) -> None:
+        for gateway in twins.keys() - self.twins.keys():
+            text = _(
+                "{gateway}: two gateways use this name (epochs {epochs}): switch off the clone, or give it another"
+            )
+            self._say(text.format(gateway=gateway, epochs=", ".join(twins[gateway])))
+        self.twins = twins
 
     def _tell(self, who: str, problem: str | None) -> None:
         """What changed; that nothing is wrong with the broker, too."""

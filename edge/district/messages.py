@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 
 from protocols.feeds import json_feed
 from protocols.feeds.check import Violations
+from protocols.feeds.json_feed import COUNT_MAX, ERR_MS_MAX, SPAN_MS_MAX, UTC_MS_MAX, VALUE_MAX
 from protocols.feeds.sequence import Stream, identity
 from protocols.model import BOARD_DOWN, GOOD, NEVER_READ, NOT_POLLED, has_value
 
 EVENTS = ("alarm", "gap", "action", "clock", "birth")
 DOCUMENTS = ("birth", "link", "state")
 COLUMNS = ["point", "dt_ms", "value", "status", "detail"]
-LATEST_MS = 253_402_300_799_999  # the end of the year 9999, which is as far as databases and datetime count
 DETAIL_MAX = 2**31 - 1
-_SEQ_MAX = 2**63 - 2  # of the numbers of a database
 _TOPIC = re.compile(r"tankgate/v1/([^/]+)/(?:(data|birth|link|state)|event/(\w+))")
 _GATEWAY = re.compile(r"[a-z0-9-]{3,32}")
 _EPOCH = re.compile(r"[0-9A-Z]{8,26}")
@@ -120,12 +119,13 @@ def read(topic: str, payload: bytes, violations: Violations) -> Message:
         reason = batch
     else:
         faults = list(violations(kind, document)) or _wrong_id(kind, document)
-        if not faults and event:
-            stream, seq = identity(topic, document) or (Stream("", "", ""), 0)
-            return Event(stream, seq, kind, document, topic, payload)
-        if not faults:
+        numbered = identity(topic, document)
+        if not faults and numbered:
+            return Event(*numbered, kind, document, topic, payload)
+        if not faults and plain:
             return Document(gateway, kind, document, topic, payload)
-        reason = "; ".join(faults)
+        # By the schema 7.0 is an integer, too.
+        reason = "; ".join(faults) or _("seq {seq}: a number without a point was expected").format(seq=document["seq"])
     return Unreadable(topic, payload, reason, _number(topic, document, gateway))
 
 
@@ -135,7 +135,7 @@ def _number(topic: str, document: dict[str, Any], gateway: str) -> tuple[Stream,
         return None
     stream, seq = numbered
     is_sound = stream.gateway == gateway and _GATEWAY.fullmatch(gateway) and _EPOCH.fullmatch(stream.epoch)
-    return numbered if is_sound and stream.name in ("data", "event") and 1 <= seq <= _SEQ_MAX else None
+    return numbered if is_sound and stream.name in ("data", "event") and 1 <= seq <= COUNT_MAX else None
 
 
 def _wrong_id(kind: str, document: dict[str, Any]) -> list[str]:
@@ -175,7 +175,8 @@ def _batch(topic: str, payload: bytes, document: dict[str, Any]) -> Data | str:
     elif kind not in _KINDS_OF_TIME or t0_ms is None or err_ms is None or err_ms < 0:
         return _("time {time} and t0_ms {t0_ms} do not go together").format(time=document["time"], t0_ms=t0_ms)
     is_named = _GATEWAY.fullmatch(gateway) and _EPOCH.fullmatch(epoch) and _BIRTH.fullmatch(birth)
-    is_within = 1 <= seq <= _SEQ_MAX and 0 <= t0_ms <= LATEST_MS and (err_ms or 0) <= DETAIL_MAX
+    t0_ms_max = UTC_MS_MAX if boot is None else SPAN_MS_MAX
+    is_within = 1 <= seq <= COUNT_MAX and 0 <= t0_ms <= t0_ms_max and (err_ms or 0) <= ERR_MS_MAX
     if not is_named or not is_within or bool in map(type, (seq, t0_ms, err_ms)):
         return _("a name or a number at the head of the batch is outside of what the feed allows")
     readings = _readings(rows)
@@ -191,9 +192,10 @@ def _readings(rows: list[Any]) -> list[Row] | str:
         if (
             set(map(type, points)) == {str}
             and set(map(type, times_ms)) == {int}
-            and set(map(type, values)) <= _NUMBERS
+            and (kinds := set(map(type, values))) <= _NUMBERS
             and min(times_ms) >= 0
-            and max(times_ms) <= LATEST_MS
+            and max(times_ms) <= SPAN_MS_MAX
+            and (int not in kinds or -VALUE_MAX <= min(values) <= max(values) <= VALUE_MAX)
         ):
             return [(*row, GOOD, 0) for row in rows]
     readings: list[Row] = []
@@ -201,19 +203,19 @@ def _readings(rows: list[Any]) -> list[Row] | str:
         fault = _fault(row)
         if fault is not None:
             return fault
-        readings.append(_whole(row))
+        readings.append(whole(row))
     return readings
 
 
 def _fault(row: Any) -> str | None:
     if not isinstance(row, list) or not 3 <= len(row) <= 5:
         return _("row {row}: three to five columns were expected").format(row=row)
-    point, dt_ms, value, status, detail = _whole(row)
+    point, dt_ms, value, status, detail = whole(row)
     if (
         type(point) is not str
         or type(dt_ms) is not int
-        or not 0 <= dt_ms <= LATEST_MS
-        or (value is not None and type(value) not in _NUMBERS)
+        or not 0 <= dt_ms <= SPAN_MS_MAX
+        or (value is not None and (type(value) not in _NUMBERS or not -VALUE_MAX <= value <= VALUE_MAX))
         or type(status) is not int
         or not 0 <= status <= 255
         or type(detail) is not int
@@ -225,7 +227,7 @@ def _fault(row: Any) -> str | None:
     return None
 
 
-def _whole(row: list[Any]) -> Row:
+def whole(row: list[Any]) -> Row:
     """With the status and the detail that go without saying."""
     point, dt_ms, value, *stated = row
     return point, dt_ms, value, stated[0] if stated else GOOD, stated[1] if len(stated) > 1 else 0

@@ -16,6 +16,14 @@ from typing import Any
 
 from protocols.model import GOOD, Point, Site, has_value
 
+# What a number may be at most; schema/common.json says the same. Whatever a receiver computes with such times stays
+# within what datetime and databases count: the year 9999.
+UTC_MS_MAX = 10**14  # the year 5138
+SPAN_MS_MAX = 10**12  # of an uptime, and within a batch: 31 years
+DRIFT_PPM_MAX = 10_000
+ERR_MS_MAX = 2**31 - 1
+COUNT_MAX = 2**53 - 1  # also of a message's number: more, not every reader of JSON tells apart
+VALUE_MAX = 1.7976931348623157e308  # of a float64: an integer can be beyond
 RECEIPT_RANGES_MAX = 1000
 COMMAND_TEXT_MAX = 128  # characters of its id, alarm and role
 _DEPTH_MAX = 32

@@ -139,12 +139,59 @@ def test_history_as_an_engineer_asks(district):
     ]
 
 
-def test_the_latest_value_is_that_with_the_latest_time(district):
-    district.take(birth(), data(2, ("TK101.level", 0, 2.0, 0, 0), t0=T0 + 1000))
-    district.take(data(1, ("TK101.level", 0, 1.0, 0, 0), ("TK101.temp", 5, 24.5, 0, 0)))  # from history
-    assert district.rows("SELECT point, value, unit FROM latest_value ORDER BY point") == [
-        ("TK101.level", 2.0, "m"), ("TK101.temp", 24.5, "℃"),
-    ]  # fmt: skip
+LATEST = "SELECT point, value, unit FROM latest_value ORDER BY point"
+HOUR_MS = 3_600_000
+
+
+def level(seq: int, value: float, t0: int = T0, **other: Any) -> Message:
+    return data(seq, ("TK101.level", 0, value, 0, 0), t0=t0, **other)
+
+
+def values(next_data: int, *readings: list[Any], epoch: str = EPOCH, **other: Any) -> Message:
+    """A state with these values."""
+    columns = ["point", "t_ms", "value", "status", "detail"]
+    return state(next_data, epoch=epoch, values={"columns": columns, "rows": list(readings)}, **other)
+
+
+def test_the_latest_value_is_that_of_the_latest_message(district):
+    district.take(birth(), level(2, 2.0))
+    # From history; and the clock was an hour ahead then.
+    district.take(data(1, ("TK101.level", 0, 1.0, 0, 0), ("TK101.temp", 5, 24.5, 0, 0), t0=T0 + HOUR_MS))
+    assert district.rows(LATEST) == [("TK101.level", 2.0, "m"), ("TK101.temp", 24.5, "℃")]
+    twice = data(3, ("TK101.level", 0, 3.0, 0, 0), ("TK101.level", 5, 3.5, 0, 0), t0=T0 - HOUR_MS)
+    district.take(level(4, 4.0, t0=T0 - 2 * HOUR_MS), twice)
+    assert district.rows(LATEST)[0] == ("TK101.level", 4.0, "m")
+
+
+def test_the_latest_value_is_that_of_the_epoch_heard_last(district):
+    """Of one transaction or several; whatever the epochs are called, and which of their messages comes first."""
+    district.take(birth(), values(5), level(4, 4.0))
+    district.take(values(1, epoch="01DXF6DT"), level(1, 1.0, t0=T0 - HOUR_MS, epoch="01DXF6DT"), level(3, 3.0))
+    assert district.rows(LATEST) == [("TK101.level", 1.0, "m")]
+    # From history: the rest of the epoch before, and one from before this district began to listen.
+    district.take(level(5, 5.0, t0=T0 + HOUR_MS))
+    district.take(level(9, 9.0, epoch="01KZZZZZ"))
+    assert district.rows(LATEST) == [("TK101.level", 1.0, "m")]
+
+
+def test_a_state_says_what_is_latest(district):
+    smaller = birth({"points": [{**BIRTH["points"][0], "unit": "mm", "unit_text": "mm"}]})
+    district.take(birth(), smaller, level(4, 4.0, t0=T0 + HOUR_MS))
+    district.take(values(9, ["TK101.level", T0, 7.5], ["TK101.temp", None, None, 222], ["TK999.level", T0, 1.0]))
+    seen = "SELECT point, value, unit, status, extract(epoch FROM t) * 1000 FROM latest_value ORDER BY point"
+    now = [("TK101.level", 7.5, "m", 0, T0), ("TK101.temp", None, "℃", 222, None)]
+    assert district.rows(seen) == now
+    district.take(level(8, 8.0, t0=T0 + HOUR_MS))  # was made before it
+    assert district.rows(seen) == now
+    of_smaller = json.loads(smaller[1])["birth"]
+    district.take(values(9, ["TK101.level", T0, 7500], ["TK101.level", T0, 7501], birth=of_smaller))
+    assert district.rows(LATEST)[0] == ("TK101.level", 7501, "mm")
+    district.take(level(9, 9.0))
+    assert district.rows(LATEST)[0] == ("TK101.level", 9.0, "m")
+    district.take(values(9, ["TK101.level", T0, 7.5]))  # retained, from before
+    assert district.rows(LATEST)[0] == ("TK101.level", 9.0, "m")
+    district.take(values(10, ["TK101.level", None, None, 220]))
+    assert district.rows(LATEST)[0] == ("TK101.level", None, "m")
 
 
 def test_what_the_database_refuses_does_not_hold_up_the_rest(district):
@@ -285,11 +332,71 @@ def test_active_alarms_are_those_of_the_state_and_what_has_happened_since(distri
 def test_an_older_state_does_not_replace_a_newer_one(district):
     alarms = {"columns": ["alarm", "occurrence", "state", "since_ms", "seq"], "rows": []}
     district.take(state(10, next_event=5), state(20, next_event=7, alarms=alarms), state(10, next_event=5))
-    assert district.rows("SELECT next_event FROM gateway") == [(7,)]
+    assert district.rows("SELECT next_event FROM speaking") == [(7,)]
     assert district.rows("SELECT FROM active_alarm") == []
-    # After a restart the numbers begin anew, and what still comes of before is old.
-    district.take(state(2, next_event=2, epoch="01KAS2QX"), state(30, next_event=9))
-    assert district.rows("SELECT epoch, next_event, former FROM gateway") == [("01KAS2QX", 2, [EPOCH])]
+    # After a restart the numbers begin anew, and what still comes of before is old; whatever the epochs are called.
+    for epoch in ("01KAS2QX", "01DXF6DT"):
+        district.take(state(2, next_event=2, epoch=epoch), state(20, next_event=7), state(10, next_event=5))
+        assert district.rows("SELECT epoch, next_event FROM speaking") == [(epoch, 2)]
+        assert district.run(district.database.twins()) == {}
+
+
+NONE = {"columns": ["alarm", "occurrence", "state", "since_ms", "seq"], "rows": []}
+CLONE = "01KB77XZ"
+
+
+def test_the_alarms_of_a_gateway_are_seen_again_after_its_clone_was_on(district):
+    district.take(birth(), state(5, next_event=10, alarms=NONE), state(2, next_event=2, epoch=CLONE, alarms=NONE))
+    active = "SELECT alarm, state, epoch FROM active_alarm ORDER BY 1, 3"
+    assert district.rows("SELECT epoch FROM speaking") == [(CLONE,)]
+    district.take(event("alarm", 10, epoch=EPOCH))
+    standing = NONE | {"rows": [["GD07.gas:HH", 3, "UNACK", T0, 10]]}
+    district.take(state(6, next_event=11, alarms=standing))
+    assert district.rows(active) == [("GD07.gas:HH", "UNACK", EPOCH)]
+    assert district.run(district.database.twins()) == {GATEWAY: [CLONE, EPOCH]}
+    # While both are on neither hides what the other says.
+    of_clone = NONE | {"rows": [["TK101.level:HH", 1, "UNACK", T0, 2]]}
+    district.take(state(4, next_event=3, epoch=CLONE, alarms=of_clone))
+    district.take(event("alarm", 11, epoch=EPOCH, alarm="GD07.gas:H"))
+    assert district.rows(active) == [
+        ("GD07.gas:H", "UNACK", EPOCH), ("GD07.gas:HH", "UNACK", EPOCH), ("TK101.level:HH", "UNACK", CLONE),
+    ]  # fmt: skip
+    # What is silent for longer than states are apart is off.
+    district.rows("UPDATE speaker SET state_at = state_at - interval '30 minutes'")
+    district.take(state(9, next_event=12, alarms=standing))
+    assert district.rows(active) == [("GD07.gas:HH", "UNACK", EPOCH)]
+    assert district.run(district.database.twins()) == {}
+
+
+def test_what_a_clone_does_not_know_of_is_still_to_come(district):
+    district.take(birth(), data(1), data(4), state(5, [[2, 3]], next_event=1), state(1, next_event=1, epoch=CLONE))
+    district.take(data(5), state(6, [[2, 3]], next_event=1))
+    district.sweep()
+    aged(district, 10)
+    district.take(data(1, epoch=CLONE), state(2, next_event=1, epoch=CLONE))
+    assert district.run(district.database.losses()) == []
+    district.take(state(1, next_event=1, epoch="01KC0000"))  # a restart of either, which would know
+    assert district.run(district.database.losses()) == [(Stream(GATEWAY, EPOCH, "data"), 2, 3)]
+
+
+def test_what_an_earlier_version_knew_of_epochs_is_kept(database):
+    async def with_two_versions() -> None:
+        connection = await asyncpg.connect(database)
+        await prepare(connection, scripts()[:2])
+        await connection.execute(
+            "INSERT INTO gateway (gateway, epoch, next_data, next_event, state, state_at, former)"
+            " VALUES ('jt-0042', '01KAS2QX', 4, 3, '{}', now(), '{01KAR8M2,01DXF6DT}')"
+        )
+        await connection.execute(
+            "INSERT INTO stream (gateway, epoch, stream, announced) VALUES (1, '01KAR8M2', 'data', 7)"
+        )
+        await prepare(connection, scripts())
+        await connection.close()
+
+    asyncio.run(with_two_versions())
+    assert asyncio.run(rows(database, "SELECT epoch, is_over, next_data, next_event FROM speaker ORDER BY heard")) == [
+        ("01KAR8M2", True, 8, 1), ("01DXF6DT", True, 1, 1), ("01KAS2QX", False, 4, 3),
+    ]  # fmt: skip
 
 
 def test_gaps_and_actions_are_rows(district):
@@ -379,6 +486,29 @@ def test_two_that_begin_at_once_make_the_tables_once(database):
     asyncio.run(both())
     made = [(number + 1,) for number, _script in enumerate(scripts())]
     assert asyncio.run(rows(database, "SELECT version FROM version ORDER BY 1")) == made
+
+
+def test_copies_that_write_the_same_points_and_streams_never_wait_in_a_circle(database):
+    names = [f"TK101.{name}" for name in ("level", "temp")]
+
+    async def write(copy: Database, messages: list[Message]) -> None:
+        for each in messages:
+            await copy.commit([read(*each, VIOLATIONS)])
+
+    async def both() -> None:
+        pair = [Database(database, VIOLATIONS) for _copy in range(2)]
+        await write(pair[0], [birth()])
+        states = [values(seq, *([name, T0, 1.0] for name in names)) for seq in range(2, 100)]
+        batches = [data(seq, *((name, at, 2.0, 0, 0) for at, name in enumerate(names))) for seq in range(1, 99)]
+        await asyncio.gather(write(pair[0], states), write(pair[1], batches))
+        for each in pair:
+            await each.close()
+
+    asyncio.run(both())
+    ((deadlocks,),) = asyncio.run(
+        rows(database, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    )
+    assert deadlocks == 0
 
 
 def test_one_sweeps_until_it_ends(database):

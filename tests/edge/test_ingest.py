@@ -124,7 +124,8 @@ def test_everything_of_the_feed_finds_its_place(broker, database, copy):
     send(running, data(1), data(2), data(2), event("alarm", 1))
     until(lambda: one.ingest.counts.again == 1 and one.ingest.counts.messages == 3)
     assert count(database) == 2
-    until(lambda: query(database, "SELECT is_online, epoch FROM gateway") == [(True, EPOCH)])
+    heard = "SELECT g.is_online, p.epoch FROM gateway g JOIN present p ON p.gateway = g.id"
+    until(lambda: query(database, heard) == [(True, EPOCH)])
     assert query(database, "SELECT alarm, value FROM alarm") == [("GD07.gas:HH", 52.5)]
 
 
@@ -132,7 +133,7 @@ def test_what_was_retained_before_is_heard_by_who_comes_later(broker, database, 
     running = broker()
     send(running, birth(), state(3))
     copy(running, database)
-    until(lambda: query(database, "SELECT epoch FROM birth JOIN gateway g ON g.id = birth.gateway") == [(EPOCH,)])
+    until(lambda: query(database, "SELECT epoch FROM birth JOIN present USING (gateway)") == [(EPOCH,)])
 
 
 def test_a_copy_that_stops_leaves_nothing_half_done(broker, database, copy):
@@ -274,6 +275,13 @@ def test_a_loss_is_told(broker, database, copy):
     query(database, "UPDATE hole SET since = since - interval '10 minutes'")
     send(running, state(5, [[2, 2]], next_event=1))
     one.until_said(f"{GATEWAY}: numbers 3 to 3 of data, epoch {EPOCH}, are lost")
+
+
+def test_two_gateways_of_one_name_are_told_of(broker, database, copy):
+    running = broker()
+    one = copy(running, database)
+    send(running, state(3), state(2, epoch="01KB77XZ"), state(4))
+    one.until_said(f"{GATEWAY}: two gateways use this name (epochs 01KB77XZ, {EPOCH})")
 
 
 def test_a_message_that_waited_is_read_by_itself(broker, database, copy):

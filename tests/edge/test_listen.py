@@ -120,6 +120,39 @@ def test_an_alarm_is_a_line_with_its_states():
     assert run.stdout == "02:30:04 jt-0042 event alarm 01KAR8M2 913 system.config:FAULT NORM → UNACK\n"
 
 
+NIGHT = "2026-11-23 02:09:04 to 2026-11-23 02:12:43 (219 s)"
+GAPS = {
+    "gap": f"915 the board's ring was full: board cab1, {NIGHT}, at most 1971 polls",
+    "gap-other-master": f"917 another master on the bus: board cab2, bus gas-b, {NIGHT}, nobody knows how much",
+    "gap-clock-put-back": "2 the board was restarted: board cab1, 2026-11-23 02:09:04 to 2026-11-23 01:09:10"
+    ", nobody knows how much",
+    "gap-to-a-boot-without-clock": "3 the board was restarted: board cab1, 2026-11-23 02:09:04 to no clock"
+    ", nobody knows how much",
+    "gap-unsynced": "5 taken under a read plan that is not known any more: board cab1, no clock was known, 12 polls",
+    "gap-dropped": "916 no room on the disk: numbers 4100 to 4711 of data, epoch 01KAQZZ0"
+    ", 2026-11-19 14:53:20 to 2026-11-19 15:03:20 (600 s), nobody knows how much",
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_a_gap_is_a_line_with_its_cause_place_span_and_polls(name):
+    run = listen("--from", "-", given=lines(("event/gap", (GOLDEN / f"{name}.json").read_bytes().strip())))
+    assert run.stdout.split(maxsplit=5)[5] == GAPS[name] + "\n"
+
+
+def test_of_events_a_gap_counts_messages():
+    gap = json.loads((GOLDEN / "gap.json").read_text("utf-8")) | {"of": "event", "polls": 1, "polls_are": "exact"}
+    run = listen("--from", "-", given=lines(("event/gap", json.dumps(gap).encode())))
+    assert run.stdout.endswith("(219 s), 1 message\n")
+
+
+@pytest.mark.parametrize("wrong", [{"scope": []}, {"from_ms": 10**30}, {"polls": "all"}, {"missing_seq": 7}])
+def test_a_gap_of_a_strange_shape_is_a_line_all_the_same(wrong):
+    gap = json.loads((GOLDEN / "gap.json").read_text("utf-8")) | {"missing_epoch": "01KAQZZ0"} | wrong
+    run = listen("--from", "-", given=lines(("event/gap", json.dumps(gap).encode())))
+    assert run.stdout == "02:30:04 jt-0042 event gap 01KAR8M2 915\n"
+
+
 def test_only_one_gateway_of_a_recording():
     given = lines(BIRTH, data(1))
     run = listen("--from", "-", "--gateway", "jt-0043", given=given + given.replace("jt-0042", "jt-0043"))

@@ -53,6 +53,22 @@ def test_schemas_refuse(path):
     assert not is_valid(path)
 
 
+def test_schemas_have_the_bounds_that_the_code_has():
+    common, clock = SCHEMAS["common.json"]["$defs"], SCHEMAS["clock.json"]["properties"]
+    assert {name: common[name]["maximum"] for name in ("utc_ms", "span_ms", "err_ms", "count", "seq")} == {
+        "utc_ms": json_feed.UTC_MS_MAX, "span_ms": json_feed.SPAN_MS_MAX, "err_ms": json_feed.ERR_MS_MAX,
+        "count": json_feed.COUNT_MAX, "seq": json_feed.COUNT_MAX,
+    }  # fmt: skip
+    value = common["value_or_null"]
+    assert (value["minimum"], value["maximum"]) == (-json_feed.VALUE_MAX, json_feed.VALUE_MAX)
+    assert common["utc_ms_or_null"]["maximum"] == json_feed.UTC_MS_MAX
+    assert common["count_or_null"]["maximum"] == json_feed.COUNT_MAX
+    assert (clock["drift_ppm"]["minimum"], clock["drift_ppm"]["maximum"]) == (
+        -json_feed.DRIFT_PPM_MAX,
+        json_feed.DRIFT_PPM_MAX,
+    )
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_schemas_are_schemas(name):
     Draft202012Validator.check_schema(SCHEMAS[name])

@@ -5,9 +5,11 @@ Input: lines: a character that says on which topic and whether retained, then th
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from edge.cli.listen import _line
+from edge.district.messages import Data, Event, Line, Message, Unreadable, read, resolved
 from edge.feed_schemas import Schemas
 from edge.feed_screen import FeedScreen
 from edge.receiver import Received
@@ -29,6 +31,7 @@ _TOPICS = (
     "x",
 )
 _VIOLATIONS = Schemas().violations
+_LATEST_LINE = Line(json_feed.UTC_MS_MAX, json_feed.DRIFT_PPM_MAX, json_feed.ERR_MS_MAX)
 _GATEWAY, _EPOCH = "jt-0042", "01KAR8M2"
 _SYNCED, _UNSYNCED = TimeQuality("synced", 7, None), TimeQuality("unsynced", None, "cab1/9f3a60c2")
 _CONTENT: dict[str, Any] = {
@@ -112,6 +115,7 @@ def run_one(data: bytes) -> None:
             assert json_feed.read(json.dumps(payload, ensure_ascii=False).encode()) == payload
         numbered = identity(topic, payload)
         assert numbered is None or kind == "data" or kind.startswith("event/")
+        _is_kept_or_set_aside(read(topic, line[1:], _VIOLATIONS))
         findings = checker.feed(topic, payload, is_retained)
         assert payload is not None or findings
         faults += _are_told(findings)
@@ -122,6 +126,18 @@ def run_one(data: bytes) -> None:
     summary = checker.finish()
     _are_told(summary.findings)
     assert summary.messages == len(lines) and summary.coming >= 0
+
+
+def _is_kept_or_set_aside(message: Message) -> None:
+    match message:
+        case Unreadable():
+            assert message.reason
+        case Data():
+            timed = message if message.boot is None else resolved(message, _LATEST_LINE)
+            for row in timed.rows:
+                assert datetime(1970, 1, 1) + timedelta(milliseconds=timed.t0_ms + row[1])  # noqa: DTZ001
+        case Event(kind="clock", document={"drift_ppm": drift_ppm, "utc_at_uptime_0_ms": utc_ms, "err_ms": err_ms}):
+            assert 0 <= Line(utc_ms, drift_ppm, err_ms).utc_ms(json_feed.SPAN_MS_MAX) < 2 * json_feed.UTC_MS_MAX
 
 
 def _are_told(findings: list[Finding] | tuple[Finding, ...]) -> int:
