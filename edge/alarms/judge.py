@@ -100,7 +100,8 @@ class Judge:
         self._bypasses_to_store = False
         self._look_s = now_s
         self._engine = self._set_up(site, now_s)
-        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms)
+        self._unshelve_s: dict[tuple[str, int], float] = {}  # each shelf, by its alarm and its end in UTC
+        self._time_shelves(now_s, wall_ms)
         for board in self._boards:
             self._engine.begin(board, 0)
 
@@ -126,11 +127,13 @@ class Judge:
             self._ends_s[each.number] = now_s + min(each.until_ms - wall_ms, each.until_ms - each.from_ms) / 1000
         self._last_number = max(self._last_number, *self._bypasses, 0)
 
-    def _ends_of_shelves(self, now_s: float, wall_ms: int) -> dict[str, float]:
-        return {
-            alarm: now_s + min(each.facts.shelved_until_ms - wall_ms, SHELVE_MAX_MS) / 1000
+    def _time_shelves(self, now_s: float, wall_ms: int) -> None:
+        """When each shelf of this site ends: one that is known keeps its end, wherever the clock stands by now."""
+        known = self._unshelve_s
+        self._unshelve_s = {
+            (alarm, until_ms): known.get((alarm, until_ms), now_s + min(until_ms - wall_ms, SHELVE_MAX_MS) / 1000)
             for alarm, each in self._standing.items()
-            if each.facts.shelved_until_ms is not None
+            if (until_ms := each.facts.shelved_until_ms) is not None
         }
 
     def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool]:
@@ -161,8 +164,7 @@ class Judge:
         self._last_number = last_number
         self._goes_on(bypasses, now_s, wall_ms)
         self.is_unread = False
-        self._renew(self._site, now_s)
-        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms) | self._unshelve_s
+        self._renew(self._site, now_s, wall_ms)
         yield from self._limits_changed(wall_ms)
         yield from self._announce([alarm for alarm in self._standing if alarm not in happened], wall_ms)
         yield from self._serve(wall_ms, None, None)
@@ -170,7 +172,7 @@ class Judge:
     def configure(self, site: Site, now_s: float, wall_ms: int, by: str | None = None) -> Iterator[Told]:
         """Another site: alarms go on by their ids, delays that are set as before as well."""
         self._known |= {alarm: self._kept(alarm) for alarm in self._standing}
-        self._renew(site, now_s)
+        self._renew(site, now_s, wall_ms)
         yield from self._limits_changed(wall_ms, by)
         yield from self._serve(wall_ms, by, _("the site was changed"))
 
@@ -183,7 +185,7 @@ class Judge:
                 if isinstance(told, Told):
                     yield told
 
-    def _renew(self, site: Site, now_s: float) -> None:
+    def _renew(self, site: Site, now_s: float, wall_ms: int) -> None:
         """Another engine for it, which goes on where this one is."""
         numbers = {alarm: each.seq for alarm, each in self._standing.items()}
         before = self._engine
@@ -191,6 +193,7 @@ class Judge:
         self._engine.succeed(before)
         for alarm, standing in self._standing.items():
             standing.seq = numbers.get(alarm, 0)
+        self._time_shelves(now_s, wall_ms)
         self.changes += 1
 
     def _limits_changed(self, wall_ms: int, by: str | None = None) -> Iterator[Told]:
@@ -261,9 +264,9 @@ class Judge:
                 until_ms = board.newest_ms + round((quiet_s - board.quiet_s) * 1000)
                 for change in self._engine.lapse(name, until_ms):
                     yield self._found(change, now_s, wall_ms, lapsed=True)
-        for alarm in [alarm for alarm, end_s in self._unshelve_s.items() if now_s >= end_s]:
-            del self._unshelve_s[alarm]
-            told = self._happens(alarm, lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
+        for shelf in [shelf for shelf, end_s in self._unshelve_s.items() if now_s >= end_s]:
+            del self._unshelve_s[shelf]
+            told = self._happens(shelf[0], lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
             if isinstance(told, Told):
                 yield told
         for number in [number for number, end_s in self._ends_s.items() if now_s >= end_s]:
@@ -319,10 +322,7 @@ class Judge:
         if event in (lifecycle.NOTE, lifecycle.SILENCE):
             return self._said(alarm, event, facts, wall_ms, by, reason)
         told = self._happens(alarm, event, wall_ms, by, reason, occurrence=occurrence, until_ms=until_ms)
-        if isinstance(told, Told):
-            self._unshelve_s.pop(alarm, None)
-            if event == lifecycle.SHELVE and until_ms is not None:
-                self._unshelve_s[alarm] = now_s + (until_ms - wall_ms) / 1000
+        self._time_shelves(now_s, wall_ms)
         return told
 
     def _happens(

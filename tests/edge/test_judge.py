@@ -39,6 +39,11 @@ class Judged(World):
         wall_ms = START_MS + round(now_s * 1000)
         self.pipeline.tell(self.judge.look(now_s, wall_ms), OWN, wall_ms, now_s)
 
+    def apply(self, site):
+        wall_ms = START_MS + round(self.now_s * 1000)
+        self.pipeline.tell(self.judge.leave(site, wall_ms, "R7"), OWN, wall_ms, self.now_s)
+        self.pipeline.tell(self.judge.configure(site, self.now_s, wall_ms, "R7"), OWN, wall_ms, self.now_s)
+
     def bypass(self, kind, what, minutes=60):
         until_ms = START_MS + round(self.now_s * 1000) + minutes * 60_000
         told = self.judge.bypass(kind, what, "HW-17", "R7", "bump test", until_ms, self.now_s, START_MS)
@@ -68,6 +73,11 @@ def stored(batches: list[Batch]):
     kept = {each.alarm: each for batch in batches for each in batch.alarms}
     bypasses = [batch.bypasses for batch in batches if batch.bypasses is not None]
     return tuple(kept.values()), bypasses[-1] if bypasses else ()
+
+
+def without(point_name):
+    """The example site less a point."""
+    return replace(SITE, points=tuple(each for each in SITE.points if each.point != point_name))
 
 
 def with_(point_name, **changes):
@@ -295,9 +305,7 @@ def test_what_stands_of_a_point_that_leaves_the_site_is_told_and_comes_back_as_i
     world = Judged()
     world.at(1, "TK105.temp", 42.0)
     world.close()
-    less = replace(SITE, points=tuple(each for each in SITE.points if each.point != "TK105.temp"))
-    world.pipeline.tell(world.judge.leave(less, START_MS, "R7"), OWN, START_MS, 2.0)
-    world.pipeline.tell(world.judge.configure(less, 2.0, START_MS, "R7"), OWN, START_MS, 2.0)
+    world.apply(without("TK105.temp"))
     batches = world.close()
     (event,) = messages(batches, "alarm")
     assert [event[name] for name in ("alarm", "transition", "to", "by")] == [
@@ -356,6 +364,73 @@ def test_a_shelf_ends_by_itself():
     world.close()
     world.look(62)
     assert world.told() == [("GD07.gas:H", "unshelve", "UNACK", "simulated")]
+
+
+def shelved():
+    """A world in which TK105.temp:H stands and is shelved for a minute."""
+    world = Judged()
+    world.at(1, "TK105.temp", 42.0)
+    assert world.command("TK105.temp:H", "shelve", until_ms=START_MS + 60_000, reason="wiring") == "SHLVD"
+    return world
+
+
+def test_a_shelf_whose_point_has_left_the_site_ends_nothing():
+    world = shelved()
+    world.apply(without("TK105.temp"))
+    world.close()
+    world.look(61)
+    assert world.told() == []
+
+
+@pytest.mark.parametrize("back_s", [30, 90])
+def test_a_shelf_that_comes_back_with_its_point_ends_at_its_time(back_s):
+    world = shelved()
+    world.apply(without("TK105.temp"))
+    world.look(back_s)
+    world.apply(SITE)
+    world.close()
+    world.look(back_s + 31)
+    assert world.told() == [("TK105.temp:H", "unshelve", "UNACK", "simulated")]
+
+
+def test_a_shelf_that_came_with_its_point_after_a_restart_without_it_ends_at_its_time():
+    kept, _bypasses = stored(shelved().close())
+    judge = Judge(without("TK105.temp"), kept, (), 0.0, START_MS)
+    list(judge.configure(SITE, 30.0, START_MS + 30_000))
+
+    def told(now_s):
+        found = judge.look(now_s, START_MS + now_s * 1000)
+        return [each.change.transition for each in found if each.change.setting.alarm == "TK105.temp:H"]
+
+    assert (told(59), told(61)) == ([], ["unshelve"])
+
+
+@pytest.mark.parametrize(
+    ("happens", "state"),
+    [
+        ([("ack", {"occurrence": 1})], "ACKED"),
+        ([("reset", {})], "UNACK"),  # refused
+        ([("shelve", {"until_ms": START_MS + 30_000}), ("shelve", {"until_ms": START_MS + 60_000})], "UNACK"),
+        ([("unshelve", {}), ("shelve", {"until_ms": START_MS + 60_000})], "UNACK"),
+    ],
+)
+def test_whatever_somebody_does_to_a_shelved_alarm_its_shelf_ends_at_its_time_and_once(happens, state):
+    world = shelved()
+    for event, more in happens:
+        world.command("TK105.temp:H", event, **more)
+    world.close()
+    world.look(59)
+    assert world.told() == []
+    world.look(60.5)
+    world.look(70)
+    assert world.told() == [("TK105.temp:H", "unshelve", state, "simulated")]
+
+
+def test_a_shelf_lasts_as_long_as_was_said_although_the_clock_is_set_back():
+    world = shelved()
+    list(world.judge.configure(SITE, 2.0, START_MS - 3_600_000))
+    list(world.judge.look(61, START_MS - 3_540_000))
+    assert "SHLVD" not in {each.state for each in world.judge.standing()}
 
 
 def test_a_note_changes_nothing():
