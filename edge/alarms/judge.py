@@ -12,7 +12,7 @@ from gettext import gettext as _
 
 from edge.alarms import lifecycle
 from edge.alarms.engine import Change, Engine, Setting
-from edge.alarms.lifecycle import Facts, Standing
+from edge.alarms.lifecycle import Facts, Standing, facts_of
 from edge.alarms.presets import alarms_of
 from edge.batch import Bypass, Kept
 from edge.boards import Taken
@@ -138,7 +138,9 @@ class Judge:
 
     def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool]:
         kept = self._known.get(alarm)
-        return (Facts(), None, 0, False) if kept is None else (facts_of(kept), kept.since_ms, 0, kept.is_late)
+        if kept is None:
+            return Facts(), None, 0, False
+        return facts_of(json.loads(kept.facts)), kept.since_ms, 0, kept.is_late
 
     # --- what stood before ------------------------------------------------------------------------------------------
 
@@ -427,11 +429,6 @@ class Judge:
     def standing(self) -> list[Standing]:
         """Those that are not NORM, the most urgent first."""
         return sorted((each for each in self._standing.values() if each.state != "NORM"), key=lambda each: each.urgency)
-
-
-def facts_of(kept: Kept) -> Facts:
-    """What an earlier process has stored."""
-    return Facts(**json.loads(kept.facts))
 
 
 def asset_of(point: str) -> str:

@@ -7,7 +7,9 @@ right the moment they end. Must never acknowledge anything by itself, and never 
 Source: ANSI/ISA-18.2-2016 (states), OPC UA Part 9 (orthogonal facts, latching, shelving).
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 # What can happen; the transitions of the feed.
 RAISE = "raise"
@@ -71,6 +73,11 @@ class Facts:
         if self.shelved_until_ms is not None:
             return "SHLVD"
         return {"LATUN": "UNACK", "LATCH": "ACKED"}.get(self.stage, self.stage)
+
+
+def facts_of(words: Mapping[str, Any]) -> Facts:
+    """Facts as they were stored, among what else is stored with them."""
+    return Facts(**{each.name: words[each.name] for each in fields(Facts) if each.name in words})
 
 
 @dataclass(slots=True)
