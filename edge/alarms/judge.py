@@ -395,7 +395,7 @@ class Judge:
     def _serve(self, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
         """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer."""
         for alarm, setting in self._settings.items():
-            is_out = setting.point in self.bypassed and not setting.members
+            is_out = not (setting.members or self.bypassed.isdisjoint((setting.point, setting.other)))
             if is_out == self._standing[alarm].facts.out_of_service:
                 continue
             event = lifecycle.OUT_OF_SERVICE if is_out else lifecycle.IN_SERVICE

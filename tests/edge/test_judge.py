@@ -261,6 +261,24 @@ def test_what_is_worked_on_goes_out_without_a_value_and_its_alarms_are_a_test():
     assert messages(world.close(), "data")[0]["rows"][0][2] == 60.0
 
 
+def test_a_deviation_from_what_is_worked_on_is_a_test():
+    world = Judged(with_("TK101.level", compare_with="TK102.level", deviation=0.5))
+    world.at(1, "TK101.level", 5.0)
+    world.at(1, "TK102.level", 5.0)
+    world.bypass("point", "TK102.level", minutes=1)
+    assert ("TK101.level:DEV", "out_of_service", "OOSRV", "simulated") in world.told()
+    world.at(2, "TK102.level", 9.0)
+    world.at(3, "TK101.level", 11.0)  # it is not worked on, and judged as ever
+    told = world.told()
+    assert [each for each in told if "DEV" in each[0]] == [("TK101.level:DEV", "raise", "OOSRV", "test")]
+    assert ("TK101.level:H", "raise", "UNACK", "simulated") in told
+    for second in (49, 61):
+        world.at(second, "TK102.level", 11.0)
+        world.at(second, "TK101.level", 11.0)
+    world.look(62)
+    assert ("TK101.level:DEV", "in_service", "RTNUN", "simulated") in world.told()
+
+
 def test_what_two_bypasses_cover_comes_back_with_the_second():
     world = Judged()
     world.bypass("asset", "TK101", minutes=10)
