@@ -432,7 +432,7 @@ class Pipeline:
             self.epoch,
             seq,
             self.birth,
-            mode=self._alarm_mode(None),
+            mode=self.mode,  # nobody plays these
             alarm=alarm.alarm,
             occurrence=alarm.facts.occurrence,
             transition=change.transition,
@@ -463,9 +463,6 @@ class Pipeline:
                 del bypass["reason"]
                 self.action(action, own_quality, decided_ms, each.by, each.reason, now_s, bypass=bypass)
 
-    def _alarm_mode(self, mode: str | None) -> str:
-        return mode or ("drill" if self.judge is not None and self.judge.is_drill else self.mode)
-
     def _alarm(
         self,
         told: Told,
@@ -490,7 +487,7 @@ class Pipeline:
             self.epoch,
             seq,
             self.birth,
-            mode=self._alarm_mode(told.mode),
+            mode=told.mode or self.mode,
             alarm=setting.alarm,
             occurrence=change.after.occurrence,
             transition=change.transition,

@@ -136,11 +136,12 @@ class Judge:
             if (until_ms := each.facts.shelved_until_ms) is not None
         }
 
-    def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool]:
+    def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool, bool]:
         kept = self._known.get(alarm)
         if kept is None:
-            return Facts(), None, 0, False
-        return facts_of(json.loads(kept.facts)), kept.since_ms, 0, kept.is_late
+            return Facts(), None, 0, False, False
+        words = json.loads(kept.facts)
+        return facts_of(words), kept.since_ms, 0, kept.is_late, words.get("is_played", False)
 
     # --- what stood before ------------------------------------------------------------------------------------------
 
@@ -183,9 +184,7 @@ class Judge:
         staying = {setting.alarm for setting in alarms_of(site)}
         for alarm, standing in self._standing.items():
             if standing.state != "NORM" and alarm not in staying and not standing.facts.out_of_service:
-                told = self._happens(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
-                if isinstance(told, Told):
-                    yield told
+                yield from self._told(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
 
     def _renew(self, site: Site, now_s: float, wall_ms: int) -> None:
         """Another engine for it, which goes on where this one is."""
@@ -209,7 +208,7 @@ class Judge:
 
     def _kept(self, alarm: str) -> Kept:
         standing = self._standing[alarm]
-        facts = json.dumps(asdict(standing.facts))
+        facts = json.dumps(asdict(standing.facts) | {"is_played": standing.is_played})
         return Kept(alarm, self._settings[alarm].setpoint, facts, standing.since_ms, standing.is_late)
 
     def store_all(self) -> None:
@@ -268,9 +267,7 @@ class Judge:
                     yield self._found(change, now_s, wall_ms, lapsed=True)
         for shelf in [shelf for shelf, end_s in self._unshelve_s.items() if now_s >= end_s]:
             del self._unshelve_s[shelf]
-            told = self._happens(shelf[0], lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
-            if isinstance(told, Told):
-                yield told
+            yield from self._told(shelf[0], lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
         for number in [number for number, end_s in self._ends_s.items() if now_s >= end_s]:
             yield from self.end_bypass(number, wall_ms, None, _("its time is over"))
 
@@ -278,28 +275,33 @@ class Judge:
         """By readings, or by their absence: of a board that was not heard since its start only `wall_ms` is a time."""
         board = self._boards[change.board]
         if board.base_ms is None:
-            self._note(change, wall_ms, False)
-            return Told(change, self._mode(change), None, wall_ms, False)
+            mode = self._note(change, wall_ms, False)
+            return Told(change, mode, None, wall_ms, False)
         uptime_ms = max(change.t_ms - board.base_ms, 0)
         utc_ms = board.clock.utc_ms(uptime_ms)
         boot = f"{change.board}/{board.boot}" if board.clock.kind == "unsynced" else None
         quality = TimeQuality(board.clock.kind, board.clock.err_ms, boot)
         is_late = not lapsed and now_s - (board.began_s + uptime_ms / 1000) > LATE_S
-        self._note(change, utc_ms, is_late)
-        return Told(change, self._mode(change), quality, uptime_ms if utc_ms is None else utc_ms, is_late)
+        mode = self._note(change, utc_ms, is_late)
+        return Told(change, mode, quality, uptime_ms if utc_ms is None else utc_ms, is_late)
 
-    def _mode(self, change: Change) -> str | None:
-        if self.is_drill:
-            return DRILL
-        return "test" if change.before.out_of_service and change.after.out_of_service else None
-
-    def _note(self, change: Change, since_ms: int | None, is_late: bool) -> None:
+    def _note(self, change: Change, since_ms: int | None, is_late: bool) -> str | None:
+        """Take it down; the mode that it is told in. What begins in a drill is played until it is well or announced
+        after it; what stood before is not.
+        """
         alarm = change.setting.alarm
         standing = self._standing[alarm]
+        is_played = self.is_drill if change.before.stage == "NORM" else standing.is_played
+        if change.transition in (lifecycle.RAISE, lifecycle.RE_ALARM):
+            is_played = is_played and self.is_drill
+        standing.is_played = is_played and change.after.stage != "NORM"
         if change.after != change.before:
             standing.facts, standing.since_ms, standing.is_late = change.after, since_ms, is_late
             self._to_store.add(alarm)
         self.changes += 1
+        if is_played:
+            return DRILL
+        return "test" if change.before.out_of_service and change.after.out_of_service else None
 
     # --- what people do ---------------------------------------------------------------------------------------------
 
@@ -341,8 +343,14 @@ class Judge:
         change = self._engine.command(alarm, event, occurrence=occurrence, until_ms=until_ms)
         if isinstance(change, str):
             return change
-        self._note(change, wall_ms, False)
-        return Told(change, self._mode(change), None, wall_ms, False, by, reason)
+        mode = self._note(change, wall_ms, False)
+        return Told(change, mode, None, wall_ms, False, by, reason)
+
+    def _told(self, alarm: str, event: str, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
+        """The same where nobody has asked for it, and is to be refused."""
+        told = self._happens(alarm, event, wall_ms, by, reason)
+        if isinstance(told, Told):
+            yield told
 
     def _said(
         self, alarm: str, event: str, facts: Facts, wall_ms: int, by: str | None, reason: str | None
@@ -350,8 +358,8 @@ class Judge:
         """Something that changes no fact."""
         change = self._engine.as_it_is(alarm, event)
         assert change.after == facts
-        self.changes += 1
-        return Told(change, self._mode(change), None, wall_ms, False, by, reason)
+        mode = self._note(change, None, False)
+        return Told(change, mode, None, wall_ms, False, by, reason)
 
     # --- maintenance and drills -------------------------------------------------------------------------------------
 
@@ -393,21 +401,24 @@ class Judge:
         )
 
     def _serve(self, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
-        """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer."""
+        """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer.
+
+        What stands although its drill is over is meant, and announced as such.
+        """
         for alarm, setting in self._settings.items():
+            standing = self._standing[alarm]
             is_out = not (setting.members or self.bypassed.isdisjoint((setting.point, setting.other)))
-            if is_out == self._standing[alarm].facts.out_of_service:
-                continue
-            event = lifecycle.OUT_OF_SERVICE if is_out else lifecycle.IN_SERVICE
-            told = self._happens(alarm, event, wall_ms, by, reason)
-            if isinstance(told, Told):
-                yield told
+            if is_out != standing.facts.out_of_service:
+                event = lifecycle.OUT_OF_SERVICE if is_out else lifecycle.IN_SERVICE
+                yield from self._told(alarm, event, wall_ms, by, reason)
+            if standing.is_played and standing.facts.stands and not self.is_drill:
+                yield from self._told(alarm, lifecycle.RE_ALARM, wall_ms, None, _("it still stands after the drill"))
 
     # --- for people -------------------------------------------------------------------------------------------------
 
     @property
     def is_drill(self) -> bool:
-        """Whether everything is only played."""
+        """Whether what begins now is only played."""
         return any(each.kind == DRILL for each in self._bypasses.values())
 
     def bypasses(self) -> list[Bypass]:

@@ -16,7 +16,7 @@ RAISE = "raise"
 CLEAR = "clear"
 ACK = "ack"
 RESET = "reset"
-RE_ALARM = "re_alarm"
+RE_ALARM = "re_alarm"  # what stands is announced anew, as another occurrence
 SHELVE = "shelve"
 UNSHELVE = "unshelve"
 SUPPRESS = "suppress"
@@ -55,6 +55,11 @@ class Facts:
     out_of_service: bool = False
 
     @property
+    def stands(self) -> bool:
+        """Whether its condition holds, or it waits for a reset all the same."""
+        return self.active or self.latched
+
+    @property
     def stage(self) -> str:
         """Where it is below everything that lies over it: NORM, UNACK, ACKED, RTNUN; LATUN, LATCH without its cause."""
         if self.active:
@@ -86,6 +91,7 @@ class Standing:
 
     `priority`: 1 is the most urgent. `since_ms`: UTC of the newest transition, None where no clock was known. `seq`:
     the number of its newest event, 0 where this epoch has none. `is_late`: that transition was found long after it was.
+    `is_played`: its occurrence began in a drill.
     """
 
     alarm: str
@@ -95,6 +101,7 @@ class Standing:
     since_ms: int | None = None
     seq: int = 0
     is_late: bool = False
+    is_played: bool = False
 
     @property
     def state(self) -> str:
@@ -104,7 +111,7 @@ class Standing:
     @property
     def urgency(self) -> tuple[bool, int, str]:
         """For sorting: those that stand first, then the urgent."""
-        return not (self.facts.active or self.facts.latched), self.priority, self.alarm
+        return not self.facts.stands, self.priority, self.alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +125,11 @@ class Kind:
 # Whether it happens to an alarm in this stage. None: it is nothing new. A text: it is refused, and why.
 _HAPPENS: dict[str, dict[str, str | bool | None]] = {
     "NORM": {RAISE: True, CLEAR: None, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: NOTHING_TO_RESET, RE_ALARM: None},
-    "UNACK": {RAISE: None, CLEAR: True, ACK: True, RESET: STILL_ACTIVE, RE_ALARM: None},
+    "UNACK": {RAISE: None, CLEAR: True, ACK: True, RESET: STILL_ACTIVE, RE_ALARM: True},
     "ACKED": {RAISE: None, CLEAR: True, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: STILL_ACTIVE, RE_ALARM: True},
     "RTNUN": {RAISE: True, CLEAR: None, ACK: True, RESET: NOTHING_TO_RESET, RE_ALARM: None},
-    "LATUN": {RAISE: True, CLEAR: None, ACK: True, RESET: ACKNOWLEDGE_FIRST, RE_ALARM: None},
-    "LATCH": {RAISE: True, CLEAR: None, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: True, RE_ALARM: None},
+    "LATUN": {RAISE: True, CLEAR: None, ACK: True, RESET: ACKNOWLEDGE_FIRST, RE_ALARM: True},
+    "LATCH": {RAISE: True, CLEAR: None, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: True, RE_ALARM: True},
 }
 
 

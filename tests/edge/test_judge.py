@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from edge.alarms.horn import Horn
 from edge.alarms.judge import DRILL, LATE_S, QUIET_S, START_S, Judge
 from edge.alarms.presets import alarms_of, birth_row
 from edge.batch import Batch
@@ -12,7 +13,7 @@ from edge.timebase import UNSYNCED
 from protocols import modbus
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
-from protocols.model import IN_MAINTENANCE, Voting
+from protocols.model import IN_MAINTENANCE, Output, Voting
 from tests.edge.test_pipeline import SITE, START_MS, World, messages
 
 OWN = TimeQuality("synced", None, None)
@@ -73,6 +74,11 @@ def stored(batches: list[Batch]):
     kept = {each.alarm: each for batch in batches for each in batch.alarms}
     bypasses = [batch.bypasses for batch in batches if batch.bypasses is not None]
     return tuple(kept.values()), bypasses[-1] if bypasses else ()
+
+
+def with_horn():
+    """The example site with one horn, for everything."""
+    return replace(SITE, outputs=(Output("horn", "horn", "cab1", None, 0, "", 25, (1, 2, 3), (), "keep", 10_000),))
 
 
 def without(point_name):
@@ -364,14 +370,88 @@ def test_what_a_store_knew_that_could_be_read_only_later_is_learnt_and_not_writt
     assert states["TK105.temp:HH"] == "UNACK" and states["TK101.level:H"] == "OOSRV"
 
 
-def test_in_a_drill_everything_says_so():
+def played(world):
+    return {each.alarm: each.is_played for each in world.judge.standing() if not each.alarm.endswith(":STALE")}
+
+
+def test_what_begins_in_a_drill_says_so_until_it_is_well():
     world = Judged()
     world.bypass(DRILL, "", minutes=1)
-    world.at(1, "GD07.gas", 30.0)
-    assert world.told() == [("GD07.gas:H", "raise", "UNACK", "drill")]
+    world.at(1, "TK105.temp", 42.0)
+    assert world.command("TK105.temp:H", "note", reason="as planned") == "UNACK"
+    world.at(2, "TK105.temp", 5.0)
+    world.at(20, "TK105.temp", 5.0)
+    assert played(world) == {"TK105.temp:H": True}
     world.look(61)
+    assert world.command("TK105.temp:H", "ack", occurrence=1) == "NORM"
+    assert {each[3] for each in world.told()} == {"drill"}
+    world.at(62, "TK105.temp", 42.0)
+    assert world.told() == [("TK105.temp:H", "raise", "UNACK", "simulated")]
+
+
+@pytest.mark.parametrize("happens", [[], ["ack"], ["ack", "well"], ["well"]])
+def test_what_still_stands_after_its_drill_is_announced_as_meant_and_sounds(happens):
+    world = Judged(sounding := with_horn())
+    world.pipeline._horn = horn = Horn(sounding)
+    world.bypass(DRILL, "", minutes=1)
+    world.at(1, "GD07.gas", 30.0)
+    for each in happens:
+        if each == "ack":
+            world.command("GD07.gas:H", "ack", occurrence=1)
+        else:  # it latches
+            world.at(2, "GD07.gas", 0.0)
+            world.at(40, "GD07.gas", 0.0)
+    horn.mute()
+    assert horn.wanted(60) == {"horn": False}
+    assert {each[3] for each in world.told()} == {"drill"}
+    world.look(61)
+    assert world.told() == [("GD07.gas:H", "re_alarm", "UNACK", "simulated")]
+    assert horn.wanted(61) == {"horn": True}
+    assert world.command("GD07.gas:H", "ack", occurrence=1) == "other_occurrence"
+    assert world.command("GD07.gas:H", "ack", occurrence=2) == "ACKED"
+    assert world.told() == [("GD07.gas:H", "ack", "ACKED", "simulated")]
+
+
+def test_what_stood_before_a_drill_is_meant_all_through_it():
+    world = Judged()
+    world.at(1, "GD07.gas", 30.0)
+    world.close()
+    world.bypass(DRILL, "", minutes=10)
+    world.at(2, "GD07.gas", 60.0)
     assert world.command("GD07.gas:H", "ack", occurrence=1) == "ACKED"
-    assert world.told()[-1] == ("GD07.gas:H", "ack", "ACKED", "simulated")
+    assert [(each[0], each[3]) for each in world.told()] == [("GD07.gas:HH", "drill"), ("GD07.gas:H", "simulated")]
+    for second in (3, 40, 41):  # it latches, and is there again
+        world.at(second, "GD07.gas", 30.0 if second == 41 else 0.0)
+    assert {(each[0], each[3]) for each in world.told()} == {("GD07.gas:HH", "drill"), ("GD07.gas:H", "simulated")}
+    assert played(world) == {"GD07.gas:HH": True, "GD07.gas:H": False}
+    world.look(603)
+    assert [each[:2] for each in world.told()] == [("GD07.gas:HH", "re_alarm")]
+
+
+def test_what_is_worked_on_in_a_drill_and_does_not_stand_is_not_played():
+    world = Judged()
+    world.bypass(DRILL, "")
+    world.bypass("point", "TK105.temp")
+    assert ("TK105.temp:H", "out_of_service", "OOSRV", "drill") in world.told()
+    assert set(played(world).values()) == {False}
+
+
+def test_what_a_drill_began_is_known_after_a_restart_and_when_its_point_comes_back():
+    world = Judged()
+    world.bypass(DRILL, "", minutes=1)
+    world.at(1, "TK105.temp", 42.0)
+    kept, bypasses = stored(world.close())
+    later = Judged(kept=kept, bypasses=bypasses)
+    assert later.told() == [("TK105.temp:H", "note", "UNACK", "drill")]
+    later.look(61)
+    assert later.told() == [("TK105.temp:H", "re_alarm", "UNACK", "simulated")]
+    world.apply(without("TK105.temp"))
+    world.look(61)
+    world.close()
+    world.apply(SITE)
+    assert world.told() == [
+        ("TK105.temp:H", "in_service", "UNACK", "drill"), ("TK105.temp:H", "re_alarm", "UNACK", "simulated"),
+    ]  # fmt: skip
 
 
 def test_a_shelf_ends_by_itself():
