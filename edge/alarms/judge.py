@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from gettext import gettext as _
+from typing import Any
 
 from edge.alarms import lifecycle
 from edge.alarms.engine import Change, Engine, Setting
 from edge.alarms.lifecycle import Facts, Standing, facts_of
-from edge.alarms.presets import alarms_of
+from edge.alarms.presets import alarms_of, birth_row
 from edge.batch import Bypass, Kept
 from edge.boards import Taken
 from edge.timebase import UNSYNCED, Clock
@@ -29,6 +30,11 @@ LOOK_S = 1.0
 SHELVE_MAX_MS = 12 * 3_600_000  # longer than a shift: nobody remembers
 BYPASS_MAX_MS = 7 * 24 * 3_600_000
 DRILL = "drill"
+LIMITS = ("setpoint", "needed")  # one of them is what an alarm is about, where it is about a number
+# What of an alarm is told when the site's files change it, as in a birth; these come first.
+TOLD_OF = (
+    *LIMITS, "deadband", "on_delay_s", "off_delay_s", "latch", "window_s", "level", "other", "members", "bad_counts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Judge:
         self.changes = 0  # of what the state document tells
         self.bypassed: frozenset[str] = frozenset()  # points that are worked on
         self._known = {each.alarm: each for each in kept}
+        self._leaving: set[str] = set()  # alarms that the next site does not have
         self._bypasses: dict[int, Bypass] = {}
         self._ends_s: dict[int, float] = {}
         self._last_number = last_number
@@ -147,7 +154,7 @@ class Judge:
 
     def begin(self, wall_ms: int) -> Iterator[Told]:
         """What stands from before, once, and limits that were changed while nobody ran."""
-        yield from self._limits_changed(wall_ms)
+        yield from self._limits_changed(wall_ms, None, bool(self._known))
         yield from self._announce(self._standing, wall_ms)
         yield from self._serve(wall_ms, None, _("the site was changed"))
 
@@ -168,23 +175,30 @@ class Judge:
         self._goes_on(bypasses, now_s, wall_ms)
         self.is_unread = False
         self._renew(self._site, now_s, wall_ms)
-        yield from self._limits_changed(wall_ms)
+        yield from self._limits_changed(wall_ms, None, self._known.keys() > happened.keys())
         yield from self._announce([alarm for alarm in self._standing if alarm not in happened], wall_ms)
         yield from self._serve(wall_ms, None, None)
 
     def configure(self, site: Site, now_s: float, wall_ms: int, by: str | None = None) -> Iterator[Told]:
-        """Another site: alarms go on by their ids, delays that are set as before as well."""
+        """Another site, after `leave`: alarms go on by their ids, delays that are set as before as well."""
         self._known |= {alarm: self._kept(alarm) for alarm in self._standing}
         self._renew(site, now_s, wall_ms)
-        yield from self._limits_changed(wall_ms, by)
+        yield from self._limits_changed(wall_ms, by, True)
         yield from self._serve(wall_ms, by, _("the site was changed"))
 
     def leave(self, site: Site, wall_ms: int, by: str | None) -> Iterator[Told]:
-        """Before another site: what stands and is not judged any more goes out of service, and is so if it returns."""
-        staying = {setting.alarm for setting in alarms_of(site)}
+        """Before another site: what stands and is not judged any more goes out of service, and is so if it returns.
+
+        Limits that it does not have any more are told.
+        """
+        self._leaving = self._settings.keys() - {setting.alarm for setting in alarms_of(site)}
+        self._to_store |= self._leaving
         for alarm, standing in self._standing.items():
-            if standing.state != "NORM" and alarm not in staying and not standing.facts.out_of_service:
+            if alarm not in self._leaving:
+                continue
+            if standing.state != "NORM" and not standing.facts.out_of_service:
                 yield from self._told(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
+            yield from self._limit_changed(alarm, _asked(self._settings[alarm]), {}, wall_ms, by)
 
     def _renew(self, site: Site, now_s: float, wall_ms: int) -> None:
         """Another engine for it, which goes on where this one is."""
@@ -197,19 +211,36 @@ class Judge:
         self._time_shelves(now_s, wall_ms)
         self.changes += 1
 
-    def _limits_changed(self, wall_ms: int, by: str | None = None) -> Iterator[Told]:
+    def _limits_changed(self, wall_ms: int, by: str | None, is_any_known: bool) -> Iterator[Told]:
+        """`is_any_known`: where none is, this is the first start, and all are new."""
         for alarm, setting in self._settings.items():
-            kept = self._known.get(alarm)
-            if kept is None or kept.setpoint != setting.setpoint:
+            kept, asked = self._known.get(alarm), _asked(setting)
+            was = {} if kept is None else json.loads(kept.facts).get("asked")
+            if was != asked:
                 self._to_store.add(alarm)
-            if kept is not None and kept.setpoint != setting.setpoint:
-                reason = f"{kept.setpoint:g} → {setting.setpoint:g}"
-                yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, by, reason)
+            if kept is not None and was is None:  # by an older version
+                was = asked | {"setpoint": kept.setpoint}
+            if is_any_known:
+                yield from self._limit_changed(alarm, was, asked, wall_ms, by)
+
+    def _limit_changed(
+        self, alarm: str, was: dict[str, Any], asked: dict[str, Any], wall_ms: int, by: str | None
+    ) -> Iterator[Told]:
+        """What was asked of an alarm, and what is; nothing of one that is not judged."""
+        reason = "; ".join(
+            ("" if name == "setpoint" else f"{name} ") + f"{_word(was.get(name))} → {_word(asked.get(name))}"
+            for name in (TOLD_OF if was and asked else LIMITS)
+            if was.get(name) != asked.get(name)
+        )
+        if reason:
+            yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, by, reason)
 
     def _kept(self, alarm: str) -> Kept:
         standing = self._standing[alarm]
-        facts = json.dumps(asdict(standing.facts) | {"is_played": standing.is_played})
-        return Kept(alarm, self._settings[alarm].setpoint, facts, standing.since_ms, standing.is_late)
+        asked = {} if alarm in self._leaving else _asked(self._settings[alarm])
+        words = asdict(standing.facts) | {"is_played": standing.is_played, "asked": asked}
+        facts = json.dumps(words, ensure_ascii=False)
+        return Kept(alarm, asked.get("setpoint"), facts, standing.since_ms, standing.is_late)
 
     def store_all(self) -> None:
         """The store is a new one, and knows nothing."""
@@ -299,6 +330,8 @@ class Judge:
             standing.facts, standing.since_ms, standing.is_late = change.after, since_ms, is_late
             self._to_store.add(alarm)
         self.changes += 1
+        if change.transition == lifecycle.LIMIT_CHANGED:  # nobody plays that
+            return None
         if is_played:
             return DRILL
         return "test" if change.before.out_of_service and change.after.out_of_service else None
@@ -440,6 +473,15 @@ class Judge:
     def standing(self) -> list[Standing]:
         """Those that are not NORM, the most urgent first."""
         return sorted((each for each in self._standing.values() if each.state != "NORM"), key=lambda each: each.urgency)
+
+
+def _asked(setting: Setting) -> dict[str, Any]:
+    row = birth_row(setting)
+    return {name: row[name] for name in TOLD_OF if row.get(name) is not None}
+
+
+def _word(value: object) -> str:
+    return "-" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def asset_of(point: str) -> str:

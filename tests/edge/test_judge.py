@@ -1,5 +1,6 @@
 """The alarms of the example site in virtual time, through the pipeline: what comes of readings, of none, of people."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -227,13 +228,108 @@ def test_a_changed_limit_is_told_and_the_alarm_keeps_its_state():
     assert kept == ()
 
 
+def changed_limits(world):
+    """(alarm, why) of each limit that was changed, and stale points as well."""
+    return [(each["alarm"], each["reason"]) for each in world.events(True) if each["transition"] == "limit_changed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"limits": (("H", 40.0),)}, [("TK105.temp:HH", "45 → -")]),
+        (
+            {"limits": (("L", -5.0), ("H", 40.0), ("HH", 45.5))},
+            [("TK105.temp:L", "- → -5"), ("TK105.temp:HH", "45 → 45.5")],
+        ),
+        ({"on_delay_s": 7.5}, [(f"TK105.temp:{kind}", "on_delay_s 0 → 7.5") for kind in ("H", "HH")]),
+        (
+            {"range_high": 50.0, "limits": (("H", 41.0),)},
+            [("TK105.temp:HH", "45 → -"), ("TK105.temp:H", "40 → 41; deadband 1 → 0.7")],
+        ),
+        ({"period_ms": 4000}, [("TK105.temp:STALE", "on_delay_s 15 → 12")]),
+        ({"action": "run"}, []),
+    ],
+)
+def test_whatever_is_changed_of_a_limit_is_told(changes, told):
+    world = Judged()
+    world.close()
+    world.apply(with_("TK105.temp", **changes))
+    assert changed_limits(world) == told
+
+
+def test_a_limit_that_comes_back_is_told_also_after_a_restart():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    batches = world.close()
+    world.apply(with_("TK105.temp", limits=(("H", 40.0),)))
+    batches += world.close()
+    kept, _bypasses = stored(batches)
+    assert changed_limits(Judged(kept=kept)) == [("TK105.temp:HH", "- → 45")]
+    world.apply(SITE)
+    told = world.close()
+    assert [each["reason"] for each in messages(told, "alarm")] == ["- → 45"]
+    world.at(1, "TK105.temp", 46.0)
+    kept, _bypasses = stored([*batches, *told, *world.close()])
+    assert changed_limits(Judged(kept=kept)) == []
+
+
+def test_a_limit_that_was_changed_is_told_once():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    batches = world.close()
+    world.bypass(DRILL, "")
+    site = with_("TK105.temp", on_delay_s=7.5)
+    world.apply(site)
+    batches += (told := world.close())
+    assert {each["mode"] for each in messages(told, "alarm")} == {"simulated"}  # nobody plays that
+    kept, _bypasses = stored(batches)
+    assert changed_limits(Judged(site, kept)) == []
+
+
+def test_how_a_vote_is_taken_is_told_where_it_changes():
+    one, both = Voting("pumps", ("GD05.gas", "GD07.gas"), 1, True), Voting("pumps", ("GD05.gas", "GD07.gas"), 2, False)
+    world = Judged(replace(SITE, votings=(one,)))
+    world.close()
+    world.apply(replace(SITE, votings=(both,)))
+    assert changed_limits(world) == [("vote.pumps:VOTE", "needed 1 → 2; bad_counts true → false")]
+    world.apply(SITE)
+    assert changed_limits(world) == [("vote.pumps:VOTE", "needed 2 → -")]
+
+
+def test_what_an_older_version_has_not_stored_of_a_limit_is_not_told():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    kept, _bypasses = stored(world.close())
+    older = [each._replace(facts=json.dumps({"active": False, "occurrence": 1})) for each in kept]
+    world = Judged(kept=older)
+    world.at(1, "TK105.temp", 20.0)
+    batches = world.close()
+    assert messages(batches, "alarm") == []
+    kept, _bypasses = stored(batches)
+    assert changed_limits(Judged(with_("TK105.temp", on_delay_s=7.5), kept)) == [
+        (f"TK105.temp:{kind}", "on_delay_s 0 → 7.5") for kind in ("H", "HH")
+    ]
+
+
 def test_a_limit_that_was_changed_while_nobody_ran_is_told_at_the_start():
     world = Judged()
     world.at(1, "TK105.temp", 20.0)
     kept, _bypasses = stored(world.close())
-    assert Judged(with_("TK105.temp", limits=(("H", 41.0), ("HH", 45.0))), kept).told() == [
-        ("TK105.temp:H", "limit_changed", "NORM", "simulated")
-    ]
+    site = with_("TK105.temp", limits=(("L", -5.0), ("H", 41.0), ("HH", 45.0)))
+    told = [("TK105.temp:L", "- → -5"), ("TK105.temp:H", "40 → 41")]
+    assert changed_limits(Judged(site, kept)) == told
+    later = Judged(site, is_unread=True)
+    later.at(1, "GD07.gas", 60.0)
+    assert changed_limits(later) == []
+    later.pipeline.tell(later.judge.learn(kept, (), 0, 2.0, START_MS), OWN, START_MS, 2.0)
+    assert changed_limits(later) == told
+
+
+def test_at_the_first_start_no_limit_is_told_also_where_the_store_comes_later():
+    world = Judged(is_unread=True)
+    world.at(1, "GD07.gas", 60.0)
+    world.pipeline.tell(world.judge.learn((), (), 0, 2.0, START_MS), OWN, START_MS, 2.0)
+    assert changed_limits(world) == []
 
 
 def test_a_delay_that_has_begun_goes_on_through_a_change_of_the_site():
@@ -328,21 +424,22 @@ def test_a_number_of_a_bypass_is_not_given_twice():
 def test_what_stands_of_a_point_that_leaves_the_site_is_told_and_comes_back_as_it_was():
     world = Judged()
     world.at(1, "TK105.temp", 42.0)
-    world.close()
+    earlier = world.close()
     world.apply(without("TK105.temp"))
     batches = world.close()
-    (event,) = messages(batches, "alarm")
-    assert [event[name] for name in ("alarm", "transition", "to", "by")] == [
-        "TK105.temp:H", "out_of_service", "OOSRV", "R7",
+    assert [[event[name] for name in ("alarm", "transition", "to", "by")] for event in messages(batches, "alarm")] == [
+        ["TK105.temp:H", "out_of_service", "OOSRV", "R7"],
+        ["TK105.temp:H", "limit_changed", "OOSRV", "R7"],
+        ["TK105.temp:HH", "limit_changed", "NORM", "R7"],
     ]  # fmt: skip
     assert world.judge.standing() == []
-    kept, _bypasses = stored(batches)
+    kept, _bypasses = stored([*earlier, *batches])
     later = Judged(kept=kept)  # a restart, by files that have it again
-    assert [each[:3] for each in later.told()] == [
+    assert [each[:3] for each in later.told() if each[1] != "limit_changed"] == [
         ("TK105.temp:H", "note", "OOSRV"), ("TK105.temp:H", "in_service", "UNACK"),
     ]  # fmt: skip
     world.pipeline.tell(world.judge.configure(SITE, 3.0, START_MS), OWN, START_MS, 3.0)
-    assert world.told() == [("TK105.temp:H", "in_service", "UNACK", "simulated")]
+    assert world.told()[-1] == ("TK105.temp:H", "in_service", "UNACK", "simulated")
 
 
 def test_what_a_store_knew_that_could_be_read_only_later_is_learnt_and_not_written_over():
@@ -449,7 +546,7 @@ def test_what_a_drill_began_is_known_after_a_restart_and_when_its_point_comes_ba
     world.look(61)
     world.close()
     world.apply(SITE)
-    assert world.told() == [
+    assert world.told()[-2:] == [
         ("TK105.temp:H", "in_service", "UNACK", "drill"), ("TK105.temp:H", "re_alarm", "UNACK", "simulated"),
     ]  # fmt: skip
 
