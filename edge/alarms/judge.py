@@ -436,7 +436,7 @@ class Judge:
     def _serve(self, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
         """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer.
 
-        What stands although its drill is over is meant, and announced as such.
+        What stands although its drill is over is meant, and announced as such. No shelf outlives that it may be one.
         """
         for alarm, setting in self._settings.items():
             standing = self._standing[alarm]
@@ -446,6 +446,8 @@ class Judge:
                 yield from self._told(alarm, event, wall_ms, by, reason)
             if standing.is_played and standing.facts.stands and not self.is_drill:
                 yield from self._told(alarm, lifecycle.RE_ALARM, wall_ms, None, _("it still stands after the drill"))
+            if standing.facts.shelved_until_ms is not None and not setting.can_be_shelved:
+                yield from self._told(alarm, lifecycle.UNSHELVE, wall_ms, by, _("it may not be shelved any more"))
 
     # --- for people -------------------------------------------------------------------------------------------------
 

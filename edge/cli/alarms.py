@@ -177,7 +177,12 @@ def reset(gateway_toml: Path, alarm: str, by: str, reason: str | None, as_json: 
     _do(gateway_toml, as_json, alarm, lifecycle.RESET, by=by, reason=reason)
 
 
-@command.command(help=_("Put an alarm aside for a while, at most 12 hours. A gas detector's high-high never."))
+@command.command(
+    help=_(
+        "Put an alarm aside for a while, at most 12 hours. Never a gas detector's high-high or over-range, a lack of "
+        "oxygen, nor a vote."
+    )
+)
 @_gateway_toml
 @click.argument("alarm")
 @_for

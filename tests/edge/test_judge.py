@@ -621,6 +621,23 @@ def test_whatever_somebody_does_to_a_shelved_alarm_its_shelf_ends_at_its_time_an
     assert world.told() == [("TK105.temp:H", "unshelve", state, "simulated")]
 
 
+@pytest.mark.parametrize("is_restart", [False, True])
+def test_a_shelf_of_what_may_not_be_shelved_any_more_ends_at_once(is_restart):
+    world = Judged()
+    world.at(1, "TK105.temp", 46.0)
+    assert world.command("TK105.temp:HH", "shelve", until_ms=START_MS + 60_000) == "SHLVD"
+    batches = world.close()
+    site = with_("TK105.temp", preset="oxygen")
+    if is_restart:
+        world = Judged(site, stored(batches)[0])
+    else:
+        world.apply(site)
+    told = [each for each in world.told() if each[1] not in ("note", "limit_changed")]
+    assert told == [("TK105.temp:HH", "unshelve", "UNACK", "simulated")]
+    world.look(62)
+    assert world.told() == []
+
+
 def test_a_shelf_lasts_as_long_as_was_said_although_the_clock_is_set_back():
     world = shelved()
     list(world.judge.configure(SITE, 2.0, START_MS - 3_600_000))
