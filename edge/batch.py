@@ -97,7 +97,10 @@ class Held(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """One alarm as it is known after a restart. `facts`: JSON of its facts. `since_ms`, `is_late` as in Standing."""
+    """One alarm as it is known after a restart. `since_ms`, `is_late` as in Standing.
+
+    `facts`: JSON of its facts, and beside them of what else is to be known of it.
+    """
 
     alarm: str
     setpoint: float | None

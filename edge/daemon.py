@@ -38,6 +38,7 @@ from edge.control import NAME as CONTROL_NAME
 from edge.control import Door, InUse, speaking
 from edge.fault_words import reason
 from edge.forward import Forward
+from edge.keeping import ALARM as STORE_ALARM
 from edge.keeping import Keeping
 from edge.northbound import Northbound
 from edge.outputs import Outputs
@@ -56,6 +57,9 @@ log = logging.getLogger("tankgate")
 
 REOPEN_S = 1.0
 FILES_ALARM = "system.config:FAULT"
+# By then boards have started and told of their buses, which they do each minute: what an earlier process found wrong is
+# found again, or is well.
+LOOKED_S = 90.0
 FOUND_PRIORITY = 2  # readings are missing, or a horn
 FILES_PRIORITY = 3  # every point is still read and judged
 
@@ -120,9 +124,11 @@ class Daemon:
         store_fault = self._open_store()
         marks = self._store.taken()
         is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
+        kept_alarms = self._store.alarms()
+        self._alarms = SystemAlarms(kept_alarms)
         self._judge = Judge(
             site,
-            self._store.alarms(),
+            kept_alarms,
             self._store.bypasses(),
             self._started_s,
             int(self.wall_ms()),
@@ -142,6 +148,7 @@ class Daemon:
             store_fault is not None,
             self._judge,
             self._horn,
+            self._alarms,
         )
         self._outputs = Outputs(site, time.monotonic())
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
@@ -155,7 +162,6 @@ class Daemon:
             store_fault = fault
         self._put_in_force(self._plans)
         self._boards = Boards(site, self._plans, {(mark.board, mark.boot): mark.next_record for mark in marks})
-        self._alarms = SystemAlarms()
         self._requests = Requests(self._judge, self._alarms)
         self._told_changes: object = None  # of alarms and of what is on disk of them, to the state documents
         self._found: dict[str, str] = {}  # alarm of a unit or a bus -> what is to be done about it
@@ -211,6 +217,13 @@ class Daemon:
         """The same of alarms."""
         kept, bypasses, last_number = self._store.alarms(), self._store.bypasses(), self._store.last_bypass()
         self._tell_judged(self._judge.learn(kept, bypasses, last_number, now_s, int(self.wall_ms())), now_s)
+        for change in self._alarms.learn(kept):
+            self._tell(change, now_s)
+
+    def store_all_alarms(self) -> None:
+        """The store is a new one."""
+        self._judge.store_all()
+        self._alarms.store_all()
 
     def _load_plans(self, board: str) -> None:
         """Let samples of a board's earlier plans be understood."""
@@ -278,8 +291,7 @@ class Daemon:
         self._writer.start()
         self._pipeline.begin(self._content, time.monotonic())
         self._tell_judged(self._judge.begin(int(self.wall_ms())), time.monotonic())
-        if self._problems:
-            self._raise_files_alarm(self._problems, time.monotonic())
+        self._begin_system_alarms(time.monotonic())
         for uplink in self._uplinks:
             uplink.northbound.start()
         log.info(
@@ -291,6 +303,16 @@ class Daemon:
             )
         )
         self.keeping.tell_notes(time.monotonic())
+
+    def _begin_system_alarms(self, now_s: float) -> None:
+        """What stood of the gateway itself; of the store and the files it is known already whether they are well."""
+        for change in self._alarms.begin():
+            self._tell(change, now_s)
+        self.clear_alarm(STORE_ALARM, now_s)  # what stood was read from it
+        if self._problems:
+            self._raise_files_alarm(self._problems, now_s)
+        else:
+            self.clear_alarm(FILES_ALARM, now_s)
 
     def turn(self) -> None:
         """Wait until something happens or is due, then let every policy have its say."""
@@ -557,6 +579,9 @@ class Daemon:
         for alarm, text in found.items() - self._found.items():
             self.raise_alarm(alarm, FOUND_PRIORITY, text, now_s)
         self._found = found
+        if now_s - self._started_s > LOOKED_S:
+            for change in self._alarms.clear_unfound(self._known_ms()):
+                self._tell(change, now_s)
 
     def _tell_judged(self, told: Iterable[Told | Bypassed], now_s: float) -> None:
         if found := list(told):

@@ -190,8 +190,7 @@ class Keeping:
         if is_set_aside:
             try:
                 self._tell_what_was_set_aside(self._store.epochs(), now_s)
-                if self._pipeline.judge is not None:
-                    self._pipeline.judge.store_all()
+                self._daemon.store_all_alarms()
             except StoreFault as fault:  # gone again, as the writing thread finds out as well
                 log.error("%s", fault)
 

@@ -15,7 +15,7 @@ from typing import Any
 from edge.alarms.horn import Horn
 from edge.alarms.judge import Bypassed, Judge, Told
 from edge.alarms.lifecycle import RAISE
-from edge.alarms.system import Change
+from edge.alarms.system import Change, SystemAlarms
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, message_order
 from edge.boards import SILENT_S, Taken
 from edge.devices import Devices, Watch, fault
@@ -146,7 +146,7 @@ class Pipeline:
 
     `marks`: how far earlier processes took each board; `held`: what they knew of the devices; `is_set_aside`: the store
     that knew it could not be used. `is_unread`: it cannot be asked yet, and `learn` follows. `judge`: of the alarms of
-    points, where there are any; `horn` hears of each of them.
+    points, where there are any; `horn` hears of each of them. `system`: alarms of the gateway itself, for the store.
     """
 
     def __init__(
@@ -162,9 +162,11 @@ class Pipeline:
         is_unread: bool = False,
         judge: Judge | None = None,
         horn: Horn | None = None,
+        system: SystemAlarms | None = None,
     ) -> None:
         self.epoch = epoch
         self.judge = judge
+        self._system = system or SystemAlarms()
         self._horn = horn
         self.gateway = site.gateway
         self.mode = mode
@@ -430,7 +432,7 @@ class Pipeline:
             self.epoch,
             seq,
             self.birth,
-            mode=self._alarm_mode(None),
+            mode=self.mode,  # nobody plays these
             alarm=alarm.alarm,
             occurrence=alarm.facts.occurrence,
             transition=change.transition,
@@ -461,9 +463,6 @@ class Pipeline:
                 del bypass["reason"]
                 self.action(action, own_quality, decided_ms, each.by, each.reason, now_s, bypass=bypass)
 
-    def _alarm_mode(self, mode: str | None) -> str:
-        return mode or ("drill" if self.judge is not None and self.judge.is_drill else self.mode)
-
     def _alarm(
         self,
         told: Told,
@@ -488,7 +487,7 @@ class Pipeline:
             self.epoch,
             seq,
             self.birth,
-            mode=self._alarm_mode(told.mode),
+            mode=told.mode or self.mode,
             alarm=setting.alarm,
             occurrence=change.after.occurrence,
             transition=change.transition,
@@ -643,6 +642,7 @@ class Pipeline:
             held = tuple(self._devices.changes())
             events = tuple(each if isinstance(each, Message) else each.message(places) for each in self._events)
             alarms, bypasses = ((), None) if self.judge is None else self.judge.to_store()
+            alarms = (*alarms, *self._system.to_store())
             taken = tuple(self._taken.values())
             raised_ms = tuple(self._raised_ms)
             batches.append(Batch(self.birth, (), (), taken, events, held, alarms, bypasses, raised_ms))

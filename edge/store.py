@@ -87,7 +87,8 @@ CREATE TABLE message (
 CREATE TABLE position (
     destination TEXT, epoch TEXT, stream TEXT, mark TEXT, first INTEGER, last INTEGER NOT NULL,
     PRIMARY KEY (destination, epoch, stream, mark, first)) WITHOUT ROWID;
--- facts: JSON of edge/alarms/lifecycle.py's. since_ms: UTC of the newest transition, null where no clock was known.
+-- facts: JSON of edge/alarms/lifecycle.py's, and of what else is known of it. since_ms: UTC of the newest transition,
+-- null where no clock was known.
 CREATE TABLE alarm (
     alarm TEXT PRIMARY KEY, setpoint REAL, facts TEXT NOT NULL, since_ms INTEGER,
     is_late INTEGER NOT NULL) WITHOUT ROWID;

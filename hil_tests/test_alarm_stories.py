@@ -457,12 +457,14 @@ def test_a_drill_is_played(story: Story) -> None:
     story.plant["TK102.level"] = 11.6
     assert story.hears("TK102.level:HH", "raise", "UNACK", before)["mode"] == "drill"
     story.until(lambda: story.chain.state and story.chain.state["mode"] == "drill")
-    assert "DRILL" in story.says("alarms", "list", "{site}", code=1)
+    listed = story.says("alarms", "list", "{site}", code=1)
+    assert "DRILL" in listed and "(drill)" in listed
     (drill,) = story.asks()["bypasses"]
     story.says("alarms", "end", "{site}", str(drill["number"]), "--by", "R7")
-    story.says("alarms", "note", "{site}", "TK102.level:HH", "played", "--by", "R7")
+    assert story.hears("TK102.level:HH", "re_alarm", "UNACK", before)["mode"] == "simulated"  # it still stands
+    story.says("alarms", "note", "{site}", "TK102.level:HH", "seen", "--by", "R7")
     note = story.hears("TK102.level:HH", "note", "UNACK", before)
-    assert (note["mode"], note["by"], note["reason"]) == ("simulated", "R7", "played")
+    assert (note["mode"], note["by"], note["reason"]) == ("simulated", "R7", "seen")
     story.plant["TK102.level"] = 5.0
 
 

@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from gettext import gettext as _
+from typing import Any
 
 from edge.alarms import lifecycle
 from edge.alarms.engine import Change, Engine, Setting
-from edge.alarms.lifecycle import Facts, Standing
-from edge.alarms.presets import alarms_of
+from edge.alarms.lifecycle import Facts, Standing, facts_of
+from edge.alarms.presets import alarms_of, birth_row
 from edge.batch import Bypass, Kept
 from edge.boards import Taken
 from edge.timebase import UNSYNCED, Clock
@@ -29,6 +30,11 @@ LOOK_S = 1.0
 SHELVE_MAX_MS = 12 * 3_600_000  # longer than a shift: nobody remembers
 BYPASS_MAX_MS = 7 * 24 * 3_600_000
 DRILL = "drill"
+LIMITS = ("setpoint", "needed")  # one of them is what an alarm is about, where it is about a number
+# What of an alarm is told when the site's files change it, as in a birth; these come first.
+TOLD_OF = (
+    *LIMITS, "deadband", "on_delay_s", "off_delay_s", "latch", "window_s", "level", "other", "members", "bad_counts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class Judge:
         self.changes = 0  # of what the state document tells
         self.bypassed: frozenset[str] = frozenset()  # points that are worked on
         self._known = {each.alarm: each for each in kept}
+        self._leaving: set[str] = set()  # alarms that the next site does not have
         self._bypasses: dict[int, Bypass] = {}
         self._ends_s: dict[int, float] = {}
         self._last_number = last_number
@@ -100,7 +107,8 @@ class Judge:
         self._bypasses_to_store = False
         self._look_s = now_s
         self._engine = self._set_up(site, now_s)
-        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms)
+        self._unshelve_s: dict[tuple[str, int], float] = {}  # each shelf, by its alarm and its end in UTC
+        self._time_shelves(now_s, wall_ms)
         for board in self._boards:
             self._engine.begin(board, 0)
 
@@ -126,22 +134,27 @@ class Judge:
             self._ends_s[each.number] = now_s + min(each.until_ms - wall_ms, each.until_ms - each.from_ms) / 1000
         self._last_number = max(self._last_number, *self._bypasses, 0)
 
-    def _ends_of_shelves(self, now_s: float, wall_ms: int) -> dict[str, float]:
-        return {
-            alarm: now_s + min(each.facts.shelved_until_ms - wall_ms, SHELVE_MAX_MS) / 1000
+    def _time_shelves(self, now_s: float, wall_ms: int) -> None:
+        """When each shelf of this site ends: one that is known keeps its end, wherever the clock stands by now."""
+        known = self._unshelve_s
+        self._unshelve_s = {
+            (alarm, until_ms): known.get((alarm, until_ms), now_s + min(until_ms - wall_ms, SHELVE_MAX_MS) / 1000)
             for alarm, each in self._standing.items()
-            if each.facts.shelved_until_ms is not None
+            if (until_ms := each.facts.shelved_until_ms) is not None
         }
 
-    def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool]:
+    def _what_is_known(self, alarm: str) -> tuple[Facts, int | None, int, bool, bool]:
         kept = self._known.get(alarm)
-        return (Facts(), None, 0, False) if kept is None else (facts_of(kept), kept.since_ms, 0, kept.is_late)
+        if kept is None:
+            return Facts(), None, 0, False, False
+        words = json.loads(kept.facts)
+        return facts_of(words), kept.since_ms, 0, kept.is_late, words.get("is_played", False)
 
     # --- what stood before ------------------------------------------------------------------------------------------
 
     def begin(self, wall_ms: int) -> Iterator[Told]:
         """What stands from before, once, and limits that were changed while nobody ran."""
-        yield from self._limits_changed(wall_ms)
+        yield from self._limits_changed(wall_ms, None, bool(self._known))
         yield from self._announce(self._standing, wall_ms)
         yield from self._serve(wall_ms, None, _("the site was changed"))
 
@@ -161,29 +174,33 @@ class Judge:
         self._last_number = last_number
         self._goes_on(bypasses, now_s, wall_ms)
         self.is_unread = False
-        self._renew(self._site, now_s)
-        self._unshelve_s = self._ends_of_shelves(now_s, wall_ms) | self._unshelve_s
-        yield from self._limits_changed(wall_ms)
+        self._renew(self._site, now_s, wall_ms)
+        yield from self._limits_changed(wall_ms, None, self._known.keys() > happened.keys())
         yield from self._announce([alarm for alarm in self._standing if alarm not in happened], wall_ms)
         yield from self._serve(wall_ms, None, None)
 
     def configure(self, site: Site, now_s: float, wall_ms: int, by: str | None = None) -> Iterator[Told]:
-        """Another site: alarms go on by their ids, delays that are set as before as well."""
+        """Another site, after `leave`: alarms go on by their ids, delays that are set as before as well."""
         self._known |= {alarm: self._kept(alarm) for alarm in self._standing}
-        self._renew(site, now_s)
-        yield from self._limits_changed(wall_ms, by)
+        self._renew(site, now_s, wall_ms)
+        yield from self._limits_changed(wall_ms, by, True)
         yield from self._serve(wall_ms, by, _("the site was changed"))
 
     def leave(self, site: Site, wall_ms: int, by: str | None) -> Iterator[Told]:
-        """Before another site: what stands and is not judged any more goes out of service, and is so if it returns."""
-        staying = {setting.alarm for setting in alarms_of(site)}
-        for alarm, standing in self._standing.items():
-            if standing.state != "NORM" and alarm not in staying and not standing.facts.out_of_service:
-                told = self._happens(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
-                if isinstance(told, Told):
-                    yield told
+        """Before another site: what stands and is not judged any more goes out of service, and is so if it returns.
 
-    def _renew(self, site: Site, now_s: float) -> None:
+        Limits that it does not have any more are told.
+        """
+        self._leaving = self._settings.keys() - {setting.alarm for setting in alarms_of(site)}
+        self._to_store |= self._leaving
+        for alarm, standing in self._standing.items():
+            if alarm not in self._leaving:
+                continue
+            if standing.state != "NORM" and not standing.facts.out_of_service:
+                yield from self._told(alarm, lifecycle.OUT_OF_SERVICE, wall_ms, by, _("the site was changed"))
+            yield from self._limit_changed(alarm, _asked(self._settings[alarm]), {}, wall_ms, by)
+
+    def _renew(self, site: Site, now_s: float, wall_ms: int) -> None:
         """Another engine for it, which goes on where this one is."""
         numbers = {alarm: each.seq for alarm, each in self._standing.items()}
         before = self._engine
@@ -191,21 +208,39 @@ class Judge:
         self._engine.succeed(before)
         for alarm, standing in self._standing.items():
             standing.seq = numbers.get(alarm, 0)
+        self._time_shelves(now_s, wall_ms)
         self.changes += 1
 
-    def _limits_changed(self, wall_ms: int, by: str | None = None) -> Iterator[Told]:
+    def _limits_changed(self, wall_ms: int, by: str | None, is_any_known: bool) -> Iterator[Told]:
+        """`is_any_known`: where none is, this is the first start, and all are new."""
         for alarm, setting in self._settings.items():
-            kept = self._known.get(alarm)
-            if kept is None or kept.setpoint != setting.setpoint:
+            kept, asked = self._known.get(alarm), _asked(setting)
+            was = {} if kept is None else json.loads(kept.facts).get("asked")
+            if was != asked:
                 self._to_store.add(alarm)
-            if kept is not None and kept.setpoint != setting.setpoint:
-                reason = f"{kept.setpoint:g} → {setting.setpoint:g}"
-                yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, by, reason)
+            if kept is not None and was is None:  # by an older version
+                was = asked | {"setpoint": kept.setpoint}
+            if is_any_known:
+                yield from self._limit_changed(alarm, was, asked, wall_ms, by)
+
+    def _limit_changed(
+        self, alarm: str, was: dict[str, Any], asked: dict[str, Any], wall_ms: int, by: str | None
+    ) -> Iterator[Told]:
+        """What was asked of an alarm, and what is; nothing of one that is not judged."""
+        reason = "; ".join(
+            ("" if name == "setpoint" else f"{name} ") + f"{_word(was.get(name))} → {_word(asked.get(name))}"
+            for name in (TOLD_OF if was and asked else LIMITS)
+            if was.get(name) != asked.get(name)
+        )
+        if reason:
+            yield self._said(alarm, lifecycle.LIMIT_CHANGED, self._standing[alarm].facts, wall_ms, by, reason)
 
     def _kept(self, alarm: str) -> Kept:
         standing = self._standing[alarm]
-        facts = json.dumps(asdict(standing.facts))
-        return Kept(alarm, self._settings[alarm].setpoint, facts, standing.since_ms, standing.is_late)
+        asked = {} if alarm in self._leaving else _asked(self._settings[alarm])
+        words = asdict(standing.facts) | {"is_played": standing.is_played, "asked": asked}
+        facts = json.dumps(words, ensure_ascii=False)
+        return Kept(alarm, asked.get("setpoint"), facts, standing.since_ms, standing.is_late)
 
     def store_all(self) -> None:
         """The store is a new one, and knows nothing."""
@@ -261,11 +296,9 @@ class Judge:
                 until_ms = board.newest_ms + round((quiet_s - board.quiet_s) * 1000)
                 for change in self._engine.lapse(name, until_ms):
                     yield self._found(change, now_s, wall_ms, lapsed=True)
-        for alarm in [alarm for alarm, end_s in self._unshelve_s.items() if now_s >= end_s]:
-            del self._unshelve_s[alarm]
-            told = self._happens(alarm, lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
-            if isinstance(told, Told):
-                yield told
+        for shelf in [shelf for shelf, end_s in self._unshelve_s.items() if now_s >= end_s]:
+            del self._unshelve_s[shelf]
+            yield from self._told(shelf[0], lifecycle.UNSHELVE, wall_ms, None, _("its time is over"))
         for number in [number for number, end_s in self._ends_s.items() if now_s >= end_s]:
             yield from self.end_bypass(number, wall_ms, None, _("its time is over"))
 
@@ -273,28 +306,35 @@ class Judge:
         """By readings, or by their absence: of a board that was not heard since its start only `wall_ms` is a time."""
         board = self._boards[change.board]
         if board.base_ms is None:
-            self._note(change, wall_ms, False)
-            return Told(change, self._mode(change), None, wall_ms, False)
+            mode = self._note(change, wall_ms, False)
+            return Told(change, mode, None, wall_ms, False)
         uptime_ms = max(change.t_ms - board.base_ms, 0)
         utc_ms = board.clock.utc_ms(uptime_ms)
         boot = f"{change.board}/{board.boot}" if board.clock.kind == "unsynced" else None
         quality = TimeQuality(board.clock.kind, board.clock.err_ms, boot)
         is_late = not lapsed and now_s - (board.began_s + uptime_ms / 1000) > LATE_S
-        self._note(change, utc_ms, is_late)
-        return Told(change, self._mode(change), quality, uptime_ms if utc_ms is None else utc_ms, is_late)
+        mode = self._note(change, utc_ms, is_late)
+        return Told(change, mode, quality, uptime_ms if utc_ms is None else utc_ms, is_late)
 
-    def _mode(self, change: Change) -> str | None:
-        if self.is_drill:
-            return DRILL
-        return "test" if change.before.out_of_service and change.after.out_of_service else None
-
-    def _note(self, change: Change, since_ms: int | None, is_late: bool) -> None:
+    def _note(self, change: Change, since_ms: int | None, is_late: bool) -> str | None:
+        """Take it down; the mode that it is told in. What begins in a drill is played until it is well or announced
+        after it; what stood before is not.
+        """
         alarm = change.setting.alarm
         standing = self._standing[alarm]
+        is_played = self.is_drill if change.before.stage == "NORM" else standing.is_played
+        if change.transition in (lifecycle.RAISE, lifecycle.RE_ALARM):
+            is_played = is_played and self.is_drill
+        standing.is_played = is_played and change.after.stage != "NORM"
         if change.after != change.before:
             standing.facts, standing.since_ms, standing.is_late = change.after, since_ms, is_late
             self._to_store.add(alarm)
         self.changes += 1
+        if change.transition == lifecycle.LIMIT_CHANGED:  # nobody plays that
+            return None
+        if is_played:
+            return DRILL
+        return "test" if change.before.out_of_service and change.after.out_of_service else None
 
     # --- what people do ---------------------------------------------------------------------------------------------
 
@@ -319,10 +359,7 @@ class Judge:
         if event in (lifecycle.NOTE, lifecycle.SILENCE):
             return self._said(alarm, event, facts, wall_ms, by, reason)
         told = self._happens(alarm, event, wall_ms, by, reason, occurrence=occurrence, until_ms=until_ms)
-        if isinstance(told, Told):
-            self._unshelve_s.pop(alarm, None)
-            if event == lifecycle.SHELVE and until_ms is not None:
-                self._unshelve_s[alarm] = now_s + (until_ms - wall_ms) / 1000
+        self._time_shelves(now_s, wall_ms)
         return told
 
     def _happens(
@@ -339,8 +376,14 @@ class Judge:
         change = self._engine.command(alarm, event, occurrence=occurrence, until_ms=until_ms)
         if isinstance(change, str):
             return change
-        self._note(change, wall_ms, False)
-        return Told(change, self._mode(change), None, wall_ms, False, by, reason)
+        mode = self._note(change, wall_ms, False)
+        return Told(change, mode, None, wall_ms, False, by, reason)
+
+    def _told(self, alarm: str, event: str, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
+        """The same where nobody has asked for it, and is to be refused."""
+        told = self._happens(alarm, event, wall_ms, by, reason)
+        if isinstance(told, Told):
+            yield told
 
     def _said(
         self, alarm: str, event: str, facts: Facts, wall_ms: int, by: str | None, reason: str | None
@@ -348,8 +391,8 @@ class Judge:
         """Something that changes no fact."""
         change = self._engine.as_it_is(alarm, event)
         assert change.after == facts
-        self.changes += 1
-        return Told(change, self._mode(change), None, wall_ms, False, by, reason)
+        mode = self._note(change, None, False)
+        return Told(change, mode, None, wall_ms, False, by, reason)
 
     # --- maintenance and drills -------------------------------------------------------------------------------------
 
@@ -391,21 +434,26 @@ class Judge:
         )
 
     def _serve(self, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
-        """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer."""
+        """Alarms of what is worked on are out of service, all others are not. A vote goes on, resting on fewer.
+
+        What stands although its drill is over is meant, and announced as such. No shelf outlives that it may be one.
+        """
         for alarm, setting in self._settings.items():
-            is_out = setting.point in self.bypassed and not setting.members
-            if is_out == self._standing[alarm].facts.out_of_service:
-                continue
-            event = lifecycle.OUT_OF_SERVICE if is_out else lifecycle.IN_SERVICE
-            told = self._happens(alarm, event, wall_ms, by, reason)
-            if isinstance(told, Told):
-                yield told
+            standing = self._standing[alarm]
+            is_out = not (setting.members or self.bypassed.isdisjoint((setting.point, setting.other)))
+            if is_out != standing.facts.out_of_service:
+                event = lifecycle.OUT_OF_SERVICE if is_out else lifecycle.IN_SERVICE
+                yield from self._told(alarm, event, wall_ms, by, reason)
+            if standing.is_played and standing.facts.stands and not self.is_drill:
+                yield from self._told(alarm, lifecycle.RE_ALARM, wall_ms, None, _("it still stands after the drill"))
+            if standing.facts.shelved_until_ms is not None and not setting.can_be_shelved:
+                yield from self._told(alarm, lifecycle.UNSHELVE, wall_ms, by, _("it may not be shelved any more"))
 
     # --- for people -------------------------------------------------------------------------------------------------
 
     @property
     def is_drill(self) -> bool:
-        """Whether everything is only played."""
+        """Whether what begins now is only played."""
         return any(each.kind == DRILL for each in self._bypasses.values())
 
     def bypasses(self) -> list[Bypass]:
@@ -429,9 +477,13 @@ class Judge:
         return sorted((each for each in self._standing.values() if each.state != "NORM"), key=lambda each: each.urgency)
 
 
-def facts_of(kept: Kept) -> Facts:
-    """What an earlier process has stored."""
-    return Facts(**json.loads(kept.facts))
+def _asked(setting: Setting) -> dict[str, Any]:
+    row = birth_row(setting)
+    return {name: row[name] for name in TOLD_OF if row.get(name) is not None}
+
+
+def _word(value: object) -> str:
+    return "-" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def asset_of(point: str) -> str:

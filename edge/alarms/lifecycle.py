@@ -7,14 +7,16 @@ right the moment they end. Must never acknowledge anything by itself, and never 
 Source: ANSI/ISA-18.2-2016 (states), OPC UA Part 9 (orthogonal facts, latching, shelving).
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 # What can happen; the transitions of the feed.
 RAISE = "raise"
 CLEAR = "clear"
 ACK = "ack"
 RESET = "reset"
-RE_ALARM = "re_alarm"
+RE_ALARM = "re_alarm"  # what stands is announced anew, as another occurrence
 SHELVE = "shelve"
 UNSHELVE = "unshelve"
 SUPPRESS = "suppress"
@@ -53,6 +55,11 @@ class Facts:
     out_of_service: bool = False
 
     @property
+    def stands(self) -> bool:
+        """Whether its condition holds, or it waits for a reset all the same."""
+        return self.active or self.latched
+
+    @property
     def stage(self) -> str:
         """Where it is below everything that lies over it: NORM, UNACK, ACKED, RTNUN; LATUN, LATCH without its cause."""
         if self.active:
@@ -73,12 +80,18 @@ class Facts:
         return {"LATUN": "UNACK", "LATCH": "ACKED"}.get(self.stage, self.stage)
 
 
+def facts_of(words: Mapping[str, Any]) -> Facts:
+    """Facts as they were stored, among what else is stored with them."""
+    return Facts(**{each.name: words[each.name] for each in fields(Facts) if each.name in words})
+
+
 @dataclass(slots=True)
 class Standing:
     """One alarm as it stands, for people and for the state document. `action`: what a person should do.
 
     `priority`: 1 is the most urgent. `since_ms`: UTC of the newest transition, None where no clock was known. `seq`:
     the number of its newest event, 0 where this epoch has none. `is_late`: that transition was found long after it was.
+    `is_played`: its occurrence began in a drill.
     """
 
     alarm: str
@@ -88,6 +101,7 @@ class Standing:
     since_ms: int | None = None
     seq: int = 0
     is_late: bool = False
+    is_played: bool = False
 
     @property
     def state(self) -> str:
@@ -97,7 +111,7 @@ class Standing:
     @property
     def urgency(self) -> tuple[bool, int, str]:
         """For sorting: those that stand first, then the urgent."""
-        return not (self.facts.active or self.facts.latched), self.priority, self.alarm
+        return not self.facts.stands, self.priority, self.alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +125,11 @@ class Kind:
 # Whether it happens to an alarm in this stage. None: it is nothing new. A text: it is refused, and why.
 _HAPPENS: dict[str, dict[str, str | bool | None]] = {
     "NORM": {RAISE: True, CLEAR: None, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: NOTHING_TO_RESET, RE_ALARM: None},
-    "UNACK": {RAISE: None, CLEAR: True, ACK: True, RESET: STILL_ACTIVE, RE_ALARM: None},
+    "UNACK": {RAISE: None, CLEAR: True, ACK: True, RESET: STILL_ACTIVE, RE_ALARM: True},
     "ACKED": {RAISE: None, CLEAR: True, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: STILL_ACTIVE, RE_ALARM: True},
     "RTNUN": {RAISE: True, CLEAR: None, ACK: True, RESET: NOTHING_TO_RESET, RE_ALARM: None},
-    "LATUN": {RAISE: True, CLEAR: None, ACK: True, RESET: ACKNOWLEDGE_FIRST, RE_ALARM: None},
-    "LATCH": {RAISE: True, CLEAR: None, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: True, RE_ALARM: None},
+    "LATUN": {RAISE: True, CLEAR: None, ACK: True, RESET: ACKNOWLEDGE_FIRST, RE_ALARM: True},
+    "LATCH": {RAISE: True, CLEAR: None, ACK: NOTHING_TO_ACKNOWLEDGE, RESET: True, RE_ALARM: True},
 }
 
 

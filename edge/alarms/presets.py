@@ -38,6 +38,7 @@ FAULTY = frozenset({SENSOR_FAULT, WIRE_BREAK, NOT_A_NUMBER, EXCEPTION})
 CHECKED = frozenset({WARM_UP, CALIBRATION, INHIBITED, SIMULATED_BY_DEVICE})
 STALE_POLLS = 3  # without a value: as many as make a unit dead on the board
 VOTE_PRIORITY = 1
+NEVER_SHELVED = ("HH", "LL")  # of a gas detector, beside its over-range; low-low is a lack of oxygen
 MOVING_DEADBAND_SHARE = 0.1  # of its setpoint; of what is no limit
 _PRIORITIES = {"HH": 1, "LL": 1, "H": 2, "L": 2, "OVER": 1, "UNDER": 3, "FAULT": 2, "STALE": 2, "CHECK": 3}
 _PRIORITIES |= {"TTCH": 1, "TTHH": 2, "ROR": 2, "ROF": 2, "DEV": 3, "FROZEN": 3}
@@ -117,6 +118,7 @@ def _of_voting(voting: Voting, site: Site) -> Setting:
         first.area,
         VOTE_PRIORITY,
         first.action,
+        can_be_shelved=False,
         members=tuple(f"{point}:H" for point in voting.points),
         needed=voting.needed,
         bad_counts=voting.bad_counts,
@@ -141,11 +143,17 @@ def _of_point(point: Point) -> Iterable[Setting]:
                 on_ms=round(point.on_delay_s * 1000),
                 off_ms=preset.off_ms,
                 latch=preset.latches,
-                can_be_shelved=not (preset.latches and kind == "HH"),
+                can_be_shelved=not (preset.latches and kind in NEVER_SHELVED),
             )
     yield from _of_movement(point, preset)
     if point.type != "bool":
-        yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=True)  # what is there is not known
+        yield _setting(
+            point,
+            "OVER",
+            statuses=frozenset({OVER_RANGE}),
+            latch=True,  # what is there is not known
+            can_be_shelved=not preset.latches,
+        )
         yield _setting(point, "UNDER", statuses=frozenset({UNDER_RANGE}))
     yield _setting(point, "FAULT", statuses=FAULTY)
     yield _setting(point, "CHECK", statuses=CHECKED)

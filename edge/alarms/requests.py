@@ -61,6 +61,7 @@ class Requests:
             "priority": each.priority,
             "since_ms": each.since_ms,
             "judged_late": each.is_late,
+            "mode": DRILL if each.is_played else None,
             "active": facts.active,
             "acked": facts.acked,
             "latched": facts.latched,

@@ -58,7 +58,7 @@ def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Rows:
         [_("state"), _("priority"), _("alarm"), _("name"), _("times"), _("since"), _("what to do")],
         [
             [
-                Text(state_text(each) + (_(" (found late)") if each["judged_late"] else ""), style=_style(each)),
+                Text(state_text(each) + _marks(each), style=_style(each)),
                 each["priority"],
                 each["alarm"],
                 names.get(each["point"]),
@@ -71,6 +71,10 @@ def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Rows:
     )
 
 
+def _marks(alarm: dict[str, Any]) -> str:
+    return (_(" (found late)") if alarm["judged_late"] else "") + (_(" (drill)") if alarm["mode"] == DRILL else "")
+
+
 def _style(alarm: dict[str, Any]) -> str:
     if alarm["state"] in ("SHLVD", "OOSRV", "DSUPR"):
         return "dim"
@@ -80,7 +84,7 @@ def _style(alarm: dict[str, Any]) -> str:
 def _shown(said: dict[str, Any], site: Site) -> RenderableType:
     parts: list[RenderableType] = []
     if said["is_drill"]:
-        parts.append(Text(_("DRILL: everything that is told now is only played."), "reverse"))
+        parts.append(Text(_("DRILL: what begins now is played and marked so; what stood before is real."), "reverse"))
     if said["alarms"]:
         parts.append(standing_table(said["alarms"], site))
     else:
@@ -173,7 +177,12 @@ def reset(gateway_toml: Path, alarm: str, by: str, reason: str | None, as_json: 
     _do(gateway_toml, as_json, alarm, lifecycle.RESET, by=by, reason=reason)
 
 
-@command.command(help=_("Put an alarm aside for a while, at most 12 hours. A gas detector's high-high never."))
+@command.command(
+    help=_(
+        "Put an alarm aside for a while, at most 12 hours. Never a gas detector's high-high or over-range, a lack of "
+        "oxygen, nor a vote."
+    )
+)
 @_gateway_toml
 @click.argument("alarm")
 @_for

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from rich.cells import cell_len
+from rich.console import Console
 
+from edge.alarms.requests import Requests
+from edge.alarms.system import SystemAlarms
 from edge.alarms.words import AUXILIARY
 from edge.batch import Batch, Message
 from edge.cli.alarms import command as alarms
+from edge.cli.alarms import standing_table
 from protocols.feeds import json_feed
 from tests.edge import test_config
 from tests.edge.test_alarm_store import told
+from tests.edge.test_judge import Judged
 from tests.edge.test_store import BIRTH, commit, open_store
 
 locale_dir, speak = test_config.locale_dir, test_config.speak
@@ -137,6 +143,30 @@ def test_what_stands_is_what_its_newest_event_and_the_newest_process_say(folder:
         {"alarm": "GD01.gas:H", "since_ms": long_ago_ms, "is_stale": True},
         {"alarm": "GD02.gas:H", "since_ms": long_ago_ms + MINUTE_MS, "is_stale": True},
     ]
+
+
+def test_what_still_stands_after_a_drill_is_counted_and_what_was_played_is_not(folder: Path) -> None:
+    keep(
+        folder,
+        event(1, "GD01.gas:H", "raise", NOW_MS - MINUTE_MS, mode="drill"),
+        event(2, "GD02.gas:H", "raise", NOW_MS - MINUTE_MS, mode="drill"),
+        event(3, "GD01.gas:H", "re_alarm", NOW_MS),
+    )
+    *_days, day = json.loads(ask(folder, "report", "--json").output)["days"].values()
+    assert day["alarms"] == {"GD01.gas:H": 1}
+
+
+def test_each_alarm_that_stands_shows_whether_it_is_played() -> None:
+    world = Judged()
+    world.at(1, "GD07.gas", 30.0)
+    world.bypass("drill", "")
+    world.at(2, "GD07.gas", 60.0)
+    rows = Requests(world.judge, SystemAlarms()).rows()
+    assert [(row["alarm"], row["mode"]) for row in rows] == [("GD07.gas:HH", "drill"), ("GD07.gas:H", None)]
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(standing_table(rows, world.site))
+    lines = [line for line in console.export_text().splitlines() if "GD07" in line]
+    assert ["(drill)" in line for line in lines] == [True, False]
 
 
 def test_a_chattering_alarm_is_named(folder: Path) -> None:

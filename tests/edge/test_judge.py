@@ -1,9 +1,11 @@
 """The alarms of the example site in virtual time, through the pipeline: what comes of readings, of none, of people."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from edge.alarms.horn import Horn
 from edge.alarms.judge import DRILL, LATE_S, QUIET_S, START_S, Judge
 from edge.alarms.presets import alarms_of, birth_row
 from edge.batch import Batch
@@ -12,7 +14,7 @@ from edge.timebase import UNSYNCED
 from protocols import modbus
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
-from protocols.model import IN_MAINTENANCE, Voting
+from protocols.model import IN_MAINTENANCE, Output, Voting
 from tests.edge.test_pipeline import SITE, START_MS, World, messages
 
 OWN = TimeQuality("synced", None, None)
@@ -38,6 +40,11 @@ class Judged(World):
         self.now_s = now_s
         wall_ms = START_MS + round(now_s * 1000)
         self.pipeline.tell(self.judge.look(now_s, wall_ms), OWN, wall_ms, now_s)
+
+    def apply(self, site):
+        wall_ms = START_MS + round(self.now_s * 1000)
+        self.pipeline.tell(self.judge.leave(site, wall_ms, "R7"), OWN, wall_ms, self.now_s)
+        self.pipeline.tell(self.judge.configure(site, self.now_s, wall_ms, "R7"), OWN, wall_ms, self.now_s)
 
     def bypass(self, kind, what, minutes=60):
         until_ms = START_MS + round(self.now_s * 1000) + minutes * 60_000
@@ -68,6 +75,16 @@ def stored(batches: list[Batch]):
     kept = {each.alarm: each for batch in batches for each in batch.alarms}
     bypasses = [batch.bypasses for batch in batches if batch.bypasses is not None]
     return tuple(kept.values()), bypasses[-1] if bypasses else ()
+
+
+def with_horn():
+    """The example site with one horn, for everything."""
+    return replace(SITE, outputs=(Output("horn", "horn", "cab1", None, 0, "", 25, (1, 2, 3), (), "keep", 10_000),))
+
+
+def without(point_name):
+    """The example site less a point."""
+    return replace(SITE, points=tuple(each for each in SITE.points if each.point != point_name))
 
 
 def with_(point_name, **changes):
@@ -211,13 +228,108 @@ def test_a_changed_limit_is_told_and_the_alarm_keeps_its_state():
     assert kept == ()
 
 
+def changed_limits(world):
+    """(alarm, why) of each limit that was changed, and stale points as well."""
+    return [(each["alarm"], each["reason"]) for each in world.events(True) if each["transition"] == "limit_changed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"limits": (("H", 40.0),)}, [("TK105.temp:HH", "45 → -")]),
+        (
+            {"limits": (("L", -5.0), ("H", 40.0), ("HH", 45.5))},
+            [("TK105.temp:L", "- → -5"), ("TK105.temp:HH", "45 → 45.5")],
+        ),
+        ({"on_delay_s": 7.5}, [(f"TK105.temp:{kind}", "on_delay_s 0 → 7.5") for kind in ("H", "HH")]),
+        (
+            {"range_high": 50.0, "limits": (("H", 41.0),)},
+            [("TK105.temp:HH", "45 → -"), ("TK105.temp:H", "40 → 41; deadband 1 → 0.7")],
+        ),
+        ({"period_ms": 4000}, [("TK105.temp:STALE", "on_delay_s 15 → 12")]),
+        ({"action": "run"}, []),
+    ],
+)
+def test_whatever_is_changed_of_a_limit_is_told(changes, told):
+    world = Judged()
+    world.close()
+    world.apply(with_("TK105.temp", **changes))
+    assert changed_limits(world) == told
+
+
+def test_a_limit_that_comes_back_is_told_also_after_a_restart():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    batches = world.close()
+    world.apply(with_("TK105.temp", limits=(("H", 40.0),)))
+    batches += world.close()
+    kept, _bypasses = stored(batches)
+    assert changed_limits(Judged(kept=kept)) == [("TK105.temp:HH", "- → 45")]
+    world.apply(SITE)
+    told = world.close()
+    assert [each["reason"] for each in messages(told, "alarm")] == ["- → 45"]
+    world.at(1, "TK105.temp", 46.0)
+    kept, _bypasses = stored([*batches, *told, *world.close()])
+    assert changed_limits(Judged(kept=kept)) == []
+
+
+def test_a_limit_that_was_changed_is_told_once():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    batches = world.close()
+    world.bypass(DRILL, "")
+    site = with_("TK105.temp", on_delay_s=7.5)
+    world.apply(site)
+    batches += (told := world.close())
+    assert {each["mode"] for each in messages(told, "alarm")} == {"simulated"}  # nobody plays that
+    kept, _bypasses = stored(batches)
+    assert changed_limits(Judged(site, kept)) == []
+
+
+def test_how_a_vote_is_taken_is_told_where_it_changes():
+    one, both = Voting("pumps", ("GD05.gas", "GD07.gas"), 1, True), Voting("pumps", ("GD05.gas", "GD07.gas"), 2, False)
+    world = Judged(replace(SITE, votings=(one,)))
+    world.close()
+    world.apply(replace(SITE, votings=(both,)))
+    assert changed_limits(world) == [("vote.pumps:VOTE", "needed 1 → 2; bad_counts true → false")]
+    world.apply(SITE)
+    assert changed_limits(world) == [("vote.pumps:VOTE", "needed 2 → -")]
+
+
+def test_what_an_older_version_has_not_stored_of_a_limit_is_not_told():
+    world = Judged()
+    world.at(1, "TK105.temp", 20.0)
+    kept, _bypasses = stored(world.close())
+    older = [each._replace(facts=json.dumps({"active": False, "occurrence": 1})) for each in kept]
+    world = Judged(kept=older)
+    world.at(1, "TK105.temp", 20.0)
+    batches = world.close()
+    assert messages(batches, "alarm") == []
+    kept, _bypasses = stored(batches)
+    assert changed_limits(Judged(with_("TK105.temp", on_delay_s=7.5), kept)) == [
+        (f"TK105.temp:{kind}", "on_delay_s 0 → 7.5") for kind in ("H", "HH")
+    ]
+
+
 def test_a_limit_that_was_changed_while_nobody_ran_is_told_at_the_start():
     world = Judged()
     world.at(1, "TK105.temp", 20.0)
     kept, _bypasses = stored(world.close())
-    assert Judged(with_("TK105.temp", limits=(("H", 41.0), ("HH", 45.0))), kept).told() == [
-        ("TK105.temp:H", "limit_changed", "NORM", "simulated")
-    ]
+    site = with_("TK105.temp", limits=(("L", -5.0), ("H", 41.0), ("HH", 45.0)))
+    told = [("TK105.temp:L", "- → -5"), ("TK105.temp:H", "40 → 41")]
+    assert changed_limits(Judged(site, kept)) == told
+    later = Judged(site, is_unread=True)
+    later.at(1, "GD07.gas", 60.0)
+    assert changed_limits(later) == []
+    later.pipeline.tell(later.judge.learn(kept, (), 0, 2.0, START_MS), OWN, START_MS, 2.0)
+    assert changed_limits(later) == told
+
+
+def test_at_the_first_start_no_limit_is_told_also_where_the_store_comes_later():
+    world = Judged(is_unread=True)
+    world.at(1, "GD07.gas", 60.0)
+    world.pipeline.tell(world.judge.learn((), (), 0, 2.0, START_MS), OWN, START_MS, 2.0)
+    assert changed_limits(world) == []
 
 
 def test_a_delay_that_has_begun_goes_on_through_a_change_of_the_site():
@@ -249,6 +361,24 @@ def test_what_is_worked_on_goes_out_without_a_value_and_its_alarms_are_a_test():
     assert ("GD07.gas:FAULT", "in_service", "NORM", "simulated") in told
     world.at(3602, "GD07.gas", 60.0)
     assert messages(world.close(), "data")[0]["rows"][0][2] == 60.0
+
+
+def test_a_deviation_from_what_is_worked_on_is_a_test():
+    world = Judged(with_("TK101.level", compare_with="TK102.level", deviation=0.5))
+    world.at(1, "TK101.level", 5.0)
+    world.at(1, "TK102.level", 5.0)
+    world.bypass("point", "TK102.level", minutes=1)
+    assert ("TK101.level:DEV", "out_of_service", "OOSRV", "simulated") in world.told()
+    world.at(2, "TK102.level", 9.0)
+    world.at(3, "TK101.level", 11.0)  # it is not worked on, and judged as ever
+    told = world.told()
+    assert [each for each in told if "DEV" in each[0]] == [("TK101.level:DEV", "raise", "OOSRV", "test")]
+    assert ("TK101.level:H", "raise", "UNACK", "simulated") in told
+    for second in (49, 61):
+        world.at(second, "TK102.level", 11.0)
+        world.at(second, "TK101.level", 11.0)
+    world.look(62)
+    assert ("TK101.level:DEV", "in_service", "RTNUN", "simulated") in world.told()
 
 
 def test_what_two_bypasses_cover_comes_back_with_the_second():
@@ -294,23 +424,22 @@ def test_a_number_of_a_bypass_is_not_given_twice():
 def test_what_stands_of_a_point_that_leaves_the_site_is_told_and_comes_back_as_it_was():
     world = Judged()
     world.at(1, "TK105.temp", 42.0)
-    world.close()
-    less = replace(SITE, points=tuple(each for each in SITE.points if each.point != "TK105.temp"))
-    world.pipeline.tell(world.judge.leave(less, START_MS, "R7"), OWN, START_MS, 2.0)
-    world.pipeline.tell(world.judge.configure(less, 2.0, START_MS, "R7"), OWN, START_MS, 2.0)
+    earlier = world.close()
+    world.apply(without("TK105.temp"))
     batches = world.close()
-    (event,) = messages(batches, "alarm")
-    assert [event[name] for name in ("alarm", "transition", "to", "by")] == [
-        "TK105.temp:H", "out_of_service", "OOSRV", "R7",
+    assert [[event[name] for name in ("alarm", "transition", "to", "by")] for event in messages(batches, "alarm")] == [
+        ["TK105.temp:H", "out_of_service", "OOSRV", "R7"],
+        ["TK105.temp:H", "limit_changed", "OOSRV", "R7"],
+        ["TK105.temp:HH", "limit_changed", "NORM", "R7"],
     ]  # fmt: skip
     assert world.judge.standing() == []
-    kept, _bypasses = stored(batches)
+    kept, _bypasses = stored([*earlier, *batches])
     later = Judged(kept=kept)  # a restart, by files that have it again
-    assert [each[:3] for each in later.told()] == [
+    assert [each[:3] for each in later.told() if each[1] != "limit_changed"] == [
         ("TK105.temp:H", "note", "OOSRV"), ("TK105.temp:H", "in_service", "UNACK"),
     ]  # fmt: skip
     world.pipeline.tell(world.judge.configure(SITE, 3.0, START_MS), OWN, START_MS, 3.0)
-    assert world.told() == [("TK105.temp:H", "in_service", "UNACK", "simulated")]
+    assert world.told()[-1] == ("TK105.temp:H", "in_service", "UNACK", "simulated")
 
 
 def test_what_a_store_knew_that_could_be_read_only_later_is_learnt_and_not_written_over():
@@ -338,14 +467,88 @@ def test_what_a_store_knew_that_could_be_read_only_later_is_learnt_and_not_writt
     assert states["TK105.temp:HH"] == "UNACK" and states["TK101.level:H"] == "OOSRV"
 
 
-def test_in_a_drill_everything_says_so():
+def played(world):
+    return {each.alarm: each.is_played for each in world.judge.standing() if not each.alarm.endswith(":STALE")}
+
+
+def test_what_begins_in_a_drill_says_so_until_it_is_well():
     world = Judged()
     world.bypass(DRILL, "", minutes=1)
-    world.at(1, "GD07.gas", 30.0)
-    assert world.told() == [("GD07.gas:H", "raise", "UNACK", "drill")]
+    world.at(1, "TK105.temp", 42.0)
+    assert world.command("TK105.temp:H", "note", reason="as planned") == "UNACK"
+    world.at(2, "TK105.temp", 5.0)
+    world.at(20, "TK105.temp", 5.0)
+    assert played(world) == {"TK105.temp:H": True}
     world.look(61)
+    assert world.command("TK105.temp:H", "ack", occurrence=1) == "NORM"
+    assert {each[3] for each in world.told()} == {"drill"}
+    world.at(62, "TK105.temp", 42.0)
+    assert world.told() == [("TK105.temp:H", "raise", "UNACK", "simulated")]
+
+
+@pytest.mark.parametrize("happens", [[], ["ack"], ["ack", "well"], ["well"]])
+def test_what_still_stands_after_its_drill_is_announced_as_meant_and_sounds(happens):
+    world = Judged(sounding := with_horn())
+    world.pipeline._horn = horn = Horn(sounding)
+    world.bypass(DRILL, "", minutes=1)
+    world.at(1, "GD07.gas", 30.0)
+    for each in happens:
+        if each == "ack":
+            world.command("GD07.gas:H", "ack", occurrence=1)
+        else:  # it latches
+            world.at(2, "GD07.gas", 0.0)
+            world.at(40, "GD07.gas", 0.0)
+    horn.mute()
+    assert horn.wanted(60) == {"horn": False}
+    assert {each[3] for each in world.told()} == {"drill"}
+    world.look(61)
+    assert world.told() == [("GD07.gas:H", "re_alarm", "UNACK", "simulated")]
+    assert horn.wanted(61) == {"horn": True}
+    assert world.command("GD07.gas:H", "ack", occurrence=1) == "other_occurrence"
+    assert world.command("GD07.gas:H", "ack", occurrence=2) == "ACKED"
+    assert world.told() == [("GD07.gas:H", "ack", "ACKED", "simulated")]
+
+
+def test_what_stood_before_a_drill_is_meant_all_through_it():
+    world = Judged()
+    world.at(1, "GD07.gas", 30.0)
+    world.close()
+    world.bypass(DRILL, "", minutes=10)
+    world.at(2, "GD07.gas", 60.0)
     assert world.command("GD07.gas:H", "ack", occurrence=1) == "ACKED"
-    assert world.told()[-1] == ("GD07.gas:H", "ack", "ACKED", "simulated")
+    assert [(each[0], each[3]) for each in world.told()] == [("GD07.gas:HH", "drill"), ("GD07.gas:H", "simulated")]
+    for second in (3, 40, 41):  # it latches, and is there again
+        world.at(second, "GD07.gas", 30.0 if second == 41 else 0.0)
+    assert {(each[0], each[3]) for each in world.told()} == {("GD07.gas:HH", "drill"), ("GD07.gas:H", "simulated")}
+    assert played(world) == {"GD07.gas:HH": True, "GD07.gas:H": False}
+    world.look(603)
+    assert [each[:2] for each in world.told()] == [("GD07.gas:HH", "re_alarm")]
+
+
+def test_what_is_worked_on_in_a_drill_and_does_not_stand_is_not_played():
+    world = Judged()
+    world.bypass(DRILL, "")
+    world.bypass("point", "TK105.temp")
+    assert ("TK105.temp:H", "out_of_service", "OOSRV", "drill") in world.told()
+    assert set(played(world).values()) == {False}
+
+
+def test_what_a_drill_began_is_known_after_a_restart_and_when_its_point_comes_back():
+    world = Judged()
+    world.bypass(DRILL, "", minutes=1)
+    world.at(1, "TK105.temp", 42.0)
+    kept, bypasses = stored(world.close())
+    later = Judged(kept=kept, bypasses=bypasses)
+    assert later.told() == [("TK105.temp:H", "note", "UNACK", "drill")]
+    later.look(61)
+    assert later.told() == [("TK105.temp:H", "re_alarm", "UNACK", "simulated")]
+    world.apply(without("TK105.temp"))
+    world.look(61)
+    world.close()
+    world.apply(SITE)
+    assert world.told()[-2:] == [
+        ("TK105.temp:H", "in_service", "UNACK", "drill"), ("TK105.temp:H", "re_alarm", "UNACK", "simulated"),
+    ]  # fmt: skip
 
 
 def test_a_shelf_ends_by_itself():
@@ -356,6 +559,90 @@ def test_a_shelf_ends_by_itself():
     world.close()
     world.look(62)
     assert world.told() == [("GD07.gas:H", "unshelve", "UNACK", "simulated")]
+
+
+def shelved():
+    """A world in which TK105.temp:H stands and is shelved for a minute."""
+    world = Judged()
+    world.at(1, "TK105.temp", 42.0)
+    assert world.command("TK105.temp:H", "shelve", until_ms=START_MS + 60_000, reason="wiring") == "SHLVD"
+    return world
+
+
+def test_a_shelf_whose_point_has_left_the_site_ends_nothing():
+    world = shelved()
+    world.apply(without("TK105.temp"))
+    world.close()
+    world.look(61)
+    assert world.told() == []
+
+
+@pytest.mark.parametrize("back_s", [30, 90])
+def test_a_shelf_that_comes_back_with_its_point_ends_at_its_time(back_s):
+    world = shelved()
+    world.apply(without("TK105.temp"))
+    world.look(back_s)
+    world.apply(SITE)
+    world.close()
+    world.look(back_s + 31)
+    assert world.told() == [("TK105.temp:H", "unshelve", "UNACK", "simulated")]
+
+
+def test_a_shelf_that_came_with_its_point_after_a_restart_without_it_ends_at_its_time():
+    kept, _bypasses = stored(shelved().close())
+    judge = Judge(without("TK105.temp"), kept, (), 0.0, START_MS)
+    list(judge.configure(SITE, 30.0, START_MS + 30_000))
+
+    def told(now_s):
+        found = judge.look(now_s, START_MS + now_s * 1000)
+        return [each.change.transition for each in found if each.change.setting.alarm == "TK105.temp:H"]
+
+    assert (told(59), told(61)) == ([], ["unshelve"])
+
+
+@pytest.mark.parametrize(
+    ("happens", "state"),
+    [
+        ([("ack", {"occurrence": 1})], "ACKED"),
+        ([("reset", {})], "UNACK"),  # refused
+        ([("shelve", {"until_ms": START_MS + 30_000}), ("shelve", {"until_ms": START_MS + 60_000})], "UNACK"),
+        ([("unshelve", {}), ("shelve", {"until_ms": START_MS + 60_000})], "UNACK"),
+    ],
+)
+def test_whatever_somebody_does_to_a_shelved_alarm_its_shelf_ends_at_its_time_and_once(happens, state):
+    world = shelved()
+    for event, more in happens:
+        world.command("TK105.temp:H", event, **more)
+    world.close()
+    world.look(59)
+    assert world.told() == []
+    world.look(60.5)
+    world.look(70)
+    assert world.told() == [("TK105.temp:H", "unshelve", state, "simulated")]
+
+
+@pytest.mark.parametrize("is_restart", [False, True])
+def test_a_shelf_of_what_may_not_be_shelved_any_more_ends_at_once(is_restart):
+    world = Judged()
+    world.at(1, "TK105.temp", 46.0)
+    assert world.command("TK105.temp:HH", "shelve", until_ms=START_MS + 60_000) == "SHLVD"
+    batches = world.close()
+    site = with_("TK105.temp", preset="oxygen")
+    if is_restart:
+        world = Judged(site, stored(batches)[0])
+    else:
+        world.apply(site)
+    told = [each for each in world.told() if each[1] not in ("note", "limit_changed")]
+    assert told == [("TK105.temp:HH", "unshelve", "UNACK", "simulated")]
+    world.look(62)
+    assert world.told() == []
+
+
+def test_a_shelf_lasts_as_long_as_was_said_although_the_clock_is_set_back():
+    world = shelved()
+    list(world.judge.configure(SITE, 2.0, START_MS - 3_600_000))
+    list(world.judge.look(61, START_MS - 3_540_000))
+    assert "SHLVD" not in {each.state for each in world.judge.standing()}
 
 
 def test_a_note_changes_nothing():

@@ -14,17 +14,17 @@ PROCESS = ("raise", "clear", "ack", "reset", "re_alarm")
 # ISA-18.2's drawing, for an alarm that does not latch: state -> event -> state. What is not drawn changes nothing.
 PLAIN = {
     "NORM": {"raise": "UNACK"},
-    "UNACK": {"clear": "RTNUN", "ack": "ACKED"},
+    "UNACK": {"clear": "RTNUN", "ack": "ACKED", "re_alarm": "UNACK"},
     "ACKED": {"clear": "NORM", "re_alarm": "UNACK"},
     "RTNUN": {"raise": "UNACK", "ack": "NORM"},
 }
 # And for one that latches: its cause may be gone (small letters), and it stands all the same.
 LATCHING = {
     "NORM": {"raise": "UNACK"},
-    "UNACK": {"clear": "unack", "ack": "ACKED"},
+    "UNACK": {"clear": "unack", "ack": "ACKED", "re_alarm": "UNACK"},
     "ACKED": {"clear": "acked", "re_alarm": "UNACK"},
-    "unack": {"raise": "UNACK", "ack": "acked"},
-    "acked": {"raise": "UNACK", "reset": "NORM"},
+    "unack": {"raise": "UNACK", "ack": "acked", "re_alarm": "unack"},
+    "acked": {"raise": "UNACK", "reset": "NORM", "re_alarm": "unack"},
 }
 
 

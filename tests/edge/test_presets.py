@@ -1,5 +1,6 @@
 """What a technician's limits become, and what no standard lets them be. The defects are those of real point tables."""
 
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -9,7 +10,7 @@ from edge.alarms.engine import Engine
 from edge.alarms.presets import PRESETS, alarms_of, birth_row
 from edge.config import examine, load_site
 from edge.points import heading
-from protocols.model import GOOD, OVER_RANGE
+from protocols.model import GOOD, OVER_RANGE, Voting
 
 EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site"
 
@@ -165,3 +166,18 @@ def test_a_status_bit_of_a_detector_is_an_alarm_of_its_own(tmp_path):
     told = [change.transition for t_ms, value in ((0, 0), (1000, 1), (2000, 0), (12_000, 0))
             for change in engine.reading("GD01.gas", t_ms, value, 0)]  # fmt: skip
     assert told == ["raise", "clear"]
+
+
+def test_what_tells_of_danger_to_life_is_never_shelved():
+    """A gas detector's, and a lack of oxygen; and what they vote."""
+    never = {"GD07.gas": {"HH", "OVER"}, "GD05.gas": {"HH", "OVER"}, "TK101.level": set()}
+    example = load_site(EXAMPLE / "gateway.toml")
+    site = replace(example, votings=(Voting("pumps", ("GD05.gas", "GD07.gas"), 2, True),))
+    settings = alarms_of(site)
+    for point, kinds in never.items():
+        assert {each.kind for each in settings if each.point == point and not each.can_be_shelved} - {"VOTE"} == kinds
+    assert not next(each for each in settings if each.kind == "VOTE").can_be_shelved
+    (gas,) = (point for point in example.points if point.point == "GD07.gas")
+    oxygen = replace(gas, preset="oxygen", limits=(("LL", 18.0), ("L", 19.5), ("H", 23.0), ("HH", 23.5)))
+    settings = alarms_of(replace(example, points=(oxygen,), votings=()))
+    assert {each.kind for each in settings if not each.can_be_shelved} == {"LL", "HH", "OVER"}

@@ -188,6 +188,21 @@ def test_status_of_a_daemon_whose_files_are_bad(gateway_toml: Path, daemon: subp
     assert tables.returncode == 0 and "system.config:FAULT" in tables.stdout and "甲醇罐液位" in tables.stdout
 
 
+def test_an_alarm_of_the_gateway_outlives_it_and_is_over_where_its_cause_is(gateway_toml: Path) -> None:
+    good = gateway_toml.read_text(encoding="utf-8")
+    said_until(gateway_toml, "running, epoch")
+    gateway_toml.write_text(good.replace("schema = 1", "schema = 7"), encoding="utf-8")
+    said_until(gateway_toml, "running, epoch")
+    gateway_toml.write_text(good, encoding="utf-8")
+    with running(gateway_toml):
+        (alarm,) = (each for each in alarms_of(gateway_toml) if each["alarm"] == "system.config:FAULT")
+        assert (alarm["state"], alarm["occurrence"], alarm["active"]) == ("RTNUN", 1, False)
+        acked = tankgate("alarms", "ack", gateway_toml, "system.config:FAULT", "--occurrence", "1", "--by", "R7")
+        assert acked.returncode == 0, acked.stderr
+    with running(gateway_toml):
+        assert [each for each in alarms_of(gateway_toml) if each["alarm"] == "system.config:FAULT"] == []
+
+
 def test_a_change_that_would_send_simulated_readings_away_is_refused(
     gateway_toml: Path, daemon: subprocess.Popen[bytes]
 ) -> None:
