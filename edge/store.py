@@ -2,8 +2,8 @@
 
 Owns that file. All that one `commit` is given is on disk when it returns, or none of it is. Message numbers
 belong to an epoch, new with each Store, so that a cloned or restored card never passes for the one that went
-on. Must never keep the gateway from starting because of what lies in the file: what cannot be used is set aside and
-told in `notes`.
+on, and greater than all in the file when it is first opened, whatever the clock says. Must never keep the gateway
+from starting because of what lies in the file: what cannot be used is set aside and told in `notes`.
 
 A fault ends a connection: after a failed fsync nobody knows what is on disk, so `open` is called again, which reads
 what is there. The writing thread opens, commits, and saves. What stands under "any one other thread" alone may be
@@ -168,6 +168,8 @@ class Store:
                 )
             )
         self.epoch = _new_epoch(now_utc_ms, random)
+        self._random = random
+        self._is_epoch_told = False  # from the first try to open on messages may name it
         self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
         self.newest_ms: int | None = None  # UTC of the newest readings that it had when it was opened
         self.notes: list[Note] = []
@@ -198,16 +200,17 @@ class Store:
         the place cannot be used.
         """
         self._let_go()
+        is_epoch_told, self._is_epoch_told = self._is_epoch_told, True
         with faults(self._path):
             if self._was_open and not self._path.exists():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             try:
-                self._begin(now_utc_ms)
+                self._begin(now_utc_ms, is_epoch_told)
             except apsw.FullError:
                 if not self.give_up_reserve():
                     raise
                 self._let_go()
-                self._begin(now_utc_ms)
+                self._begin(now_utc_ms, is_epoch_told)
             if self._was_open:
                 # What a failed fsync left unwritten may still stand in the kernel's memory as if it were on disk:
                 # copied into the file, it is.
@@ -218,7 +221,7 @@ class Store:
         self._was_open = True
         return has_landed
 
-    def _begin(self, now_utc_ms: int) -> None:
+    def _begin(self, now_utc_ms: int, is_epoch_told: bool) -> None:
         try:
             writer = _connect(self._path)
         except _Unusable as why:
@@ -236,6 +239,9 @@ class Store:
         if machine and self._machine and machine != self._machine:
             text = _("store {path}: it was last written on another machine, in epoch {epoch}")
             self.notes.append(Note("store_moved", text.format(path=self._path, epoch=epoch)))
+        greatest: str = writer.execute("SELECT max(epoch) FROM epoch").get or ""
+        if not is_epoch_told and self.epoch <= greatest:
+            self.epoch = _new_epoch(now_utc_ms, self._random, greatest)
         with _transaction(writer):
             writer.execute(
                 "INSERT OR IGNORE INTO epoch (epoch, gateway, opened_ms, machine) VALUES (?, ?, ?, ?)",
@@ -896,7 +902,11 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _new_epoch(now_utc_ms: int, random: Callable[[int], bytes]) -> str:
-    """Ten digits of time and six of chance, five bits each."""
-    number = (now_utc_ms & 2**50 - 1) << 30 | int.from_bytes(random(4)) & 2**30 - 1
+def _new_epoch(now_utc_ms: int, random: Callable[[int], bytes], before: str = "") -> str:
+    """Ten digits of time and six of chance, five bits each; of a later time than the one `before`."""
+    before_ms = 0
+    for digit in before[:10]:
+        before_ms = before_ms << 5 | EPOCH_DIGITS.find(digit)
+    ms = max(now_utc_ms & 2**50 - 1, before_ms + 1)
+    number = ms << 30 | int.from_bytes(random(4)) & 2**30 - 1
     return "".join(EPOCH_DIGITS[number >> shift & 31] for shift in range(75, -1, -5))

@@ -163,18 +163,42 @@ def test_readings_without_a_clock_are_kept_without_a_time(tmp_path: Path) -> Non
     assert json.loads(found[1])["boot"] == "cab1/4be01d77"
 
 
-def test_each_opening_has_an_epoch_of_its_own_even_with_a_clock_that_went_back(tmp_path: Path) -> None:
+def test_each_opening_has_an_epoch_beyond_all_in_the_store_whatever_the_clock_says(tmp_path: Path) -> None:
     epochs = []
-    for now_ms in (NOW_MS, NOW_MS, 0, NOW_MS + 1):
+    for now_ms in (NOW_MS, NOW_MS, 0, NOW_MS + 3650 * DAY_MS, NOW_MS, NOW_MS + 1):
         store = open_store(tmp_path, now_ms)
         commit(store, [one_second(1)])
         epochs.append(store.epoch)
         known = store.epochs()
         store.close()
-    assert len(set(epochs)) == 4
+    assert epochs == sorted(set(epochs)) and len(epochs) == 6
     assert all(re.fullmatch("[0-9A-Z]{16}", epoch) for epoch in epochs)
     assert list(known) == epochs  # oldest first
     assert known[epochs[0]] == {"data": (1, 1), "event": (1, 1)}
+
+
+def test_one_whose_epoch_is_known_keeps_it_when_its_store_opens_at_last(tmp_path: Path) -> None:
+    open_store(tmp_path, NOW_MS).close()
+    (tmp_path / "tankgate.db").rename(tmp_path / "there")
+    (tmp_path / "tankgate.db").mkdir()
+    store = Store(tmp_path / "tankgate.db", "jt-0042", 0, secrets.token_bytes)
+    with pytest.raises(StoreFault):
+        store.open(0)
+    epoch = store.epoch  # in messages that are out already
+    (tmp_path / "tankgate.db").rmdir()
+    (tmp_path / "there").rename(tmp_path / "tankgate.db")
+    store.open(0)
+    assert store.epoch == epoch
+    store.close()
+    assert open_store(tmp_path, 0).epoch[:10] == "01M832VRG1"  # a millisecond beyond the greatest
+
+
+def test_a_damaged_name_of_an_epoch_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    connection = apsw.Connection(str(tmp_path / "tankgate.db"))
+    connection.execute("UPDATE epoch SET epoch = '~' || epoch")
+    connection.close()
+    assert re.fullmatch("[0-9A-Z]{16}", open_store(tmp_path).epoch)
 
 
 def test_an_epoch_that_said_nothing_is_not_listed_later(tmp_path: Path) -> None:

@@ -125,9 +125,9 @@ class _Disk(Store):
         super().__init__(*arguments, **more)
         self._pi = gateway
 
-    def open(self, now_utc_ms: int) -> bool:
+    def _begin(self, *arguments: Any) -> None:
         self._fail("full")
-        return super().open(now_utc_ms)
+        super()._begin(*arguments)
 
     def commit(self, *arguments: Any, **more: Any) -> None:
         self._fail("full")
