@@ -36,7 +36,7 @@ from edge.retention import AROUND_MS, Drop, Dropped, Usage
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 4
+SCHEMA = 5
 FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
@@ -50,6 +50,7 @@ _DROP_LOT = 2000  # batches or events
 _MARKS_EVERY = 60  # commits, until the marks are written into their table
 
 CREATE = f"""
+-- made_s: when something was committed, in seconds for which gateways have run on this file (Store.lived_s).
 -- machine: what it was opened on.
 CREATE TABLE epoch (
     id INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, opened_ms INTEGER NOT NULL,
@@ -71,18 +72,18 @@ CREATE TABLE held (
 -- from_ms, to_ms: UTC of the first and last reading, null where no clock was known. polls: how many gave them.
 -- taken: marks as JSON, null but in the last batch of a commit.
 CREATE TABLE batch (
-    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL, taken TEXT,
-    readings BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
+    made_s INTEGER NOT NULL, taken TEXT, readings BLOB NOT NULL);
 -- Batches of readings around an alarm, when the others of their age have gone; and when such alarms were raised.
 CREATE TABLE kept (
     id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
-    readings BLOB NOT NULL);
-CREATE TABLE raised (t_ms INTEGER PRIMARY KEY);
+    made_s INTEGER NOT NULL, readings BLOB NOT NULL);
+CREATE TABLE raised (t_ms INTEGER PRIMARY KEY, made_s INTEGER NOT NULL);
 -- An event's body is its payload; a data message's is the bitmap of the batch's rows that it reports.
--- made_ms: when an event was committed, null for data and where the gateway's clock was not to be trusted.
+-- made_ms: UTC when an event was committed, null where the gateway's clock was not to be trusted; of data neither is.
 CREATE TABLE message (
-    epoch INTEGER, stream TEXT, seq INTEGER, kind TEXT NOT NULL, batch INTEGER, made_ms INTEGER, body BLOB NOT NULL,
-    PRIMARY KEY (epoch, stream, seq)) WITHOUT ROWID;
+    epoch INTEGER, stream TEXT, seq INTEGER, kind TEXT NOT NULL, batch INTEGER, made_ms INTEGER, made_s INTEGER,
+    body BLOB NOT NULL, PRIMARY KEY (epoch, stream, seq)) WITHOUT ROWID;
 -- What a destination's broker has acknowledged, and what its receiver has receipted (mark), as ranges.
 CREATE TABLE position (
     destination TEXT, epoch TEXT, stream TEXT, mark TEXT, first INTEGER, last INTEGER NOT NULL,
@@ -171,7 +172,6 @@ class Store:
         self._random = random
         self._is_epoch_told = False  # from the first try to open on messages may name it
         self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
-        self.newest_ms: int | None = None  # UTC of the newest readings that it had when it was opened
         self.notes: list[Note] = []
         self._path = path
         self._gateway = gateway
@@ -188,6 +188,8 @@ class Store:
         self._plans: dict[tuple[str, int], tuple[bytes, str]] = {}  # of this process
         self._next_batch = 1
         self._taken: dict[str, Mark] = {}
+        self._newest_s = 0  # when the newest commit of the file was, as `lived_s` counts
+        self._began_s = float("inf")  # when that count was 0, on the monotonic clock
         self._marks_due = 0  # commits until they are written into their table
         self._tried: tuple[int, tuple[str, int] | None] | None = None  # of a commit that failed: batch, message
 
@@ -263,8 +265,11 @@ class Store:
             self._births.setdefault(birth, json.loads(content))
         self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
-        newest = "SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id DESC LIMIT 1"
-        self.newest_ms = writer.execute(newest).get
+        newest = (
+            "SELECT made_s FROM batch ORDER BY id DESC LIMIT 1",
+            "SELECT made_s FROM message WHERE made_s IS NOT NULL ORDER BY epoch DESC, stream DESC, seq DESC LIMIT 1",
+        )
+        self._newest_s = max(writer.execute(sql).get or 0 for sql in newest)
         self._taken = _read_marks(writer)
         self._marks_due = 0
         reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -346,9 +351,11 @@ class Store:
         positions: Mapping[str, Positions],
         dropped: Sequence[Dropped] = (),
         now_utc_ms: int | None = None,
+        now_s: float = 0.0,
     ) -> None:
         """One transaction for all: what goes, batches, their messages, the records taken, positions by destination."""
         writer = self._the_writer
+        made_s = self.lived_s(now_s)
         with faults(self._path):
             messages = [(each.stream, each.seq) for batch in batches for each in batch.messages]
             self._tried = (self._next_batch, messages[0] if messages else None)
@@ -362,7 +369,8 @@ class Store:
                         self._delete(writer, each)
                     head = self.journal_head
                     for batch in batches:
-                        self._insert(writer, batch, next_batch, taken if batch is carrier else {}, now_utc_ms)
+                        carries = taken if batch is carrier else {}
+                        self._insert(writer, batch, next_batch, carries, now_utc_ms, made_s)
                         next_batch += batch.readings is not None
                         head = self._chain(writer, batch, head)
                     if carrier is None and (taken or dropped):
@@ -374,7 +382,7 @@ class Store:
                     _damage_mark(self._path).touch()
                 raise
             self._is_looked_through = False
-        self._next_batch, self.journal_head, self._tried = next_batch, head, None
+        self._next_batch, self.journal_head, self._tried, self._newest_s = next_batch, head, None, made_s
         self._taken |= taken
         if taken:
             self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
@@ -388,25 +396,39 @@ class Store:
         self._is_looked_through = True
         return writer.execute("PRAGMA quick_check(1)").get != "ok"
 
+    def lived_s(self, now_s: float) -> int:
+        """For how many seconds gateways have run on this file, by which age is told; `now_s`: the monotonic clock.
+
+        The time between two of them does not count: only a wall clock could tell it.
+        """
+        self._began_s = min(self._began_s, now_s - self._newest_s)
+        return int(now_s - self._began_s)
+
     def _insert(
-        self, writer: apsw.Connection, batch: Filed, batch_id: int, carries: Mapping[str, Mark], now_utc_ms: int | None
+        self,
+        writer: apsw.Connection,
+        batch: Filed,
+        batch_id: int,
+        carries: Mapping[str, Mark],
+        now_utc_ms: int | None,
+        made_s: int,
     ) -> None:
         if batch.readings is not None:
             marks = json.dumps([astuple(mark) for mark in carries.values()]) if carries else None
-            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, marks, batch.readings)
-            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, made_s, marks, batch.readings)
+            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         epoch_id, _gateway = self._epochs[self.epoch]
         for message in batch.messages:
             is_data = message.stream == "data"
             body = message.reported if is_data else message.payload
-            of_batch, made_ms = (batch_id, None) if is_data else (None, now_utc_ms)
+            which = (batch_id, None, None) if is_data else (None, now_utc_ms, made_s)
             writer.execute(
-                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (epoch_id, message.stream, message.seq, message.kind, of_batch, made_ms, body),
+                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (epoch_id, message.stream, message.seq, message.kind, *which, body),
             )
         writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
         writer.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?)", batch.alarms)
-        writer.executemany("INSERT OR IGNORE INTO raised VALUES (?)", ((t_ms,) for t_ms in batch.raised_ms))
+        writer.executemany("INSERT OR IGNORE INTO raised VALUES (?, ?)", ((t_ms, made_s) for t_ms in batch.raised_ms))
         if batch.bypasses is not None:
             writer.execute("DELETE FROM bypass")
             writer.executemany("INSERT INTO bypass VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.bypasses)
@@ -427,14 +449,15 @@ class Store:
         if dropped.stream == "data":
             if dropped.cause == "retention":  # for want of room nothing is written
                 writer.execute(
-                    "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, readings FROM batch WHERE id <= ?"
-                    " AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
+                    "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, made_s, readings FROM batch"
+                    " WHERE id <= ? AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
                     (dropped.last_batch, AROUND_MS, AROUND_MS),
                 )
             writer.execute("DELETE FROM batch WHERE id <= ?", (dropped.last_batch,))
         if dropped.stream == "kept":
+            newest = "SELECT max(made_s) FROM kept WHERE id <= ?"
+            writer.execute(f"DELETE FROM raised WHERE made_s < ({newest}) - ?", (dropped.last_batch, AROUND_MS // 1000))
             writer.execute("DELETE FROM kept WHERE id <= ?", (dropped.last_batch,))
-            writer.execute("DELETE FROM raised WHERE t_ms < ?", ((dropped.to_ms or 0) - AROUND_MS,))
         for epoch, (first, last) in dropped.numbers.items():
             if epoch in self._epochs:
                 writer.execute(
@@ -462,24 +485,23 @@ class Store:
         with faults(self._path):
             disk = os.statvfs(self._path.parent)
             pages, unused = writer.pragma("page_count"), writer.pragma("freelist_count")
-            oldest = writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").fetchone()
-            kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(to_ms) FROM kept").fetchone()
+            kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(made_s) FROM kept").fetchone()
             return Usage(
                 file_bytes=pages * PAGE_BYTES,
                 unused_bytes=unused * PAGE_BYTES,
                 disk_free_bytes=disk.f_bavail * disk.f_frsize,
                 is_full=self._is_full,
-                oldest_ms=oldest[0] if oldest else None,
-                oldest_event_ms=self._oldest_event_ms(writer),
-                has_readings=bool(writer.execute("SELECT EXISTS (SELECT 1 FROM batch)").get),
+                oldest_ms=writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").get,
+                oldest_s=writer.execute("SELECT made_s FROM batch ORDER BY id LIMIT 1").get,
+                oldest_event_s=self._oldest_event_s(writer),
+                oldest_kept_s=kept[1],
                 kept_bytes=kept[0],
-                oldest_kept_ms=kept[1],
             )
 
-    def _oldest_event_ms(self, writer: apsw.Connection) -> int | None:
-        sql = "SELECT made_ms FROM message WHERE epoch = ? AND stream = 'event' AND made_ms IS NOT NULL ORDER BY seq"
-        found = (writer.execute(sql + " LIMIT 1", (id,)).fetchone() for id, _gateway in self._epochs.values())
-        return next((made_ms for row in found if row for made_ms in row), None)
+    def _oldest_event_s(self, writer: apsw.Connection) -> int | None:
+        sql = "SELECT made_s FROM message WHERE epoch = ? AND stream = 'event' ORDER BY seq LIMIT 1"
+        found = (writer.execute(sql, (id,)).get for id, _gateway in self._epochs.values())
+        return next((made_s for made_s in found if made_s is not None), None)
 
     def what_goes(self, drop: Drop) -> Dropped | None:
         """What such a drop comes to, a lot of it at most; `commit` then deletes it. None where there is nothing."""
@@ -502,11 +524,12 @@ class Store:
         dropped = Dropped("event", drop.cause)
         bytes = 0
         sql = (
-            "SELECT seq, made_ms, length(body) FROM message WHERE epoch = ? AND stream = 'event' ORDER BY seq LIMIT ?"
+            "SELECT seq, made_ms, made_s, length(body) FROM message WHERE epoch = ? AND stream = 'event'"
+            " ORDER BY seq LIMIT ?"
         )
         for epoch, (id, _gateway) in self._epochs.items():
-            for seq, made_ms, length in writer.execute(sql, (id, _DROP_LOT)):
-                if not _goes(drop, made_ms, bytes):
+            for seq, made_ms, made_s, length in writer.execute(sql, (id, _DROP_LOT)):
+                if not _goes(drop, made_s, bytes):
                     break
                 bytes += length
                 dropped.add(made_ms, made_ms, 1)
@@ -706,9 +729,9 @@ class Store:
 def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:
     dropped = Dropped(drop.stream, drop.cause)
     bytes = 0
-    sql = f"SELECT id, from_ms, to_ms, polls, length(readings) FROM {table} ORDER BY id LIMIT ?"
-    for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
-        if not _goes(drop, to_ms, bytes):
+    sql = f"SELECT id, from_ms, to_ms, polls, made_s, length(readings) FROM {table} ORDER BY id LIMIT ?"
+    for id, from_ms, to_ms, polls, made_s, length in writer.execute(sql, (_DROP_LOT,)):
+        if not _goes(drop, made_s, bytes):
             break
         if polls and dropped.polls and dropped.is_timed != (from_ms is not None):
             break  # what has no time is told by itself, and takes the span from nothing else
@@ -724,10 +747,8 @@ def _kept_that_go(writer: apsw.Connection, drop: Drop) -> Dropped | None:
     return dropped if dropped.last_batch else None
 
 
-def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
-    if drop.before_ms is None:
-        return bytes < drop.bytes
-    return at_ms is None or at_ms < drop.before_ms
+def _goes(drop: Drop, made_s: int, bytes: int) -> bool:
+    return bytes < drop.bytes if drop.before_s is None else made_s < drop.before_s
 
 
 def _read_marks(writer: apsw.Connection) -> dict[str, Mark]:

@@ -130,7 +130,10 @@ class _Judge:
         """Of each stream each number came, up to the last that came or lies in the store, or a gap names it."""
         kept = self.world.gateway.kept()
         for epoch, name in {*self.district.streams(), *((e, name) for e, streams in kept.items() for name in streams)}:
-            last = max(self.district.last(epoch, name), kept.get(epoch, {}).get(name, (1, 0))[1])
+            first_kept, last_kept = kept.get(epoch, {}).get(name, (1, 0))
+            if first_kept != 1:
+                self._fault(f"{epoch} {name} lost the first {first_kept - 1}: no life is so long, no disk so small")
+            last = max(self.district.last(epoch, name), last_kept)
             missing = self.district.missing(epoch, name, last)
             if missing:
                 self._fault(f"of {epoch} {name} are missing {missing} of {last}")
