@@ -66,6 +66,7 @@ class Forward:
         self.dirty = False  # whether `positions` has something new
         self._known: dict[Stream, int] = {}
         self._oldest: dict[Stream, int] = {}
+        self._oldest_epoch = ""  # of those in the store when it was read
         self._marks: dict[str, dict[Stream, Ranges]] = {BROKER: {}, RECEIPT: {}}
         self._changed: set[Stream] = set()
         self._live = {stream: _Lane() for stream in STREAMS}
@@ -90,7 +91,8 @@ class Forward:
     def learn(
         self, marks: Mapping[tuple[str, str, str], Iterable[Span]], known: Mapping[str, Mapping[str, Span]]
     ) -> None:
-        """What a store has of epochs that were not known until now: it opened late."""
+        """What a store has of epochs that were not known until now: it opened late. `known`: oldest first."""
+        self._oldest_epoch = next(iter(known), "")
         for epoch, streams in known.items():
             for stream, (first, last) in streams.items():
                 if (epoch, stream) in self._known:
@@ -251,9 +253,10 @@ class Forward:
         return Receipted(gone, is_ahead)
 
     def _is_strange(self, epoch: str) -> bool:
-        """Whether this epoch lies between those that are kept: it was made by a store that knew more than this one."""
-        past = sorted(known for known, _stream in self._known)
-        return bool(past) and past[0] < epoch
+        """Whether a store made it that knew more than this one: each begins beyond those that it has, and retention
+        takes the oldest.
+        """
+        return "" < self._oldest_epoch < epoch
 
     def _doubt_less(self, which: Stream, now_s: float) -> None:
         """A receiver is at work: what it has not got to DOUBT_S after its last progress there, it will not get to."""

@@ -1,9 +1,9 @@
 """What the store gives up, and when: by age and by size, in one declared order. Policy.
 
-Owns that order. By age: readings after `readings_days`, events after `alarms_days`, both only by a clock that is to be
-trusted, and by the time that this gateway has itself seen pass (`Passed`); readings around an alarm of priority 1 or 2
-stay as long as events do, set apart ("kept"). By size: the oldest readings, those set apart first where they take more
-than a quarter, and only when there are none left the oldest events: a tenth of `max_bytes` is out of the readings'
+Owns that order. By age: readings after `readings_days`, events after `alarms_days`, counted from their commit in time
+for which gateways ran on this store: no clock and no stamp makes anything old. Readings around an alarm of priority 1
+or 2 stay as long as events do, set apart ("kept"). By size: the oldest readings, those set apart first where they take
+more than a quarter, and only when there are none left the oldest events: a tenth of `max_bytes` is out of the readings'
 reach. In memory, while there is no store: readings, then events, the oldest of each. What is given up is told as a
 Dropped, from which gap records are made; nothing that anybody lacks is given up without one.
 Must never delete anything.
@@ -20,53 +20,34 @@ ALARM_SHARE = 10  # one part in so many of max_bytes is for events alone
 AROUND_MS = 600_000  # readings so long before and after an alarm stay
 KEPT_SHARE = 4  # one part in so many of what readings may take is out of the ordinary ones' reach
 HEADROOM_BYTES = 10 << 20  # what is kept free inside the file while the disk around it is full
-_DAY_MS = 86_400_000
-_LOT_MS = 600_000  # by age in lots: each deletion rewrites pages
+_DAY_S = 86_400
+_LOT_S = 600  # by age in lots: each deletion rewrites pages
 _LOT_PARTS = 200  # by size likewise: one part in so many of what may be used
 
 
 class Usage(NamedTuple):
-    """How much there is. `unused_bytes` lie within `file_bytes`; `is_full`: the disk took no more when last asked."""
+    """How much there is. `unused_bytes` lie within `file_bytes`; `is_full`: the disk took no more when last asked.
+
+    The oldest are given by when they were committed, as `Store.lived_s` has it; None where there are none.
+    """
 
     file_bytes: int
     unused_bytes: int
     disk_free_bytes: int
     is_full: bool
-    oldest_ms: int | None  # UTC of the oldest readings and events whose time is known; None where there are none
-    oldest_event_ms: int | None
-    has_readings: bool
+    oldest_ms: int | None  # UTC of the oldest readings whose time is known
+    oldest_s: int | None
+    oldest_event_s: int | None
+    oldest_kept_s: int | None = None
     kept_bytes: int = 0
-    oldest_kept_ms: int | None = None
-
-
-class Passed:
-    """UTC by the time that a gateway has itself seen pass since its newest readings: a wrong year makes nothing old.
-
-    Nor does the time for which it was off; after the next start it counts.
-    """
-
-    def __init__(self) -> None:
-        self._begun: tuple[int, float] | None = None  # UTC, and the monotonic clock then
-
-    def utc_ms(self, known_ms: int | None, newest_ms: int | None, now_s: float) -> int | None:
-        """To be asked from the start on. `known_ms`: by the clock, None where it is not to be trusted; `newest_ms`: of
-        the readings that earlier processes left, None where there are none with a time.
-        """
-        first_ms = known_ms if newest_ms is None else newest_ms
-        if self._begun is None and first_ms is not None:
-            self._begun = first_ms, now_s
-        if known_ms is None or self._begun is None:
-            return None
-        begun_ms, begun_s = self._begun
-        return min(known_ms, begun_ms + round((now_s - begun_s) * 1000))
 
 
 class Drop(NamedTuple):
-    """What is to go: the oldest of this stream, of before that UTC, or else of so many bytes."""
+    """What is to go: the oldest of this stream, of before that second, or else of so many bytes."""
 
     stream: str
     cause: str
-    before_ms: int | None
+    before_s: int | None
     bytes: int
 
 
@@ -113,22 +94,22 @@ def readings_max_bytes(keep: StoreSettings, log_bytes: int) -> int:
     return (keep.max_bytes - log_bytes) * (ALARM_SHARE - 1) // ALARM_SHARE
 
 
-def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, now_ms: int | None) -> Drop | None:
-    """What is to go now, the first of it. `now_ms`: UTC as `Passed` has it, None where it has none."""
-    if now_ms is not None:
-        for stream, oldest_ms, days in (
-            ("data", usage.oldest_ms, keep.readings_days),
-            ("event", usage.oldest_event_ms, keep.alarms_days),
-            ("kept", usage.oldest_kept_ms, keep.alarms_days),
-        ):
-            before_ms = now_ms - days * _DAY_MS
-            if oldest_ms is not None and oldest_ms < before_ms - _LOT_MS:
-                return Drop(stream, "retention", before_ms, 0)
+def drop_due(usage: Usage, keep: StoreSettings, log_bytes: int, lived_s: int) -> Drop | None:
+    """What is to go now, the first of it. `lived_s`: how old the store is by now, as `Store.lived_s` has it."""
+    for stream, oldest_s, days in (
+        ("data", usage.oldest_s, keep.readings_days),
+        ("event", usage.oldest_event_s, keep.alarms_days),
+        ("kept", usage.oldest_kept_s, keep.alarms_days),
+    ):
+        before_s = lived_s - days * _DAY_S
+        if oldest_s is not None and oldest_s < before_s - _LOT_S:
+            return Drop(stream, "retention", before_s, 0)
     used_bytes = usage.file_bytes - usage.unused_bytes
     too_much = max(used_bytes - readings_max_bytes(keep, log_bytes), _to_go_for_room(usage, log_bytes))
     is_much_kept = usage.kept_bytes * KEPT_SHARE > readings_max_bytes(keep, log_bytes)
-    if too_much > 0 and (usage.has_readings or usage.kept_bytes):
-        stream = "data" if usage.has_readings and not is_much_kept else "kept"
+    has_readings = usage.oldest_s is not None
+    if too_much > 0 and (has_readings or usage.kept_bytes):
+        stream = "data" if has_readings and not is_much_kept else "kept"
         return Drop(stream, "disk_quota", None, too_much + used_bytes // _LOT_PARTS)
     too_much = used_bytes - (keep.max_bytes - log_bytes) * (_LOT_PARTS - 1) // _LOT_PARTS
     if too_much > 0:

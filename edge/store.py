@@ -2,8 +2,8 @@
 
 Owns that file. All that one `commit` is given is on disk when it returns, or none of it is. Message numbers
 belong to an epoch, new with each Store, so that a cloned or restored card never passes for the one that went
-on. Must never keep the gateway from starting because of what lies in the file: what cannot be used is set aside and
-told in `notes`.
+on, and greater than all in the file when it is first opened, whatever the clock says. Must never keep the gateway
+from starting because of what lies in the file: what cannot be used is set aside and told in `notes`.
 
 A fault ends a connection: after a failed fsync nobody knows what is on disk, so `open` is called again, which reads
 what is there. The writing thread opens, commits, and saves. What stands under "any one other thread" alone may be
@@ -36,7 +36,7 @@ from edge.retention import AROUND_MS, Drop, Dropped, Usage
 # Before this version a checkpoint beside a second connection could reset the WAL and lose what was committed.
 SQLITE_MIN = (3, 51, 3)
 APPLICATION_ID = 0x746B6774  # "tkgt"
-SCHEMA = 4
+SCHEMA = 5
 FILE = "tankgate.db"  # in the store's folder
 PAGE_BYTES = 2048
 WAL_MAX_BYTES = 4 << 20
@@ -50,6 +50,7 @@ _DROP_LOT = 2000  # batches or events
 _MARKS_EVERY = 60  # commits, until the marks are written into their table
 
 CREATE = f"""
+-- made_s: when something was committed, in seconds for which gateways have run on this file (Store.lived_s).
 -- machine: what it was opened on.
 CREATE TABLE epoch (
     id INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, opened_ms INTEGER NOT NULL,
@@ -71,18 +72,18 @@ CREATE TABLE held (
 -- from_ms, to_ms: UTC of the first and last reading, null where no clock was known. polls: how many gave them.
 -- taken: marks as JSON, null but in the last batch of a commit.
 CREATE TABLE batch (
-    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL, taken TEXT,
-    readings BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
+    made_s INTEGER NOT NULL, taken TEXT, readings BLOB NOT NULL);
 -- Batches of readings around an alarm, when the others of their age have gone; and when such alarms were raised.
 CREATE TABLE kept (
     id INTEGER PRIMARY KEY, birth TEXT NOT NULL, from_ms INTEGER, to_ms INTEGER, polls INTEGER NOT NULL,
-    readings BLOB NOT NULL);
-CREATE TABLE raised (t_ms INTEGER PRIMARY KEY);
+    made_s INTEGER NOT NULL, readings BLOB NOT NULL);
+CREATE TABLE raised (t_ms INTEGER PRIMARY KEY, made_s INTEGER NOT NULL);
 -- An event's body is its payload; a data message's is the bitmap of the batch's rows that it reports.
--- made_ms: when an event was committed, null for data and where the gateway's clock was not to be trusted.
+-- made_ms: UTC when an event was committed, null where the gateway's clock was not to be trusted; of data neither is.
 CREATE TABLE message (
-    epoch INTEGER, stream TEXT, seq INTEGER, kind TEXT NOT NULL, batch INTEGER, made_ms INTEGER, body BLOB NOT NULL,
-    PRIMARY KEY (epoch, stream, seq)) WITHOUT ROWID;
+    epoch INTEGER, stream TEXT, seq INTEGER, kind TEXT NOT NULL, batch INTEGER, made_ms INTEGER, made_s INTEGER,
+    body BLOB NOT NULL, PRIMARY KEY (epoch, stream, seq)) WITHOUT ROWID;
 -- What a destination's broker has acknowledged, and what its receiver has receipted (mark), as ranges.
 CREATE TABLE position (
     destination TEXT, epoch TEXT, stream TEXT, mark TEXT, first INTEGER, last INTEGER NOT NULL,
@@ -169,8 +170,9 @@ class Store:
                 )
             )
         self.epoch = _new_epoch(now_utc_ms, random)
+        self._random = random
+        self._is_epoch_told = False  # from the first try to open on messages may name it
         self.journal_head: tuple[int, bytes] | None = None  # number and hash of the newest entry on disk
-        self.newest_ms: int | None = None  # UTC of the newest readings that it had when it was opened
         self.notes: list[Note] = []
         self._path = path
         self._gateway = gateway
@@ -187,6 +189,8 @@ class Store:
         self._plans: dict[tuple[str, int], tuple[bytes, str]] = {}  # of this process
         self._next_batch = 1
         self._taken: dict[str, Mark] = {}
+        self._newest_s = 0  # when the newest commit of the file was, as `lived_s` counts
+        self._began_s = float("inf")  # when that count was 0, on the monotonic clock
         self._marks_due = 0  # commits until they are written into their table
         self._tried: tuple[int, tuple[str, int] | None] | None = None  # of a commit that failed: batch, message
 
@@ -199,16 +203,17 @@ class Store:
         the place cannot be used.
         """
         self._let_go()
+        is_epoch_told, self._is_epoch_told = self._is_epoch_told, True
         with faults(self._path):
             if self._was_open and not self._path.exists():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             try:
-                self._begin(now_utc_ms)
+                self._begin(now_utc_ms, is_epoch_told)
             except apsw.FullError:
                 if not self.give_up_reserve():
                     raise
                 self._let_go()
-                self._begin(now_utc_ms)
+                self._begin(now_utc_ms, is_epoch_told)
             if self._was_open:
                 # What a failed fsync left unwritten may still stand in the kernel's memory as if it were on disk:
                 # copied into the file, it is.
@@ -219,7 +224,7 @@ class Store:
         self._was_open = True
         return has_landed
 
-    def _begin(self, now_utc_ms: int) -> None:
+    def _begin(self, now_utc_ms: int, is_epoch_told: bool) -> None:
         try:
             writer = _connect(self._path)
         except _Unusable as why:
@@ -237,6 +242,9 @@ class Store:
         if machine and self._machine and machine != self._machine:
             text = _("store {path}: it was last written on another machine, in epoch {epoch}")
             self.notes.append(Note("store_moved", text.format(path=self._path, epoch=epoch)))
+        greatest: str = writer.execute("SELECT max(epoch) FROM epoch").get or ""
+        if not is_epoch_told and self.epoch <= greatest:
+            self.epoch = _new_epoch(now_utc_ms, self._random, greatest)
         with _transaction(writer):
             writer.execute(
                 "INSERT OR IGNORE INTO epoch (epoch, gateway, opened_ms, machine) VALUES (?, ?, ?, ?)",
@@ -258,8 +266,11 @@ class Store:
             self._births.setdefault(birth, json.loads(content))
         self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
-        newest = "SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id DESC LIMIT 1"
-        self.newest_ms = writer.execute(newest).get
+        newest = (
+            "SELECT made_s FROM batch ORDER BY id DESC LIMIT 1",
+            "SELECT made_s FROM message WHERE made_s IS NOT NULL ORDER BY epoch DESC, stream DESC, seq DESC LIMIT 1",
+        )
+        self._newest_s = max(writer.execute(sql).get or 0 for sql in newest)
         self._taken = _read_marks(writer)
         self._marks_due = 0
         reader = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -341,9 +352,11 @@ class Store:
         positions: Mapping[str, Positions],
         dropped: Sequence[Dropped] = (),
         now_utc_ms: int | None = None,
+        now_s: float = 0.0,
     ) -> None:
         """One transaction for all: what goes, batches, their messages, the records taken, positions by destination."""
         writer = self._the_writer
+        made_s = self.lived_s(now_s)
         with faults(self._path):
             messages = [(each.stream, each.seq) for batch in batches for each in batch.messages]
             self._tried = (self._next_batch, messages[0] if messages else None)
@@ -357,7 +370,8 @@ class Store:
                         self._delete(writer, each)
                     head = self.journal_head
                     for batch in batches:
-                        self._insert(writer, batch, next_batch, taken if batch is carrier else {}, now_utc_ms)
+                        carries = taken if batch is carrier else {}
+                        self._insert(writer, batch, next_batch, carries, now_utc_ms, made_s)
                         next_batch += batch.readings is not None
                         head = self._chain(writer, batch, head)
                     if carrier is None and (taken or dropped):
@@ -369,7 +383,7 @@ class Store:
                     _damage_mark(self._path).touch()
                 raise
             self._is_looked_through = False
-        self._next_batch, self.journal_head, self._tried = next_batch, head, None
+        self._next_batch, self.journal_head, self._tried, self._newest_s = next_batch, head, None, made_s
         self._taken |= taken
         if taken:
             self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
@@ -383,25 +397,39 @@ class Store:
         self._is_looked_through = True
         return writer.execute("PRAGMA quick_check(1)").get != "ok"
 
+    def lived_s(self, now_s: float) -> int:
+        """For how many seconds gateways have run on this file, by which age is told; `now_s`: the monotonic clock.
+
+        The time between two of them does not count: only a wall clock could tell it.
+        """
+        self._began_s = min(self._began_s, now_s - self._newest_s)
+        return int(now_s - self._began_s)
+
     def _insert(
-        self, writer: apsw.Connection, batch: Filed, batch_id: int, carries: Mapping[str, Mark], now_utc_ms: int | None
+        self,
+        writer: apsw.Connection,
+        batch: Filed,
+        batch_id: int,
+        carries: Mapping[str, Mark],
+        now_utc_ms: int | None,
+        made_s: int,
     ) -> None:
         if batch.readings is not None:
             marks = json.dumps([astuple(mark) for mark in carries.values()]) if carries else None
-            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, marks, batch.readings)
-            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            row = (batch_id, batch.birth, batch.from_ms, batch.to_ms, batch.polls, made_s, marks, batch.readings)
+            writer.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         epoch_id, _gateway = self._epochs[self.epoch]
         for message in batch.messages:
             is_data = message.stream == "data"
             body = message.reported if is_data else message.payload
-            of_batch, made_ms = (batch_id, None) if is_data else (None, now_utc_ms)
+            which = (batch_id, None, None) if is_data else (None, now_utc_ms, made_s)
             writer.execute(
-                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (epoch_id, message.stream, message.seq, message.kind, of_batch, made_ms, body),
+                "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (epoch_id, message.stream, message.seq, message.kind, *which, body),
             )
         writer.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.held)
         writer.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?, ?)", batch.alarms)
-        writer.executemany("INSERT OR IGNORE INTO raised VALUES (?)", ((t_ms,) for t_ms in batch.raised_ms))
+        writer.executemany("INSERT OR IGNORE INTO raised VALUES (?, ?)", ((t_ms, made_s) for t_ms in batch.raised_ms))
         if batch.bypasses is not None:
             writer.execute("DELETE FROM bypass")
             writer.executemany("INSERT INTO bypass VALUES (?, ?, ?, ?, ?, ?, ?, ?)", batch.bypasses)
@@ -422,14 +450,15 @@ class Store:
         if dropped.stream == "data":
             if dropped.cause == "retention":  # for want of room nothing is written
                 writer.execute(
-                    "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, readings FROM batch WHERE id <= ?"
-                    " AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
+                    "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, made_s, readings FROM batch"
+                    " WHERE id <= ? AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
                     (dropped.last_batch, AROUND_MS, AROUND_MS),
                 )
             writer.execute("DELETE FROM batch WHERE id <= ?", (dropped.last_batch,))
         if dropped.stream == "kept":
+            newest = "SELECT max(made_s) FROM kept WHERE id <= ?"
+            writer.execute(f"DELETE FROM raised WHERE made_s < ({newest}) - ?", (dropped.last_batch, AROUND_MS // 1000))
             writer.execute("DELETE FROM kept WHERE id <= ?", (dropped.last_batch,))
-            writer.execute("DELETE FROM raised WHERE t_ms < ?", ((dropped.to_ms or 0) - AROUND_MS,))
         for epoch, (first, last) in dropped.numbers.items():
             if epoch in self._epochs:
                 writer.execute(
@@ -457,24 +486,23 @@ class Store:
         with faults(self._path):
             disk = os.statvfs(self._path.parent)
             pages, unused = writer.pragma("page_count"), writer.pragma("freelist_count")
-            oldest = writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").fetchone()
-            kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(to_ms) FROM kept").fetchone()
+            kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(made_s) FROM kept").fetchone()
             return Usage(
                 file_bytes=pages * PAGE_BYTES,
                 unused_bytes=unused * PAGE_BYTES,
                 disk_free_bytes=disk.f_bavail * disk.f_frsize,
                 is_full=self._is_full,
-                oldest_ms=oldest[0] if oldest else None,
-                oldest_event_ms=self._oldest_event_ms(writer),
-                has_readings=bool(writer.execute("SELECT EXISTS (SELECT 1 FROM batch)").get),
+                oldest_ms=writer.execute("SELECT to_ms FROM batch WHERE to_ms IS NOT NULL ORDER BY id LIMIT 1").get,
+                oldest_s=writer.execute("SELECT made_s FROM batch ORDER BY id LIMIT 1").get,
+                oldest_event_s=self._oldest_event_s(writer),
+                oldest_kept_s=kept[1],
                 kept_bytes=kept[0],
-                oldest_kept_ms=kept[1],
             )
 
-    def _oldest_event_ms(self, writer: apsw.Connection) -> int | None:
-        sql = "SELECT made_ms FROM message WHERE epoch = ? AND stream = 'event' AND made_ms IS NOT NULL ORDER BY seq"
-        found = (writer.execute(sql + " LIMIT 1", (id,)).fetchone() for id, _gateway in self._epochs.values())
-        return next((made_ms for row in found if row for made_ms in row), None)
+    def _oldest_event_s(self, writer: apsw.Connection) -> int | None:
+        sql = "SELECT made_s FROM message WHERE epoch = ? AND stream = 'event' ORDER BY seq LIMIT 1"
+        found = (writer.execute(sql, (id,)).get for id, _gateway in self._epochs.values())
+        return next((made_s for made_s in found if made_s is not None), None)
 
     def what_goes(self, drop: Drop) -> Dropped | None:
         """What such a drop comes to, a lot of it at most; `commit` then deletes it. None where there is nothing."""
@@ -497,11 +525,12 @@ class Store:
         dropped = Dropped("event", drop.cause)
         bytes = 0
         sql = (
-            "SELECT seq, made_ms, length(body) FROM message WHERE epoch = ? AND stream = 'event' ORDER BY seq LIMIT ?"
+            "SELECT seq, made_ms, made_s, length(body) FROM message WHERE epoch = ? AND stream = 'event'"
+            " ORDER BY seq LIMIT ?"
         )
         for epoch, (id, _gateway) in self._epochs.items():
-            for seq, made_ms, length in writer.execute(sql, (id, _DROP_LOT)):
-                if not _goes(drop, made_ms, bytes):
+            for seq, made_ms, made_s, length in writer.execute(sql, (id, _DROP_LOT)):
+                if not _goes(drop, made_s, bytes):
                     break
                 bytes += length
                 dropped.add(made_ms, made_ms, 1)
@@ -701,9 +730,9 @@ class Store:
 def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:
     dropped = Dropped(drop.stream, drop.cause)
     bytes = 0
-    sql = f"SELECT id, from_ms, to_ms, polls, length(readings) FROM {table} ORDER BY id LIMIT ?"
-    for id, from_ms, to_ms, polls, length in writer.execute(sql, (_DROP_LOT,)):
-        if not _goes(drop, to_ms, bytes):
+    sql = f"SELECT id, from_ms, to_ms, polls, made_s, length(readings) FROM {table} ORDER BY id LIMIT ?"
+    for id, from_ms, to_ms, polls, made_s, length in writer.execute(sql, (_DROP_LOT,)):
+        if not _goes(drop, made_s, bytes):
             break
         if polls and dropped.polls and dropped.is_timed != (from_ms is not None):
             break  # what has no time is told by itself, and takes the span from nothing else
@@ -719,10 +748,8 @@ def _kept_that_go(writer: apsw.Connection, drop: Drop) -> Dropped | None:
     return dropped if dropped.last_batch else None
 
 
-def _goes(drop: Drop, at_ms: int | None, bytes: int) -> bool:
-    if drop.before_ms is None:
-        return bytes < drop.bytes
-    return at_ms is None or at_ms < drop.before_ms
+def _goes(drop: Drop, made_s: int, bytes: int) -> bool:
+    return bytes < drop.bytes if drop.before_s is None else made_s < drop.before_s
 
 
 def _read_marks(writer: apsw.Connection) -> dict[str, Mark]:
@@ -897,7 +924,11 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _new_epoch(now_utc_ms: int, random: Callable[[int], bytes]) -> str:
-    """Ten digits of time and six of chance, five bits each."""
-    number = (now_utc_ms & 2**50 - 1) << 30 | int.from_bytes(random(4)) & 2**30 - 1
+def _new_epoch(now_utc_ms: int, random: Callable[[int], bytes], before: str = "") -> str:
+    """Ten digits of time and six of chance, five bits each; of a later time than the one `before`."""
+    before_ms = 0
+    for digit in before[:10]:
+        before_ms = before_ms << 5 | EPOCH_DIGITS.find(digit)
+    ms = max(now_utc_ms & 2**50 - 1, before_ms + 1)
+    number = ms << 30 | int.from_bytes(random(4)) & 2**30 - 1
     return "".join(EPOCH_DIGITS[number >> shift & 31] for shift in range(75, -1, -5))

@@ -1,8 +1,9 @@
 """Board uptime -> UTC, with its uncertainty. Policy.
 
 Owns, for one boot of one board, the line that turns its uptime into UTC: fitted from pings with the shortest round
-trips, replaced when it has become wrong by more than it claimed, restarted when the wall clock was stepped. A time
-that was given is never changed: each new line is a Clock record, and readings name the line that they were read by.
+trips, replaced when it has become wrong by more than it claimed, restarted when the trusted wall clock was stepped. One
+that is trusted no longer is not asked: from its last word on the monotonic clock goes on. A time that was given is
+never changed: each new line is a Clock record, and readings name the line that they were read by.
 Must never read a clock: monotonic seconds, the wall clock and whether it is trusted are arguments.
 """
 
@@ -57,7 +58,7 @@ class Timebase:
         self._pings = 0
         self._window: list[_Ping] = []
         self._anchors: list[_Ping] = []  # the best of each full window, for the drift
-        self._synced_s: float | None = None  # when the wall clock was last trusted
+        self._synced: tuple[float, float] | None = None  # monotonic s and UTC when the wall clock was last trusted
         self._from_ms = self._to_ms = 0  # uptimes of the first and the newest ping that the line in force agrees with
         self._unsure_ppb = round(_AGEING * 1e9)  # of its drift
         self._since_ms = 0  # uptime since which the line in force is of its kind
@@ -96,11 +97,12 @@ class Timebase:
         self.began_s = (sent_s + now_s) / 2 - uptime_ms / 1000
         self.due_s = now_s + (FAST_PING_S if self._pings < FAST_PINGS else PING_S)
         if trusted:
-            self._synced_s = now_s
-        if self._synced_s is None:
+            self._synced = now_s, wall_ms
+        if self._synced is None:
             return False
+        synced_s, synced_ms = self._synced
         half_ms = (now_s - sent_s) * 500
-        ping = _Ping(uptime_ms, wall_ms - half_ms, half_ms + MARGIN_MS)
+        ping = _Ping(uptime_ms, synced_ms + (now_s - synced_s) * 1000 - half_ms, half_ms + MARGIN_MS)
         if self._is_step(ping):
             self._window.clear()
             self._anchors.clear()
@@ -111,7 +113,7 @@ class Timebase:
         if trusted and self._pings % WINDOW == 0:
             self._anchors.append(best)
             del self._anchors[:-60]
-        return self._put_in_force(best, now_s, trusted)
+        return self._put_in_force(best, now_s - synced_s, trusted)
 
     def _is_step(self, ping: _Ping) -> bool:
         """Whether this ping contradicts the line in force by more than both together allow."""
@@ -120,12 +122,11 @@ class Timebase:
             return False
         return abs(ping.utc_ms - expected) > ping.err_ms + self.clock.err_ms + MARGIN_MS
 
-    def _put_in_force(self, best: _Ping, now_s: float, trusted: bool) -> bool:
+    def _put_in_force(self, best: _Ping, free_s: float, trusted: bool) -> bool:
         drift_ppb = self._drift_ppb(best)
         utc_at_0 = best.utc_ms - best.uptime_ms - best.uptime_ms * drift_ppb / 1e9
         kind = "synced" if trusted else "holdover"
-        unsure_ms = 0.0 if trusted else (now_s - (self._synced_s or now_s)) * HOLDOVER_PPM / 1000
-        err_ms = int(best.err_ms + unsure_ms) + 1
+        err_ms = int(best.err_ms + free_s * HOLDOVER_PPM / 1000) + 1
         clock = Clock(kind, err_ms, round(utc_at_0), drift_ppb)
         old = self.clock
         if old.utc_at_uptime_0_ms is not None and old.err_ms is not None and old.kind == kind:

@@ -18,7 +18,7 @@ from typing import Any
 
 from edge.batch import Batch, Filed, filed
 from edge.forward import Pace
-from edge.retention import Dropped, Passed, Usage, drop_due, shrink
+from edge.retention import Dropped, Usage, drop_due, shrink
 from edge.store import WAL_MAX_BYTES, Positions, Store, StoreFault
 from protocols.model import StoreSettings
 
@@ -89,7 +89,6 @@ class Writer(threading.Thread):
         self._something = threading.Condition()
         self._busy_since_s: float | None = None
         self._tidy_s = 0.0
-        self._passed = Passed()
         self._is_giving_up = False  # a surplus, which is on its way through the deciding thread
         self._stopping = False
 
@@ -231,14 +230,14 @@ class Writer(threading.Thread):
     def _write(self, groups: list[Group], positions: dict[str, dict[tuple[str, str, str], Any]]) -> None:
         batches = [batch for group in groups for batch in group.packed()]
         dropped = [group.dropped for group in groups if group.dropped is not None]
-        now_ms = self._known_ms()
+        now_ms, now_s = self._known_ms(), time.monotonic()
         try:
-            self._store.commit(batches, positions, dropped, now_ms)
+            self._store.commit(batches, positions, dropped, now_ms, now_s)
         except StoreFault as fault:
             if not fault.is_full or not self._store.give_up_reserve():
                 raise
             self._tidy_s = 0.0
-            self._store.commit(batches, positions, dropped, now_ms)
+            self._store.commit(batches, positions, dropped, now_ms, now_s)
 
     def _report(self, count: int) -> None:
         """The first so many groups are on disk."""
@@ -259,8 +258,7 @@ class Writer(threading.Thread):
         self._store.keep_reserve()
         self._store.shrink()
         self.usage = self._store.usage()
-        now_ms = self._passed.utc_ms(self._known_ms(), self._store.newest_ms, now_s)
-        drop = drop_due(self.usage, self.keep, WAL_MAX_BYTES, now_ms)
+        drop = drop_due(self.usage, self.keep, WAL_MAX_BYTES, self._store.lived_s(now_s))
         surplus = None if drop is None else self._store.what_goes(drop)
         if surplus is None:
             self._tidy_s = now_s + TIDY_S

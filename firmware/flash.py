@@ -1,9 +1,10 @@
 """Files in flash, or in the directory that stands for it. Shell.
 
-Owns that a file is whole: the old one or the new one, wherever the power is cut. Must never raise for what the flash
-does.
+Owns that a file is whole: the old one or the new one, wherever the power is cut; and that of one that is kept twice
+a copy is left where the flash forgets a byte. Must never raise for what the flash does.
 """
 
+import hashlib
 import os
 
 
@@ -24,4 +25,21 @@ def save(name, data):
         os.rename(name + ".new", name)
     except OSError:
         return False
+    return True
+
+
+def load_whole(name):
+    """What `save_twice` wrote, or None: of the two the first copy, which is the newer one, if it is as it was."""
+    for copy in (name, name + "2"):
+        data = load(copy)
+        if data is not None and hashlib.sha256(data[32:]).digest() == data[:32]:
+            return data
+    return None
+
+
+def save_twice(name, data):
+    """Write what begins with the SHA-256 of the rest. False when the flash does not take it once."""
+    if not save(name, data):
+        return False
+    save(name + "2", data)
     return True

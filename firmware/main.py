@@ -40,7 +40,7 @@ from recorder import Recorder  # noqa: E402
 from uptime import Uptime  # noqa: E402
 
 FIRMWARE = (0, 1, 0)
-PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan
+PLAN_FILE = "plan.bin"  # SHA-256 of the plan, then the plan; twice
 
 # Why the loop was left.
 COMMANDED = 1
@@ -123,11 +123,10 @@ class Plan:
         self.digest = b""
         self._arriving = None
         self._arriving_digest = b""
-        stored = flash.load(PLAN_FILE)
-        if stored is not None and hashlib.sha256(stored[32:]).digest() == stored[:32]:
-            if readplan.check(stored[32:], len(stored) - 32) == readplan.GOOD:
-                self.digest = stored[:32]
-                self.bytes = stored[32:]
+        stored = flash.load_whole(PLAN_FILE)
+        if stored is not None and readplan.check(stored[32:], len(stored) - 32) == readplan.GOOD:
+            self.digest = stored[:32]
+            self.bytes = stored[32:]
 
     def generation(self):
         """Of the plan that is polled; 0 without one."""
@@ -162,7 +161,7 @@ class Plan:
             return link.WRONG_DIGEST
         if readplan.check(plan, len(plan)) != readplan.GOOD:
             return link.WRONG_PLAN
-        if not flash.save(PLAN_FILE, self._arriving_digest + plan):
+        if not flash.save_twice(PLAN_FILE, self._arriving_digest + plan):
             return link.NOT_STORED
         self.digest = self._arriving_digest
         self.bytes = plan

@@ -415,6 +415,13 @@ def test_receipts_of_messages_that_this_store_never_made_are_a_sign() -> None:
     assert forward.receipt({"B": {"data": (3, [])}}, 1000, 0.0).is_ahead
 
 
+def test_a_process_that_began_without_its_store_and_its_clock_takes_nothing_old_for_lost() -> None:
+    forward = Forward({}, {"0": {"data": (1, 0)}}, awaits_receipts=True)
+    forward.learn({}, {"B": {"data": (1, 9)}, "C": {"data": (1, 9)}, "0": {"data": (1, 0)}})
+    assert not forward.receipt({"A": {"data": (3, [])}}, 1000, 0.0).is_ahead  # retention took it
+    assert forward.receipt({"BB": {"data": (3, [])}}, 1000, 0.0).is_ahead
+
+
 def test_what_was_sent_while_there_was_no_disk_and_got_lost_is_told_as_gone() -> None:
     """A process that never had its store leaves an epoch that no store knows."""
     forward = awaiting(data=9)

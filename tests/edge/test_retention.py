@@ -3,77 +3,50 @@
 import pytest
 
 from edge.batch import Batch, Filed, Mark, Message, Row, Section, filed
-from edge.retention import HEADROOM_BYTES, Drop, Dropped, Passed, Usage, drop_due, shrink
+from edge.retention import HEADROOM_BYTES, Drop, Dropped, Usage, drop_due, shrink
 from edge.timebase import Clock
 from protocols.model import StoreSettings
 
 MB = 10**6
-DAY_MS = 86_400_000
+DAY_S = 86_400
+NOW_S = 400 * DAY_S
 NOW_MS = 1_795_400_000_000
 KEEP = StoreSettings("store", max_bytes=100 * MB, readings_days=30, alarms_days=365)
 LOG_BYTES = 4 * MB
 READINGS_MAX = 96 * MB * 9 // 10
-EMPTY = Usage(0, 0, 10**9, False, None, None, True)
+EMPTY = Usage(0, 0, 10**9, False, None, NOW_S, None)
 EPOCH = "01KAR8M2QQQQQQQQ"
 
 
-def due(now_ms: int | None = NOW_MS, **usage: object) -> Drop | None:
-    return drop_due(EMPTY._replace(**usage), KEEP, LOG_BYTES, now_ms)
+def due(**usage: object) -> Drop | None:
+    return drop_due(EMPTY._replace(**usage), KEEP, LOG_BYTES, NOW_S)
 
 
 @pytest.mark.parametrize(
     ("usage", "goes"),
     [
-        ({"oldest_ms": NOW_MS - 29 * DAY_MS, "oldest_event_ms": NOW_MS - 364 * DAY_MS}, None),
-        ({"oldest_ms": NOW_MS - 31 * DAY_MS}, ("data", "retention")),
-        ({"oldest_event_ms": NOW_MS - 366 * DAY_MS}, ("event", "retention")),
+        ({"oldest_s": NOW_S - 29 * DAY_S, "oldest_event_s": NOW_S - 364 * DAY_S}, None),
+        ({"oldest_s": NOW_S - 31 * DAY_S}, ("data", "retention")),
+        ({"oldest_event_s": NOW_S - 366 * DAY_S}, ("event", "retention")),
         ({"file_bytes": READINGS_MAX}, None),
         ({"file_bytes": READINGS_MAX + MB}, ("data", "disk_quota")),
         ({"file_bytes": READINGS_MAX + 9 * MB, "unused_bytes": 9 * MB}, None),
-        ({"file_bytes": READINGS_MAX + MB, "has_readings": False}, None),  # the last tenth is for events
-        ({"file_bytes": 96 * MB, "has_readings": False}, ("event", "disk_quota")),
+        ({"file_bytes": READINGS_MAX + MB, "oldest_s": None}, None),  # the last tenth is for events
+        ({"file_bytes": 96 * MB, "oldest_s": None}, ("event", "disk_quota")),
         ({"file_bytes": 60 * MB, "is_full": True, "disk_free_bytes": 0}, ("data", "disk_quota")),
         ({"file_bytes": 60 * MB, "is_full": True, "disk_free_bytes": 0, "unused_bytes": HEADROOM_BYTES}, None),
         ({"file_bytes": 60 * MB, "is_full": True, "disk_free_bytes": 30 * MB}, None),
-        ({"oldest_kept_ms": NOW_MS - 364 * DAY_MS, "kept_bytes": 9 * MB}, None),
-        ({"oldest_kept_ms": NOW_MS - 366 * DAY_MS, "kept_bytes": 9 * MB}, ("kept", "retention")),
+        ({"oldest_kept_s": NOW_S - 364 * DAY_S, "kept_bytes": 9 * MB}, None),
+        ({"oldest_kept_s": NOW_S - 366 * DAY_S, "kept_bytes": 9 * MB}, ("kept", "retention")),
         ({"file_bytes": READINGS_MAX + MB, "kept_bytes": READINGS_MAX // 5}, ("data", "disk_quota")),
         ({"file_bytes": READINGS_MAX + MB, "kept_bytes": READINGS_MAX // 3}, ("kept", "disk_quota")),
-        ({"file_bytes": READINGS_MAX + MB, "kept_bytes": 1, "has_readings": False}, ("kept", "disk_quota")),
+        ({"file_bytes": READINGS_MAX + MB, "kept_bytes": 1, "oldest_s": None}, ("kept", "disk_quota")),
         ({"file_bytes": 1 * MB, "is_full": True, "disk_free_bytes": 0}, None),  # it has nothing to give
     ],
 )
 def test_what_goes_next(usage: dict[str, object], goes: tuple[str, str] | None) -> None:
     drop = due(**usage)
     assert (None if drop is None else (drop.stream, drop.cause)) == goes
-
-
-def test_a_clock_that_is_not_to_be_trusted_makes_nothing_old() -> None:
-    assert due(None, oldest_ms=0, oldest_event_ms=0) is None
-
-
-def test_a_trusted_clock_that_jumps_by_years_makes_nothing_old() -> None:
-    passed = Passed()
-    ten_years_ms = 3650 * DAY_MS
-    oldest_ms, newest_ms = NOW_MS - 29 * DAY_MS, NOW_MS - 60_000
-    assert passed.utc_ms(None, newest_ms, 1000.0) is None  # not trusted yet
-    jumped_ms = passed.utc_ms(NOW_MS + ten_years_ms, newest_ms, 1060.0)
-    assert jumped_ms == NOW_MS and due(jumped_ms, oldest_ms=oldest_ms) is None
-    later_ms = passed.utc_ms(NOW_MS + ten_years_ms, newest_ms, 1060.0 + 2 * 86_400)
-    assert later_ms == NOW_MS + 2 * DAY_MS and due(later_ms, oldest_ms=oldest_ms) is not None  # two days have passed
-    assert passed.utc_ms(NOW_MS - DAY_MS, newest_ms, 1060.0 + 2 * 86_400) == NOW_MS - DAY_MS  # put back
-
-
-def test_what_wrong_readings_of_earlier_say_makes_nothing_old_either() -> None:
-    """The newest were taken by a clock ten years ahead, which was put right since."""
-    assert Passed().utc_ms(NOW_MS, NOW_MS + 3650 * DAY_MS, 5.0) == NOW_MS
-
-
-def test_in_a_new_store_time_passes_from_when_it_is_first_known() -> None:
-    passed = Passed()
-    assert passed.utc_ms(None, None, 5.0) is None
-    assert passed.utc_ms(NOW_MS, None, 10.0) == NOW_MS
-    assert passed.utc_ms(NOW_MS + 366 * DAY_MS, None, 11.0) == NOW_MS + 1000
 
 
 def test_what_has_no_time_takes_the_span_from_what_goes_with_it() -> None:

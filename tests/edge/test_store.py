@@ -109,17 +109,22 @@ def test_a_committed_message_is_the_same_bytes_after_a_restart(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("minutes", "clock_ms", "goes"),
+    ("minutes", "days", "clock_ms", "goes"),
     [
-        ((0, 10), NOW_MS + 3650 * DAY_MS, False),  # only the clock says that they are old
-        ((0, 31 * 1440 + 30), NOW_MS + 32 * DAY_MS, True),
+        ((0, 10), 1, NOW_MS + 3650 * DAY_MS, False),  # only the clock says that they are old
+        ((-6 * 525_600, 0), 1, NOW_MS + DAY_MS, False),  # taken while a trusted clock was wrong by years
+        ((0, 31 * 1440), 31, NOW_MS + 31 * DAY_MS, True),
+        ((10 * 525_600, 31 * 1440), 31, NOW_MS + 31 * DAY_MS, True),
+        ((0, 31 * 1440), 31, None, True),  # no clock was ever known
     ],
 )
 def test_the_writer_gives_up_by_age_what_time_made_old_and_not_a_clock(
-    tmp_path: Path, minutes: Sequence[int], clock_ms: int, goes: bool
+    tmp_path: Path, minutes: tuple[int, int], days: int, clock_ms: int | None, goes: bool
 ) -> None:
+    """One reading at the beginning, another so many days later, and the gateway starts again."""
     first = open_store(tmp_path)
-    commit(first, [at_minute(minute, seq) for seq, minute in enumerate(minutes, start=1)])
+    for seq, (minute, day) in enumerate(zip(minutes, (0, days), strict=True), start=1):
+        first.commit([filed(at_minute(minute, seq))], {}, now_s=5000.0 + day * 86_400)
     first.close()
     store = open_store(tmp_path)
     keep = StoreSettings("store", max_bytes=50 * 10**6, readings_days=30, alarms_days=365)
@@ -127,7 +132,7 @@ def test_the_writer_gives_up_by_age_what_time_made_old_and_not_a_clock(
     try:
         writer = Writer(store, wake, keep, lambda: clock_ms)
         writer.work()
-        assert bool(writer.surplus) == goes
+        assert [dropped.numbers for dropped in writer.surplus] == [{first.epoch: (1, 1)}] * goes
     finally:
         store.close()
         os.close(hears)
@@ -163,18 +168,42 @@ def test_readings_without_a_clock_are_kept_without_a_time(tmp_path: Path) -> Non
     assert json.loads(found[1])["boot"] == "cab1/4be01d77"
 
 
-def test_each_opening_has_an_epoch_of_its_own_even_with_a_clock_that_went_back(tmp_path: Path) -> None:
+def test_each_opening_has_an_epoch_beyond_all_in_the_store_whatever_the_clock_says(tmp_path: Path) -> None:
     epochs = []
-    for now_ms in (NOW_MS, NOW_MS, 0, NOW_MS + 1):
+    for now_ms in (NOW_MS, NOW_MS, 0, NOW_MS + 3650 * DAY_MS, NOW_MS, NOW_MS + 1):
         store = open_store(tmp_path, now_ms)
         commit(store, [one_second(1)])
         epochs.append(store.epoch)
         known = store.epochs()
         store.close()
-    assert len(set(epochs)) == 4
+    assert epochs == sorted(set(epochs)) and len(epochs) == 6
     assert all(re.fullmatch("[0-9A-Z]{16}", epoch) for epoch in epochs)
     assert list(known) == epochs  # oldest first
     assert known[epochs[0]] == {"data": (1, 1), "event": (1, 1)}
+
+
+def test_one_whose_epoch_is_known_keeps_it_when_its_store_opens_at_last(tmp_path: Path) -> None:
+    open_store(tmp_path, NOW_MS).close()
+    (tmp_path / "tankgate.db").rename(tmp_path / "there")
+    (tmp_path / "tankgate.db").mkdir()
+    store = Store(tmp_path / "tankgate.db", "jt-0042", 0, secrets.token_bytes)
+    with pytest.raises(StoreFault):
+        store.open(0)
+    epoch = store.epoch  # in messages that are out already
+    (tmp_path / "tankgate.db").rmdir()
+    (tmp_path / "there").rename(tmp_path / "tankgate.db")
+    store.open(0)
+    assert store.epoch == epoch
+    store.close()
+    assert open_store(tmp_path, 0).epoch[:10] == "01M832VRG1"  # a millisecond beyond the greatest
+
+
+def test_a_damaged_name_of_an_epoch_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    connection = apsw.Connection(str(tmp_path / "tankgate.db"))
+    connection.execute("UPDATE epoch SET epoch = '~' || epoch")
+    connection.close()
+    assert re.fullmatch("[0-9A-Z]{16}", open_store(tmp_path).epoch)
 
 
 def test_an_epoch_that_said_nothing_is_not_listed_later(tmp_path: Path) -> None:
@@ -496,9 +525,9 @@ def test_the_oldest_batches_go_with_their_messages_and_nothing_else(tmp_path: Pa
     store.close()
     store = open_store(tmp_path, NOW_MS + 1)
     commit(store, [one_second(seq) for seq in range(1, 6)])
-    drop = Drop("data", "retention", NOW_MS + 3020, 0)  # of both epochs: one clock
+    drop = Drop("data", "disk_quota", None, 3 * len(filed(one_second(1)).readings or b"") - 9)
     goes = store.what_goes(drop)
-    assert goes == Dropped("data", "retention", NOW_MS + 1000, NOW_MS + 3019, 60, {old: (1, 3)}, 3)
+    assert goes == Dropped("data", "disk_quota", NOW_MS + 1000, NOW_MS + 3019, 60, {old: (1, 3)}, 3)
     with pytest.raises(StoreFault):  # nothing goes where the gap that it leaves cannot be written
         store.commit([filed(one_second(1))], {}, [goes])
     assert store.epochs()[old] == {"data": (1, 5), "event": (1, 5)}
@@ -513,23 +542,47 @@ def test_the_oldest_batches_go_with_their_messages_and_nothing_else(tmp_path: Pa
 
 def test_readings_around_an_alarm_stay_as_long_as_events_do(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    minutes = (0, 9, 11, 20, 22, 30, 32, 45)
-    commit(store, [at_minute(minute, seq) for seq, minute in enumerate(minutes, start=1)])
-    commit(store, [Batch(BIRTH, (), (), (), (), raised_ms=(NOW_MS + 20 * 60_000,))])
-    goes = store.what_goes(Drop("data", "retention", NOW_MS + 60 * 60_000, 0))
+    for seq, minute in enumerate((0, 9, 11, 20, 22, 30, 32, 45, 99), start=1):
+        raised_ms = (NOW_MS + 20 * 60_000,) if minute == 20 else ()
+        store.commit([filed(replace(at_minute(minute, seq), raised_ms=raised_ms))], {}, now_s=minute * 60.0)
+    goes = store.what_goes(Drop("data", "retention", 98 * 60, 0))
     assert goes is not None
     store.commit([], {}, [goes])
     usage = store.usage()
-    assert not usage.has_readings and usage.oldest_ms is None and usage.kept_bytes > 0
+    assert usage.oldest_s == 99 * 60 and usage.kept_bytes > 0
     with reading(tmp_path / "tankgate.db") as connection:
         there = {record["t_ms"] for record in records(connection, None, None, lambda _point: True)}
-    assert there == {NOW_MS + minute * 60_000 for minute in (11, 20, 22, 30)}
-    assert usage.oldest_kept_ms == NOW_MS + 11 * 60_000
-    goes = store.what_goes(Drop("kept", "retention", NOW_MS + 21 * 60_000, 0))
+    assert there == {NOW_MS + minute * 60_000 for minute in (11, 20, 22, 30, 99)}
+    assert usage.oldest_kept_s == 11 * 60
+    goes = store.what_goes(Drop("kept", "retention", 21 * 60, 0))
     assert goes is not None and (goes.numbers, goes.polls) == ({}, 2)
     store.commit([], {}, [goes])
-    assert store.usage().oldest_kept_ms == NOW_MS + 22 * 60_000
-    assert store.what_goes(Drop("kept", "retention", NOW_MS, 0)) is None
+    assert store.usage().oldest_kept_s == 22 * 60
+    assert store.what_goes(Drop("kept", "retention", 22 * 60, 0)) is None
+
+
+def test_readings_of_a_wrong_year_that_go_take_no_alarm_along(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for seq, (minute, now_s) in enumerate(((5_256_000, 0.0), (60, 3600.0), (99, 5940.0)), start=1):
+        batch = replace(at_minute(minute, seq), raised_ms=(NOW_MS + minute * 60_000,))
+        store.commit([filed(batch)], {}, now_s=now_s)
+    for stream, before_s in (("data", 60), ("kept", 60), ("data", 3700)):
+        goes = store.what_goes(Drop(stream, "retention", before_s, 0))
+        assert goes is not None and goes.polls == 1
+        store.commit([], {}, [goes])
+    assert store.usage().oldest_kept_s == 3600
+
+
+@pytest.mark.parametrize("left_out", [{}, {"rows": ()}])  # all that is made, or events alone
+def test_age_goes_on_from_the_file_whenever_it_opens(tmp_path: Path, left_out: dict[str, tuple[()]]) -> None:
+    store = open_store(tmp_path)
+    for now_s in (50.0, 950.0):
+        store.commit([filed(replace(one_second(round(now_s)), **left_out))], {}, now_s=now_s)
+    store.close()
+    late = Store(tmp_path / "tankgate.db", "jt-0042", NOW_MS, secrets.token_bytes)
+    assert late.lived_s(7.0) == 0
+    late.open(NOW_MS)
+    assert late.lived_s(67.0) >= 900 and late.lived_s(127.0) - late.lived_s(67.0) == 60
 
 
 def test_for_want_of_room_nothing_is_set_apart(tmp_path: Path) -> None:
@@ -555,14 +608,15 @@ def test_events_go_by_when_they_were_made_and_an_epoch_without_messages_goes_wit
     store = open_store(tmp_path)
     old = store.epoch
     event = Batch(BIRTH, (), (), (), (Message("event", 1, "gap", BIRTH, event_payload(1), None),))
-    store.commit([filed(event)], {"district": {(old, "event", "broker"): [(1, 1)]}}, now_utc_ms=NOW_MS)
+    store.commit([filed(event)], {"district": {(old, "event", "broker"): [(1, 1)]}}, now_utc_ms=NOW_MS, now_s=77.0)
     store.close()
     store = open_store(tmp_path, NOW_MS + 1)
-    store.commit([filed(event)], {}, now_utc_ms=NOW_MS + 5000)
-    assert store.usage().oldest_event_ms == NOW_MS
-    goes = store.what_goes(Drop("event", "retention", NOW_MS + 1000, 0))
+    assert store.usage().oldest_event_s == store.lived_s(5000.0) == 0
+    store.commit([filed(event)], {}, now_s=5060.0)  # no clock is known
+    goes = store.what_goes(Drop("event", "retention", 30, 0))
     assert goes == Dropped("event", "retention", NOW_MS, NOW_MS, 1, {old: (1, 1)})
     store.commit([], {}, [goes])
+    assert store.usage().oldest_event_s == 60
     assert list(store.epochs()) == [store.epoch] and store.positions("district") == {}
     store.close()
     assert list(open_store(tmp_path, NOW_MS + 2).epochs())[:1] == [store.epoch]
@@ -582,7 +636,7 @@ def test_the_file_stays_within_its_bytes_and_its_log_too(tmp_path: Path) -> None
             rows = tuple(Row(0, 1000 * seq + i, i, chance.random(), 0, 0) for i in range(20))
             batches.append(filed(replace(one_second(seq), rows=rows)))
         store.commit(batches, {}, now_utc_ms=NOW_MS)
-        while (drop := drop_due(store.usage(), keep, WAL_MAX_BYTES, NOW_MS)) is not None:
+        while (drop := drop_due(store.usage(), keep, WAL_MAX_BYTES, 0)) is not None:
             goes = store.what_goes(drop)
             assert goes is not None and goes.stream == "data"
             store.commit([], {}, [goes])
@@ -592,7 +646,7 @@ def test_the_file_stays_within_its_bytes_and_its_log_too(tmp_path: Path) -> None
     assert first > 300 and last == seq
     store.close()
     smaller = open_store(tmp_path, max_bytes=5 * 10**6)
-    while (drop := drop_due(smaller.usage(), replace(keep, max_bytes=5 * 10**6), WAL_MAX_BYTES, NOW_MS)) is not None:
+    while (drop := drop_due(smaller.usage(), replace(keep, max_bytes=5 * 10**6), WAL_MAX_BYTES, 0)) is not None:
         goes = smaller.what_goes(drop)
         assert goes is not None
         smaller.commit([], {}, [goes])

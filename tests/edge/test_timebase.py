@@ -83,6 +83,22 @@ def test_a_clock_that_is_no_longer_corrected_grows_unsure() -> None:
     assert after.err_ms > before.err_ms + 80
 
 
+def test_what_an_untrusted_clock_is_set_to_is_not_followed() -> None:
+    for step_ms in (-365 * 86_400_000, 365 * 86_400_000, 3_600_000, -50):
+        board = Board(6)
+        board.run(600)
+        board.run(60, trusted=False)
+        board.wall_step_ms = step_ms
+        for _ in range(60):
+            board.run(60, trusted=False)
+            clock = board.timebase.clock
+            assert clock.kind == "holdover"
+            assert abs(board.error_ms() - abs(step_ms)) <= clock.err_ms, step_ms  # of the time before it was set
+        board.run(10)
+        assert board.timebase.clock.kind == "synced"
+        assert board.error_ms() <= board.timebase.clock.err_ms
+
+
 def test_a_step_of_the_wall_clock_is_a_new_line_and_the_old_one_stays() -> None:
     board = Board(2)
     board.run(60)

@@ -2,7 +2,7 @@
 
 Reads what the district received and what the units said; knows nothing of the gateway but the numbers that lie in its
 store. Gaps are judged by board time, which is true whatever clocks say; a reading's UTC by every clock that the gateway
-ever had, within the error that its message claims; what came without a time by its uptime, and by the Clock record
+ever trusted, within the error that its message claims; what came without a time by its uptime, and by the Clock record
 that completes it. Must never forgive: what it cannot explain is told.
 """
 
@@ -85,7 +85,7 @@ class _Judge:
         self.missing: Counter[_Gap] = Counter()  # answers that no other gap tells of
         self.newest_us: dict[tuple[str, str, int], int] = {}  # of an epoch and a unit
         self.lines: dict[str, list[_Line]] = defaultdict(list)
-        self.likely = world.clock.lines[0]  # what was so for one reading is mostly so for the next
+        self.likely = world.clock.trusted[:1]  # what was so for one reading is mostly so for the next
         self.said = {
             (board, unit_id): _by_number(units[unit_id].answers)
             for board, units in world.units.items()
@@ -130,7 +130,10 @@ class _Judge:
         """Of each stream each number came, up to the last that came or lies in the store, or a gap names it."""
         kept = self.world.gateway.kept()
         for epoch, name in {*self.district.streams(), *((e, name) for e, streams in kept.items() for name in streams)}:
-            last = max(self.district.last(epoch, name), kept.get(epoch, {}).get(name, (1, 0))[1])
+            first_kept, last_kept = kept.get(epoch, {}).get(name, (1, 0))
+            if first_kept != 1:
+                self._fault(f"{epoch} {name} lost the first {first_kept - 1}: no life is so long, no disk so small")
+            last = max(self.district.last(epoch, name), last_kept)
             missing = self.district.missing(epoch, name, last)
             if missing:
                 self._fault(f"of {epoch} {name} are missing {missing} of {last}")
@@ -186,10 +189,10 @@ class _Judge:
         return True
 
     def _was(self, utc_ms: float, allowed_ms: float, answer: Answer) -> bool:
-        """Whether one of the gateway's clocks said so then, or would have."""
-        for line in (self.likely, *self.world.clock.lines):
+        """Whether the gateway's clock, when it was trusted, said so then, or would have."""
+        for line in (*self.likely, *self.world.clock.trusted):
             if abs(line.ms(answer.at_us) - utc_ms) <= allowed_ms:
-                self.likely = line
+                self.likely = [line]
                 return True
         return False
 
@@ -231,7 +234,7 @@ class _Judge:
             if document["of"] == "data":
                 self._gone(document["missing_epoch"], *document["missing_seq"])
         elif document["from_ms"] is not None:
-            for line in self.world.clock.lines:
+            for line in self.world.clock.trusted:
                 begin_us = line.since_us - line.utc_ms * 1000
                 spans_ms = (begin_us / 1000 + document[end] for end in ("from_ms", "to_ms"))
                 self.gaps.append(_Gap(board, document["cause"], *spans_ms))

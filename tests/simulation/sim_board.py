@@ -58,10 +58,10 @@ class _Machine(ModuleType):
 class _Flash(ModuleType):
     """What firmware/main.py knows as `flash`."""
 
-    def load(self, name: str) -> bytes | None:
+    def load_whole(self, name: str) -> bytes | None:
         return _MACHINE.turn.files.get(name)
 
-    def save(self, name: str, data: bytes) -> bool:
+    def save_twice(self, name: str, data: bytes) -> bool:
         _MACHINE.turn.files[name] = bytes(data)
         return True
 

@@ -45,7 +45,7 @@ class Line:
 
 
 class WallClock:
-    """What the Pi's clock says, and whether the kernel trusts it. `lines`: all that it ever said.
+    """What the Pi's clock says, and whether the kernel trusts it. `trusted`: what it ever said while it did.
 
     While nobody corrects it, its crystal is `ppm` off.
     """
@@ -54,16 +54,19 @@ class WallClock:
         self.is_trusted = False
         self._time = time
         self._ppm = ppm
-        self.lines = [Line(time.now_us, utc_ms, ppm)]
+        self._line = Line(time.now_us, utc_ms, ppm)
+        self.trusted: list[Line] = []
 
     def ms(self) -> float:
         """UTC, as far as it knows."""
-        return self.lines[-1].ms(self._time.now_us)
+        return self._line.ms(self._time.now_us)
 
     def set(self, utc_ms: float, is_trusted: bool) -> None:
         """Somebody sets it, and is trusted or not."""
         self.is_trusted = is_trusted
-        self.lines.append(Line(self._time.now_us, utc_ms, 0.0 if is_trusted else self._ppm))
+        self._line = Line(self._time.now_us, utc_ms, 0.0 if is_trusted else self._ppm)
+        if is_trusted:
+            self.trusted.append(self._line)
 
 
 class _Port:
@@ -122,9 +125,9 @@ class _Disk(Store):
         super().__init__(*arguments, **more)
         self._pi = gateway
 
-    def open(self, now_utc_ms: int) -> bool:
+    def _begin(self, *arguments: Any) -> None:
         self._fail("full")
-        return super().open(now_utc_ms)
+        super()._begin(*arguments)
 
     def commit(self, *arguments: Any, **more: Any) -> None:
         self._fail("full")

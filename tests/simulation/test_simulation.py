@@ -15,7 +15,7 @@ from protocols import link
 from tests.simulation.__main__ import live, main
 from tests.simulation.judge import judge
 from tests.simulation.parts import SECOND_US
-from tests.simulation.world import HOUR_S, UTC_MS, World, write_site
+from tests.simulation.world import HOUR_S, UTC_MS, YEAR_MS, World, write_site
 
 MINUTE_US = 60 * SECOND_US
 
@@ -48,6 +48,47 @@ def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tm
     assert told[0] == {"kind": "unsynced", "err_ms": None, "since_ms": None}
     assert told[1]["kind"] == "synced" and told[1]["err_ms"] < 200
     assert 0 <= told[1]["since_ms"] - (UTC_MS + HOUR_S * 1000) < 10_000
+
+
+@pytest.mark.parametrize("step_ms", [-YEAR_MS, YEAR_MS, 5_000])
+def test_a_clock_that_runs_free_gives_no_reading_what_it_is_set_to(step_ms: int, tmp_path: Path) -> None:
+    world = World(6, tmp_path, is_calm=True)
+    with world.gateway.in_place():
+        for board in world.boards.values():
+            board.start()
+        world.gateway.start()
+        world.tell_time()
+        world.time.run(10 * MINUTE_US)
+        world.clock.set(world.clock.ms(), False)
+        world.time.run(12 * MINUTE_US)
+        world.clock.set(world.clock.ms() + step_ms, False)
+        world.time.run(30 * MINUTE_US)
+        world.come_to_rest()
+        verdict = judge(world)
+        world.gateway.cut()
+    assert verdict.faults == [] and verdict.unsynced < verdict.readings // 10
+
+
+@pytest.mark.parametrize("wrong_ms", [-6 * YEAR_MS, 10 * YEAR_MS])
+def test_what_was_taken_in_a_wrong_year_is_kept_as_long_as_all_else(wrong_ms: int, tmp_path: Path) -> None:
+    """Trusted, and put right after five minutes; then the gateway starts again, and nothing went upwards yet."""
+    world = World(7, tmp_path, is_calm=True)
+    with world.gateway.in_place():
+        for board in world.boards.values():
+            board.start()
+        world.broker.down()
+        world.gateway.start()
+        for end_min, off_ms in ((5, wrong_ms), (10, 0)):
+            world.clock.set(UTC_MS + world.time.now_us / 1000 + off_ms, True)
+            world.time.run(end_min * MINUTE_US)
+        for end_min in (15, 20):
+            world.gateway.cut()
+            world.gateway.start()
+            world.time.run(end_min * MINUTE_US)
+        world.come_to_rest()
+        verdict = judge(world)
+        world.gateway.cut()
+    assert verdict.faults == [] and not verdict.gaps["retention"]
 
 
 def test_a_board_that_loses_power_about_the_change_of_its_plan_leaves_a_gap_and_an_answer_to_the_old_plan_counts(

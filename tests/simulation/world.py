@@ -100,6 +100,7 @@ class World:
         self.is_calm = is_calm
         self.time = Time()
         self.chance = Random(seed)
+        self.settings = Random(f"{seed} free clock")  # what a clock is set to that nobody trusts
         self.faults = Faults()
         self.clock = WallClock(self.time, self._wrong_ms(), self.chance.uniform(-PI_PPM_MAX, PI_PPM_MAX))
         self.broker = Broker(self.time, Random(f"{seed} broker"))
@@ -139,14 +140,16 @@ class World:
             self._each(end_us, 10 * 60, self._damage)
             self._each(end_us, 60 * 60, self._step_clock)
             self._each(end_us, 60 * 60, self._lose_time)
+            self._each(end_us, 20 * 60, self._set_free_clock, self.settings)
             self._wait_for_time()
         self.time.run(end_us)
         self.come_to_rest()
 
-    def _each(self, end_us: int, mean_s: float, happens: Callable[[], None]) -> None:
+    def _each(self, end_us: int, mean_s: float, happens: Callable[[], None], chance: Random | None = None) -> None:
         """Again and again, so often on the average, until the end."""
+        chance = chance or self.chance
         at_us = 0.0
-        while (at_us := at_us + self.chance.expovariate(1 / mean_s) * SECOND_US) < end_us:
+        while (at_us := at_us + chance.expovariate(1 / mean_s) * SECOND_US) < end_us:
             self.time.at(int(at_us), happens)
 
     def _note(self, what: str) -> None:
@@ -221,6 +224,13 @@ class World:
             self._note("the clock runs free")
             self.clock.set(self.clock.ms(), False)
             self.time.after(self._a_while(3 * HOUR_S), self.tell_time)
+
+    def _set_free_clock(self) -> None:
+        """Somebody whom the kernel does not trust sets it."""
+        if not self.clock.is_trusted:
+            step_ms = self.settings.choice((-YEAR_MS, YEAR_MS, -3_600_000, 3_600_000, 5_000))
+            self._note(f"the clock that runs free is set by {step_ms} ms")
+            self.clock.set(self.clock.ms() + step_ms, False)
 
     # --- what lies between, and beside ------------------------------------------------------------------------------
 
