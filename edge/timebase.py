@@ -9,6 +9,8 @@ Must never read a clock: monotonic seconds, the wall clock and whether it is tru
 
 from dataclasses import dataclass, replace
 
+from protocols.feeds.json_feed import DRIFT_PPM_MAX
+
 WINDOW = 12  # pings; the best of them is believed
 FAST_PINGS = 8  # the first ones, half a second apart
 FAST_PING_S = 0.5
@@ -149,6 +151,6 @@ class Timebase:
         drift_ppb = ((best.utc_ms - first.utc_ms) / span_ms - 1) * 1e9
         certain_ppb = (best.err_ms + first.err_ms) / span_ms * 1e9
         self._unsure_ppb = min(self._unsure_ppb, round(2 * certain_ppb) + _STEADY_PPB)
-        if abs(drift_ppb - self.clock.drift_ppb) <= certain_ppb:
-            return self.clock.drift_ppb
+        if abs(drift_ppb - self.clock.drift_ppb) <= certain_ppb or abs(drift_ppb) > DRIFT_PPM_MAX * 1000:
+            return self.clock.drift_ppb  # no crystal is as bad as that: the wall clock was moved
         return round(drift_ppb)

@@ -3,17 +3,19 @@
 import random
 
 from edge.timebase import UNSYNCED, Clock, Timebase
+from protocols.feeds.json_feed import DRIFT_PPM_MAX
 
 EPOCH_MS = 1_795_401_600_000
 
 
 class Board:
-    """A board and a wall clock with known truth: uptime runs `ppm` fast, pings take random ways."""
+    """A board and a wall clock with known truth: uptime runs `ppm` fast, pings take random ways, `slow_s` longer."""
 
-    def __init__(self, seed: int, ppm: float = 0.0) -> None:
+    def __init__(self, seed: int, ppm: float = 0.0, slow_s: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.now_s = 1000.0
         self.ppm = ppm
+        self.slow_s = slow_s
         self.wall_step_ms = 0.0
         self.timebase = Timebase(self.now_s)
         self.changes = 0
@@ -29,8 +31,8 @@ class Board:
         while self.timebase.due_s <= end_s:
             sent_s = max(self.timebase.due_s, self.now_s)
             self.timebase.pinged(sent_s)
-            there_s = self.random.choice((0.0005, 0.001, 0.02))
-            back_s = self.random.choice((0.0005, 0.001, 0.05))
+            there_s = self.slow_s + self.random.choice((0.0005, 0.001, 0.02))
+            back_s = self.slow_s + self.random.choice((0.0005, 0.001, 0.05))
             heard_s = sent_s + there_s + back_s
             uptime_ms = self.uptime_ms(sent_s + there_s)
             self.now_s = heard_s
@@ -62,6 +64,14 @@ def test_a_crystal_that_is_off_is_followed() -> None:
             board.run(30)
             assert board.error_ms() <= board.timebase.clock.err_ms + 3, ppm
         assert abs(-board.timebase.clock.drift_ppb / 1000 - ppm) < 5
+
+
+def test_no_drift_is_told_that_nobody_would_believe() -> None:
+    """The district sets a clock record aside whose drift is beyond any crystal's."""
+    board = Board(3, 15_000, slow_s=0.5)
+    for _ in range(60):
+        board.run(10)
+        assert abs(board.timebase.clock.drift_ppb) <= DRIFT_PPM_MAX * 1000
 
 
 def test_without_a_trusted_clock_there_is_no_time() -> None:
