@@ -49,6 +49,7 @@ COLUMNS = {
     "compare_with": "比对位号",
     "DEV": "偏差",
     "on_delay_s": "报警延时s",
+    "re_alarm_s": "再报警s",
     "oel": "接触限值",
     "oel_source": "依据",
     "hazard": "重大危险源",
@@ -95,6 +96,7 @@ _PLACES = {"mm": 0, "cm": 1, "m": 3}  # where the decimal point goes when a leng
 _MOVING_LEAST = 1e-4  # of a rate or a deviation, whatever the unit: 0.1 mm a minute
 _MINUTES_MOST = 1440
 _WINDOW_S = (10, 86_400)
+_RE_ALARM_S = (60, 86_400)
 _WINDOW_POLLS = 10  # a window of fewer has a hole where one poll fails, and says nothing
 _MOST = 1e9  # of what anybody measures, whatever the unit
 _POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
@@ -404,6 +406,7 @@ def _point(
         limits=limits,
         preset=preset,
         on_delay_s=on_delay_s,
+        re_alarm_s=reader.number("re_alarm_s", *_RE_ALARM_S) or 0.0,
         oel=oel,
         oel_source=reader.text("oel_source"),
         action=reader.text("action"),

@@ -148,7 +148,7 @@ class Point:
     `oel`: the exposure limit that its toxic limits are held to, in its unit; `oel_source`: the document that has it.
     `trends`: what its movement over `trend_s` is held to, like ("ROR", 0.5) a minute or ("TTHH", 15) minutes.
     `frozen_s`: so long the same value is an alarm; 0: never. `compare_with`: the point that it must not be `deviation`
-    apart from; "" where there is none.
+    apart from; "" where there is none. `re_alarm_s`: what is acknowledged and still stands is announced anew; 0: never.
     """
 
     point: str
@@ -182,6 +182,7 @@ class Point:
     frozen_s: float = 0.0
     compare_with: str = ""
     deviation: float = 0.0
+    re_alarm_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

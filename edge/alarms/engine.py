@@ -188,10 +188,19 @@ class Engine:
                 self._await(alarm)
 
     def _await(self, alarm: _Alarm) -> None:
-        """It lapses from now on, if it does and has not."""
+        """It lapses from now on, if it does and has not; it is announced anew, if it stands acknowledged."""
+        now_ms = self._boards[alarm.point.board].now_ms
         if alarm.delayed.lapses and not alarm.delayed.holds:
-            alarm.delayed.told(False, self._boards[alarm.point.board].now_ms)
+            alarm.delayed.told(False, now_ms)
             self._queue(alarm)
+        self._await_re_alarm(alarm, now_ms)
+
+    def _await_re_alarm(self, alarm: _Alarm, t_ms: int) -> None:
+        """From then on its re-alarm time runs anew, or no more."""
+        re_alarm_ms, facts = alarm.setting.re_alarm_ms, alarm.facts
+        is_due = re_alarm_ms is not None and facts.active and facts.state == "ACKED"
+        alarm.re_alarm_due_ms = t_ms + (re_alarm_ms or 0) if is_due else NEVER_MS
+        self._queue(alarm)
 
     def reading(self, name: str, t_ms: int, value: float | None, status: int) -> Sequence[Change]:
         """A reading of a point, in the order of its board's samples: what came of it, and of the time until it."""
@@ -271,11 +280,7 @@ class Engine:
         if isinstance(after, str):
             return after
         now_ms = self._boards[alarm.point.board].now_ms
-        change = self._changed(alarm, event, after, now_ms)
-        if event == lifecycle.ACK and alarm.setting.re_alarm_ms is not None and after.active:
-            alarm.re_alarm_due_ms = now_ms + alarm.setting.re_alarm_ms
-            self._queue(alarm)
-        return change
+        return self._changed(alarm, event, after, now_ms)
 
     def as_it_is(self, alarm_id: str, transition: str) -> Change:
         """Something to be told of an alarm that changes nothing of it. KeyError for one that is not known."""
@@ -350,7 +355,7 @@ class Engine:
         first_out = event == lifecycle.RAISE and _leads(setting, after) and not self._standing.get(setting.group)
         alarm.facts = after
         if after != before:
-            alarm.re_alarm_due_ms = NEVER_MS
+            self._await_re_alarm(alarm, t_ms)
         self._stands(alarm, before)
         rests_on = None
         if setting.kind == "VOTE":

@@ -96,6 +96,8 @@ def birth_row(setting: Setting) -> dict[str, Any]:
         "priority": setting.priority,
         "action": setting.action,
     }
+    if setting.re_alarm_ms is not None:
+        row["re_alarm_s"] = whole(setting.re_alarm_ms / 1000)
     if setting.window_ms:
         row["window_s"] = whole(setting.window_ms / 1000)
     if setting.kind in TIMES:
@@ -108,7 +110,7 @@ def birth_row(setting: Setting) -> dict[str, Any]:
 
 
 def _of_voting(voting: Voting, site: Site) -> Setting:
-    """Its area and what to do are those of its first point."""
+    """Its area, what to do and when to be announced anew are those of its first point."""
     first = next(point for point in site.points if point.point == voting.points[0])
     return Setting(
         f"vote.{voting.name}:VOTE",
@@ -117,6 +119,7 @@ def _of_voting(voting: Voting, site: Site) -> Setting:
         first.area,
         VOTE_PRIORITY,
         first.action,
+        re_alarm_ms=_re_alarm_ms(first),
         members=tuple(f"{point}:H" for point in voting.points),
         needed=voting.needed,
         bad_counts=voting.bad_counts,
@@ -142,6 +145,7 @@ def _of_point(point: Point) -> Iterable[Setting]:
                 off_ms=preset.off_ms,
                 latch=preset.latches,
                 can_be_shelved=not (preset.latches and kind == "HH"),
+                re_alarm_ms=_re_alarm_ms(point),
             )
     yield from _of_movement(point, preset)
     if point.type != "bool":
@@ -155,11 +159,14 @@ def _of_point(point: Point) -> Iterable[Setting]:
 def _of_movement(point: Point, preset: Preset) -> Iterable[Setting]:
     """How fast it may rise and fall, how soon it is full, when it is stuck, and how far from another sensor."""
     limits = dict(point.limits)
+    re_alarm_ms = _re_alarm_ms(point)
     moving: dict[str, Any] = {"off_ms": preset.off_ms, "window_ms": round(point.trend_s * 1000)}
     for kind, setpoint in point.trends:
         deadband = MOVING_DEADBAND_SHARE * setpoint
         level = limits[TIMES[kind]] if kind in TIMES else 0.0
-        yield _setting(point, kind, setpoint=setpoint, deadband=deadband, level=level, **moving)
+        yield _setting(
+            point, kind, setpoint=setpoint, deadband=deadband, level=level, re_alarm_ms=re_alarm_ms, **moving
+        )
     if point.compare_with:
         yield _setting(
             point,
@@ -169,9 +176,15 @@ def _of_movement(point: Point, preset: Preset) -> Iterable[Setting]:
             on_ms=round(point.on_delay_s * 1000),
             off_ms=preset.off_ms,
             other=point.compare_with,
+            re_alarm_ms=re_alarm_ms,
         )
     if point.frozen_s:
-        yield _setting(point, "FROZEN", window_ms=round(point.frozen_s * 1000))
+        yield _setting(point, "FROZEN", window_ms=round(point.frozen_s * 1000), re_alarm_ms=re_alarm_ms)
+
+
+def _re_alarm_ms(point: Point) -> int | None:
+    """Of its limits and movements, not of what is wrong with its detector: who waits for a spare part knows it."""
+    return round(point.re_alarm_s * 1000) or None
 
 
 def _setting(point: Point, kind: str, **more: Any) -> Setting:

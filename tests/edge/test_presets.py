@@ -58,6 +58,10 @@ _COUNT = {"profile": "io-16do", "channel": "baud", "H": "1", "range_low": "0", "
         (2, {"LL": "0"}, "W-LIM-002", "LL"),
         (2, {"LL": "", "L": "", "H": "", "HH": "", "CH": ""}, "W-LIM-001", "preset"),
         (14, {"on_delay_s": "5"}, "W-LIM-003", "on_delay_s"),
+        # How soon what was acknowledged, and still stands, is announced anew.
+        (2, {"re_alarm_s": "1800"}, None, None),
+        (2, {"re_alarm_s": "59"}, "E-CEL-003", "re_alarm_s"),
+        (2, {"re_alarm_s": "86401"}, "E-CEL-003", "re_alarm_s"),
         # How fast, how soon, how stuck, how far apart: all that it takes, of what makes sense for the preset.
         (2, {"TTHH": "15", "TTCH": "30", "ROR": "0.05", "ROF": "0.001", "trend_s": "600"}, None, None),
         (8, {"ROR": "2", "trend_s": "300", "H": "", "HH": ""}, None, None),
@@ -153,6 +157,16 @@ def test_how_fast_how_soon_how_stuck_and_how_far_apart(tmp_path):
     assert (apart.setpoint, apart.other, apart.on_ms) == (0.1, "TK102.level", 5000)
     assert all(0 < each.deadband < each.setpoint for each in (soon, full, leak, apart))
     assert "TK101.level:ROR" not in by_id
+
+
+def test_what_is_acknowledged_and_still_stands_is_announced_anew_where_the_sheet_says_so(tmp_path):
+    assert found(tmp_path, 2, re_alarm_s="1800", ROF="0.002", trend_s="600") == []
+    by_id = {setting.alarm: setting for setting in alarms_of(load_site(tmp_path / "site" / "gateway.toml"))}
+    anew = {alarm for alarm, setting in by_id.items() if setting.re_alarm_ms == 1_800_000}
+    assert anew == {f"TK101.level:{kind}" for kind in ("LL", "L", "H", "HH", "ROF")}
+    assert {setting.re_alarm_ms for alarm, setting in by_id.items() if alarm not in anew} == {None}
+    assert birth_row(by_id["TK101.level:HH"])["re_alarm_s"] == 1800
+    assert "re_alarm_s" not in birth_row(by_id["TK102.level:HH"])
 
 
 def test_a_status_bit_of_a_detector_is_an_alarm_of_its_own(tmp_path):
