@@ -49,6 +49,8 @@ COLUMNS = {
     "compare_with": "比对位号",
     "DEV": "偏差",
     "on_delay_s": "报警延时s",
+    "off_delay_s": "恢复延时s",
+    "alarm_deadband": "报警死区",
     "re_alarm_s": "再报警s",
     "oel": "接触限值",
     "oel_source": "依据",
@@ -406,6 +408,8 @@ def _point(
         limits=limits,
         preset=preset,
         on_delay_s=on_delay_s,
+        off_delay_s=reader.number("off_delay_s", 0, 3600),
+        alarm_deadband=_alarm_deadband(reader, preset, limits, range_low, range_high),
         re_alarm_s=reader.number("re_alarm_s", *_RE_ALARM_S) or 0.0,
         oel=oel,
         oel_source=reader.text("oel_source"),
@@ -485,6 +489,31 @@ def _limits(
                 text = _("is the very end of the range: it alarms only there.")
                 warnings.append(reader.note("W-LIM-002", kind, text))
     return tuple(limits)
+
+
+def _alarm_deadband(
+    reader: _Reader,
+    preset: str,
+    limits: Sequence[tuple[str, float]],
+    range_low: float | None,
+    range_high: float | None,
+) -> float | None:
+    """How far beyond a limit its alarm is kept; None where the preset says it. What could never clear is refused."""
+    given = reader.number("alarm_deadband", low=0)
+    low, high = (0.0, 1.0) if preset == SWITCH else (range_low, range_high)
+    deadband = given
+    if given is None and preset:
+        deadband = PRESETS[preset].deadband(range_low, range_high)
+    for kind, limit in limits:
+        end = high if kind in ("LL", "L") else low
+        if deadband and end is not None and kind != "CH" and deadband >= abs(limit - end):
+            text = _(
+                "{deadband:g} is as far as from {kind} = {limit} to the end of the range: it never clears. Write less."
+            )
+            text = text.format(deadband=deadband, kind=kind, limit=reader.text(kind))
+            reader.wrong("E-LIM-019", "alarm_deadband", text)
+            break
+    return given
 
 
 def _trends(

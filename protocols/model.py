@@ -149,6 +149,7 @@ class Point:
     `trends`: what its movement over `trend_s` is held to, like ("ROR", 0.5) a minute or ("TTHH", 15) minutes.
     `frozen_s`: so long the same value is an alarm; 0: never. `compare_with`: the point that it must not be `deviation`
     apart from; "" where there is none. `re_alarm_s`: what is acknowledged and still stands is announced anew; 0: never.
+    `off_delay_s`, `alarm_deadband`: of its alarms, the latter in its unit; None: as its preset has them.
     """
 
     point: str
@@ -183,6 +184,8 @@ class Point:
     compare_with: str = ""
     deviation: float = 0.0
     re_alarm_s: float = 0.0
+    off_delay_s: float | None = None
+    alarm_deadband: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
