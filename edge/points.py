@@ -58,6 +58,8 @@ COLUMNS = {
     "quota_id": "平台编码",
     "urgent": "加急",
     "action": "处置措施",
+    "consequence": "后果",
+    "minutes_to_act": "可用时间min",
 }
 _REQUIRED = ("point", "name", "area", "bus", "unit_id", "profile", "channel", "unit")
 _HALVES = {half.casefold(): column for column, chinese in COLUMNS.items() for half in (column, chinese)}
@@ -414,6 +416,8 @@ def _point(
         oel=oel,
         oel_source=reader.text("oel_source"),
         action=reader.text("action"),
+        consequence=reader.text("consequence"),
+        minutes_to_act=reader.number("minutes_to_act", 1, _MINUTES_MOST),
         hazard=reader.text("hazard"),
         quota_id=quota_id,
         trends=trends,

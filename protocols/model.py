@@ -150,6 +150,7 @@ class Point:
     `frozen_s`: so long the same value is an alarm; 0: never. `compare_with`: the point that it must not be `deviation`
     apart from; "" where there is none. `re_alarm_s`: what is acknowledged and still stands is announced anew; 0: never.
     `off_delay_s`, `alarm_deadband`: of its alarms, the latter in its unit; None: as its preset has them.
+    `consequence`: what comes of its alarms where nobody acts; `minutes_to_act`: how long there is until then.
     """
 
     point: str
@@ -186,6 +187,8 @@ class Point:
     re_alarm_s: float = 0.0
     off_delay_s: float | None = None
     alarm_deadband: float | None = None
+    consequence: str = ""
+    minutes_to_act: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ class Setting:
     CHECK: a status of `statuses`. FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`, and none of
     `statuses`. VOTE: `needed` of the alarms `members` of other points; `point` is the first of these. `group`: the
     first by a limit, a rate or a time in it is marked as first-out. `re_alarm_ms`: an acknowledged alarm that still
-    stands after it is announced anew.
+    stands after it is announced anew. `consequence`: what happens where nobody does the `action` within
+    `minutes_to_act`; "" and None: nobody says.
     """
 
     alarm: str
@@ -49,6 +50,8 @@ class Setting:
     members: tuple[str, ...] = ()
     needed: int = 0
     bad_counts: bool = True
+    consequence: str = ""
+    minutes_to_act: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

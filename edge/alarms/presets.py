@@ -11,7 +11,7 @@ where a person must act each time that the limit is reached (Emerson, on ISA-18.
 OWN_CHOICE: no standard at hand gives them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +143,10 @@ def birth_row(setting: Setting) -> dict[str, Any]:
     }
     if setting.re_alarm_ms is not None:
         row["re_alarm_s"] = whole(setting.re_alarm_ms / 1000)
+    if setting.consequence:
+        row["consequence"] = setting.consequence
+    if setting.minutes_to_act is not None:
+        row["minutes_to_act"] = whole(setting.minutes_to_act)
     if setting.window_ms:
         row["window_s"] = whole(setting.window_ms / 1000)
     if setting.kind in TIMES:
@@ -155,7 +159,7 @@ def birth_row(setting: Setting) -> dict[str, Any]:
 
 
 def _of_voting(voting: Voting, site: Site) -> Setting:
-    """Its area, what to do and when to be announced anew are those of its first point."""
+    """Its area, what to do, why and when again are those of its first point."""
     first = next(point for point in site.points if point.point == voting.points[0])
     return Setting(
         f"vote.{voting.name}:VOTE",
@@ -165,6 +169,8 @@ def _of_voting(voting: Voting, site: Site) -> Setting:
         VOTE_PRIORITY,
         first.action,
         re_alarm_ms=_re_alarm_ms(first),
+        consequence=first.consequence,
+        minutes_to_act=first.minutes_to_act,
         members=tuple(f"{point}:H" for point in voting.points),
         needed=voting.needed,
         bad_counts=voting.bad_counts,
@@ -176,7 +182,7 @@ def _of_point(point: Point) -> Iterable[Setting]:
     if not point.preset:
         return
     preset, damped = PRESETS[point.preset], damping(point)
-    lasting = _lasting(point, damped)
+    common = _common(point, damped)
     for kind, limit in point.limits:
         if kind != "CH":  # not a limit of its own, but where the tank overflows
             yield _setting(
@@ -187,9 +193,9 @@ def _of_point(point: Point) -> Iterable[Setting]:
                 on_ms=round(point.on_delay_s * 1000),
                 latch=preset.latches,
                 can_be_shelved=not (preset.latches and kind == "HH"),
-                **lasting,
+                **common,
             )
-    yield from _of_movement(point, lasting)
+    yield from _of_movement(point, common)
     if point.type != "bool":
         yield _setting(point, "OVER", statuses=frozenset({OVER_RANGE}), latch=True)  # what is there is not known
         yield _setting(point, "UNDER", statuses=frozenset({UNDER_RANGE}))
@@ -198,19 +204,24 @@ def _of_point(point: Point) -> Iterable[Setting]:
     yield _setting(point, "STALE", statuses=FAULTY | CHECKED, on_ms=STALE_POLLS * point.period_ms)
 
 
-def _lasting(point: Point, damped: Damping) -> dict[str, Any]:
-    """What limits and movements have in common: when they are over, and when they are announced anew."""
-    return {"off_ms": round(damped.off_delay_s * 1000), "re_alarm_ms": _re_alarm_ms(point)}
+def _common(point: Point, damped: Damping) -> dict[str, Any]:
+    """What limits and movements have in common: when they are over, when they are announced anew, and why to act."""
+    return {
+        "off_ms": round(damped.off_delay_s * 1000),
+        "re_alarm_ms": _re_alarm_ms(point),
+        "consequence": point.consequence,
+        "minutes_to_act": point.minutes_to_act,
+    }
 
 
-def _of_movement(point: Point, lasting: Mapping[str, Any]) -> Iterable[Setting]:
+def _of_movement(point: Point, common: dict[str, Any]) -> Iterable[Setting]:
     """How fast it may rise and fall, how soon it is full, when it is stuck, and how far from another sensor."""
     limits = dict(point.limits)
     window_ms = round(point.trend_s * 1000)
     for kind, setpoint in point.trends:
         deadband = MOVING_DEADBAND_SHARE * setpoint
         level = limits[TIMES[kind]] if kind in TIMES else 0.0
-        yield _setting(point, kind, setpoint=setpoint, deadband=deadband, level=level, window_ms=window_ms, **lasting)
+        yield _setting(point, kind, setpoint=setpoint, deadband=deadband, level=level, window_ms=window_ms, **common)
     if point.compare_with:
         yield _setting(
             point,
@@ -219,10 +230,10 @@ def _of_movement(point: Point, lasting: Mapping[str, Any]) -> Iterable[Setting]:
             deadband=MOVING_DEADBAND_SHARE * point.deviation,
             on_ms=round(point.on_delay_s * 1000),
             other=point.compare_with,
-            **lasting,
+            **common,
         )
     if point.frozen_s:
-        yield _setting(point, "FROZEN", window_ms=round(point.frozen_s * 1000), re_alarm_ms=lasting["re_alarm_ms"])
+        yield _setting(point, "FROZEN", window_ms=round(point.frozen_s * 1000), **(common | {"off_ms": 0}))
 
 
 def _re_alarm_ms(point: Point) -> int | None:

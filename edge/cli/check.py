@@ -125,6 +125,14 @@ def _long(span_s: float) -> str:
     return _("{n} s").format(n=f"{span_s:g}")
 
 
+def _reasons(site: Site) -> Iterable[list[object]]:
+    """A row for each point of which the sheet says what happens otherwise, or how soon."""
+    for point in site.points:
+        if point.consequence or point.minutes_to_act is not None:
+            minutes = None if point.minutes_to_act is None else _("{n} min").format(n=f"{point.minutes_to_act:g}")
+            yield [point.point, minutes, point.consequence or None, point.action or None]
+
+
 def _movements(site: Site) -> Iterable[list[object]]:
     """A row for each alarm that is neither a limit nor about its own detector."""
     units = {point.point: point.unit_text for point in site.points}
@@ -229,6 +237,9 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
         headings = [_("preset"), _("on-delay"), _("off-delay"), _("deadband"), _("latches"), _("re-alarm"), _("points")]
         console.print()
         console.print(table("", headings, [_damping_row(*each, with_points) for each in damped.items()]))
+    if reasons := list(_reasons(site)):
+        console.print()
+        console.print(table("", [_("point"), _("time to act"), _("if nobody acts"), _("what to do")], reasons))
     if movements := list(_movements(site)):
         console.print()
         console.print(table("", [_("alarm"), _("raised at"), _("judged over"), _("priority")], movements))

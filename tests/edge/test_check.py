@@ -81,6 +81,20 @@ def test_the_example_in_chinese(site: Path) -> None:
     assert "提醒：gateway.toml 第 18 行 [buses.level]：各站平均在 296 ms 内开始应答" in ended.stderr
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_happens_if_nobody_acts_and_how_long_there_is(site: Path, language: str) -> None:
+    lines = (site / "points.csv").read_text(encoding="utf-8").splitlines()
+    more = ["consequence,minutes_to_act", "满罐溢出,12.5", *[","] * (len(lines) - 2)]
+    sheet = "\n".join(",".join(cells) for cells in zip(lines, more, strict=True)) + "\n"
+    (site / "points.csv").write_text(sheet, encoding="utf-8")
+    told = rows(check(site, language=language).stdout)
+    (at,) = (at for at, row in enumerate(told) if row[:1] == ["TK101.level"])
+    minutes = "12.5 min" if language == "en" else "12.5 分"
+    assert told[at] == ["TK101.level", minutes, "满罐溢出", "停止进料；核对现场液位计；通知班长"]
+    titles = ["point", "time to act", "if nobody acts", "what to do"], ["点", "可用时间", "不处置的后果", "处置措施"]
+    assert told[at - 1] == titles[language == "zh"] and told[at + 1] == []
+
+
 @pytest.mark.parametrize(
     ("language", "told"),
     [

@@ -70,6 +70,11 @@ _COUNT = {"profile": "io-16do", "channel": "baud", "H": "1", "range_low": "0", "
         (21, {"oel": "2", "H": "2", "HH": "4", "alarm_deadband": "0.5"}, None, None),
         (14, _BIT | {"H": "1", "alarm_deadband": "1"}, "E-LIM-019", "alarm_deadband"),
         (14, _BIT | {"L": "0", "alarm_deadband": "1"}, "E-LIM-019", "alarm_deadband"),
+        # What happens otherwise, and how long a person has.
+        (2, {"consequence": "满罐溢出", "minutes_to_act": "12"}, None, None),
+        (2, {"minutes_to_act": "0"}, "E-CEL-003", "minutes_to_act"),
+        (2, {"minutes_to_act": "1441"}, "E-CEL-003", "minutes_to_act"),
+        (2, {"minutes_to_act": "soon"}, "E-CEL-002", "minutes_to_act"),
         # How soon what was acknowledged, and still stands, is announced anew.
         (2, {"re_alarm_s": "1800"}, None, None),
         (2, {"re_alarm_s": "59"}, "E-CEL-003", "re_alarm_s"),
@@ -196,6 +201,17 @@ def test_what_is_acknowledged_and_still_stands_is_announced_anew_where_the_sheet
     assert {setting.re_alarm_ms for alarm, setting in by_id.items() if alarm not in anew} == {None}
     assert birth_row(by_id["TK101.level:HH"])["re_alarm_s"] == 1800
     assert "re_alarm_s" not in birth_row(by_id["TK102.level:HH"])
+
+
+def test_what_happens_otherwise_is_of_limits_and_movements_not_of_detectors(tmp_path):
+    assert found(tmp_path, 2, consequence="满罐溢出", minutes_to_act="12", ROF="0.002", trend_s="600") == []
+    told = {
+        row["alarm"]: (row.get("consequence"), row.get("minutes_to_act"))
+        for row in map(birth_row, alarms_of(load_site(tmp_path / "site" / "gateway.toml")))
+    }
+    of_process = {f"TK101.level:{kind}" for kind in ("LL", "L", "H", "HH", "ROF")}
+    assert {alarm for alarm, what in told.items() if what == ("满罐溢出", 12)} == of_process
+    assert {what for alarm, what in told.items() if alarm not in of_process} == {(None, None)}
 
 
 def test_a_status_bit_of_a_detector_is_an_alarm_of_its_own(tmp_path):
