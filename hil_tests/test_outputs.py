@@ -176,6 +176,9 @@ def test_a_gas_alarm_panel(hall: Hall) -> None:
     hall.until(lambda: not hall.is_sounding())
     assert hall.beacon.level == 1
     assert hall.panel() == {"GD01.gas:H": ("UNACK", 1), "GD02.gas:H": ("UNACK", 1)}
+    for language, first in (("en", ", first-out"), ("zh", "，首发")):
+        said = hall.site.tankgate("alarms", "list", "{site}", "--lang", language, work=hall.work, code=1)
+        assert said.count(first) == 1 and said.count("30.0 %LEL") == 2 and said.count("≥ 25 %LEL") == 2
 
     # A further alarm of a detector that is muted sounds again.
     hall.gas["GD01.gas"] = 60.0

@@ -8,7 +8,7 @@ never acknowledge anything.
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from edge.alarms import conditions, lifecycle
@@ -356,6 +356,8 @@ class Engine:
     ) -> Change:
         before, setting = alarm.facts, alarm.setting
         first_out = event == lifecycle.RAISE and _leads(setting, after) and not self._standing.get(setting.group)
+        if event == lifecycle.RAISE:
+            after = replace(after, first_out=first_out)
         alarm.facts = after
         if after != before:
             self._await_re_alarm(alarm, t_ms)

@@ -53,7 +53,7 @@ class Requests:
         return [self._row(each) for each in self.standing()]
 
     def _row(self, each: Standing) -> dict[str, Any]:
-        facts, setting = each.facts, self._judge.setting(each.alarm)
+        facts, setting, now = each.facts, self._judge.setting(each.alarm), self._judge.as_it_is(each.alarm)
         return {
             "alarm": each.alarm,
             "occurrence": facts.occurrence,
@@ -67,8 +67,16 @@ class Requests:
             "shelved_until_ms": facts.shelved_until_ms,
             "point": None if setting is None else setting.point,
             "kind": each.alarm.rpartition(":")[2],
+            "area": None if setting is None else setting.group,
             "setpoint": None if setting is None else setting.setpoint,
+            "value": None if now is None else now.value,
+            "status": None if now is None else now.status,
+            "first_out": facts.first_out,
+            "needed": None if setting is None or not setting.members else setting.needed,
+            "rests_on": None if now is None else now.rests_on,
             "action": each.action,
+            "consequence": None if setting is None else setting.consequence or None,
+            "minutes_to_act": None if setting is None else setting.minutes_to_act,
             "seq": each.seq,
         }
 

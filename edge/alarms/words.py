@@ -41,6 +41,39 @@ def state_word(state: str) -> str:
     return words.get(state, state)
 
 
+def limit_text(kind: str, setpoint: float | None, unit: str) -> str | None:
+    """Where an alarm of this kind is raised; None where no number says it."""
+    if setpoint is None:
+        return None
+    number = f"{setpoint:g}"
+    match kind:
+        case "H" | "HH":
+            return f"≥ {number} {unit}"
+        case "L" | "LL":
+            return f"≤ {number} {unit}"
+        case "ROR" | "ROF":
+            return _("{n} {unit} a minute").format(n=number, unit=unit)
+        case "TTHH" | "TTCH":
+            return _("{n} min left").format(n=number)
+    return _("{n} {unit} apart").format(n=number, unit=unit)
+
+
+def vote_text(needed: int | None, rests_on: int) -> str:
+    """How many members a vote counts."""
+    if needed is None:
+        return _("rests on {n}").format(n=rests_on)
+    return _("{needed} needed, rests on {n}").format(needed=needed, n=rests_on)
+
+
+def why_text(minutes: float | None, consequence: str | None) -> str:
+    """How long there is to act and what happens otherwise; empty where the sheet says neither."""
+    if minutes is None:
+        return _("or else: {consequence}").format(consequence=consequence) if consequence else ""
+    if not consequence:
+        return _("within {n} min").format(n=f"{minutes:g}")
+    return _("within {n} min, or else: {consequence}").format(n=f"{minutes:g}", consequence=consequence)
+
+
 def transition_word(transition: str) -> str:
     """What happened to an alarm, in words."""
     words = {

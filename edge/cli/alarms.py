@@ -24,13 +24,23 @@ from rich.text import Text
 from edge.alarms import lifecycle
 from edge.alarms.judge import DRILL
 from edge.alarms.statistics import STALE_MS, Day, Span, by_day, standing, timed
-from edge.alarms.words import AUXILIARY, action_word, refusal, state_text, state_word, transition_word
+from edge.alarms.words import (
+    AUXILIARY,
+    action_word,
+    limit_text,
+    refusal,
+    state_text,
+    state_word,
+    transition_word,
+    vote_text,
+    why_text,
+)
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.store import FILE, StoreFault, reading
-from protocols.model import Site, mode_text
+from protocols.model import Point, Site, has_value, mode_text, status_text
 
 _LIVE_S = 1.0
 
@@ -51,24 +61,48 @@ def command() -> None:
 
 def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Rows:
     """Alarms that are not NORM, the most urgent first."""
-    names = {point.point: point.name for point in site.points}
+    points = {point.point: point for point in site.points}
     zone = ZoneInfo(site.timezone)
-    return table(
-        _("alarms"),
-        [_("state"), _("priority"), _("alarm"), _("name"), _("times"), _("since"), _("what to do")],
-        [
-            [
-                Text(state_text(each) + (_(" (found late)") if each["judged_late"] else ""), style=_style(each)),
-                each["priority"],
-                each["alarm"],
-                names.get(each["point"]),
-                each["occurrence"],
-                moment_text(each["since_ms"], zone, "seconds"),
-                each["action"],
-            ]
-            for each in rows
-        ],
-    )
+    headings = [
+        *(_("alarm"), _("priority"), _("value now"), _("state"), _("area"), _("raised at"), _("since")),
+        *(_("times"), _("name"), _("what to do")),
+    ]
+    return table(_("alarms"), headings, [_standing_row(each, points.get(each["point"]), zone) for each in rows])
+
+
+def _standing_row(alarm: dict[str, Any], point: Point | None, zone: ZoneInfo) -> list[object]:
+    is_vote = alarm["rests_on"] is not None
+    state = state_text(alarm) + (_(", first-out") if alarm["first_out"] else "")
+    state += _(" (found late)") if alarm["judged_late"] else ""
+    if alarm["shelved_until_ms"] is not None:
+        state += _(", until {moment}").format(moment=_moment(alarm["shelved_until_ms"], zone, "minutes"))
+    value = None if is_vote else value_text(point, alarm["value"], alarm["status"])
+    limit = limit_text(alarm["kind"], alarm["setpoint"], point.unit_text if point else "")
+    return [
+        alarm["alarm"],
+        alarm["priority"],
+        value or (status_text(alarm["status"]) if alarm["status"] and not is_vote else None),
+        Text(state, style=_style(alarm)),
+        alarm["area"],
+        vote_text(alarm["needed"], alarm["rests_on"]) if is_vote else limit,
+        _moment(alarm["since_ms"], zone),
+        alarm["occurrence"],
+        point and point.name,
+        "\n".join(filter(None, (alarm["action"], why_text(alarm["minutes_to_act"], alarm["consequence"])))),
+    ]
+
+
+def _moment(t_ms: int | None, zone: ZoneInfo, timespec: str = "seconds") -> str | None:
+    """With a blank, at which a narrow column may break it."""
+    moment = moment_text(t_ms, zone, timespec)
+    return moment and moment.replace("T", " ")
+
+
+def value_text(point: Point | None, value: float | None, status: int | None) -> str | None:
+    """A value with its unit; None where there is none, or where its status says that it is none."""
+    if point is None or value is None or status is None or not has_value(status):
+        return None
+    return f"{value:.{point.decimals}f} {point.unit_text}"
 
 
 def _style(alarm: dict[str, Any]) -> str:
@@ -368,9 +402,15 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
         for event in events:
             click.echo(json.dumps(event, ensure_ascii=False))
         return
-    headings = [_("time"), _("alarm"), _("times"), _("what happened"), _("state"), _("value"), _("by"), _("reason")]
+    points = {point.point: point for point in site.points}
+    headings = [
+        *(_("alarm"), _("value then"), _("raised at"), _("time"), _("area"), _("state"), _("what happened")),
+        *(_("times"), _("by"), _("reason")),
+    ]
     told = [
-        _history_row(event, zone) if "alarm" in event else _action_row(event, headings, zone)
+        _history_row(event, points.get(event["point"]), zone)
+        if "alarm" in event
+        else _action_row(event, headings, zone)
         for event in events
     ]
     Console().print(table(_("alarms and actions, the newest last"), headings, told))
@@ -389,7 +429,7 @@ def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo)
     elif unit := action.get("unit"):
         of = f"{unit['bus']}/{unit['unit_id']}"
     cells = {
-        _("time"): moment_text(action["t_ms"], zone, "seconds"),
+        _("time"): _moment(action["t_ms"], zone),
         _("alarm"): of,
         _("what happened"): action_word(action),
         _("by"): action["by"],
@@ -398,17 +438,23 @@ def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo)
     return [cells.get(heading) for heading in headings]
 
 
-def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:
-    happened = transition_word(event["transition"])
+def _history_row(event: dict[str, Any], point: Point | None, zone: ZoneInfo) -> list[object]:
+    happened, until_ms = transition_word(event["transition"]), event["facts"].get("shelved_until_ms")
     marks = [mode_text(event["mode"])] if event["mode"] != "live" else []
+    marks += [_("first-out")] if event["first_out"] else []
     marks += [_("found late")] if event["judged_late"] else []
+    if event["transition"] == lifecycle.SHELVE and until_ms is not None:
+        marks += [_("until {moment}").format(moment=_moment(until_ms, zone, "minutes"))]
+    rests_on, kind, unit = event.get("rests_on"), event["alarm"].rpartition(":")[2], point.unit_text if point else ""
     return [
-        moment_text(event["t_ms"], zone, "seconds"),
         event["alarm"],
-        event["occurrence"],
-        f"{happened} ({', '.join(marks)})" if marks else happened,
+        None if rests_on is not None else value_text(point, event["value"], event["status"]),
+        limit_text(kind, event["setpoint"], unit) if rests_on is None else vote_text(None, rests_on),
+        _moment(event["t_ms"], zone),
+        point and point.area,
         state_word(event["to"]),
-        event["value"],
+        _("{what} ({marks})").format(what=happened, marks=_(", ").join(marks)) if marks else happened,
+        event["occurrence"],
         event["by"],
         event["reason"],
     ]

@@ -29,7 +29,7 @@ from edge.alarms.presets import (
     birth_row,
     damping,
 )
-from edge.alarms.words import AUXILIARY
+from edge.alarms.words import AUXILIARY, limit_text
 from edge.cli import USAGE
 from edge.cli.site import foresee, refuse, remind
 from edge.cli.table import Rows, table
@@ -145,13 +145,13 @@ def _movements(site: Site) -> Iterable[list[object]]:
 def _at(setting: Setting, unit: str) -> str:
     """Where it is raised, in words."""
     match setting.kind:
-        case "ROR" | "ROF":
-            return _("{n} {unit} a minute").format(n=f"{setting.setpoint:g}", unit=unit)
         case "DEV":
             text = _("{n} {unit} apart from {other}")
             return text.format(n=f"{setting.setpoint:g}", unit=unit, other=setting.other)
         case "FROZEN":
             return _("the same value")
+        case "ROR" | "ROF":
+            return limit_text(setting.kind, setting.setpoint, unit) or "–"
     return _("{n} min left to {level} {unit}").format(n=f"{setting.setpoint:g}", level=f"{setting.level:g}", unit=unit)
 
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from edge.alarms.words import AUXILIARY
-from edge.cli.alarms import standing_table
+from edge.cli.alarms import standing_table, value_text
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.statistics import RETRIED
 from edge.troubles import trouble_text
-from protocols.model import Site, has_value, mode_text, quality, status_text
+from protocols.model import Site, mode_text, quality, status_text
 
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
@@ -179,9 +179,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
     for reading in status["values"]:
         code, value = reading["status"], reading["value"]
         point = points.get(reading["point"])
-        shown = None
-        if point is not None and value is not None and has_value(code):
-            shown = f"{value:.{point.decimals}f} {point.unit_text}"
+        shown = value_text(point, value, code)
         state = Text(status_text(code), style=_STYLES[quality(code)])
         profile = Text(point.profile if point else "")
         if profile.plain in status["unproven_profiles"]:

@@ -9,27 +9,12 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 
 from edge.config import ConfigError, examine, load_site
 from edge.points import heading, read_points, read_sheet
 from edge.problem import Problem
 from protocols import profile
 from tests.edge.mistakes import EXAMPLE, MISTAKES, change_cell, judge, replace
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def locale_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Chinese texts as they stand in the tree, compiled."""
-    messages = tmp_path_factory.mktemp("locale") / "zh_CN" / "LC_MESSAGES"
-    messages.mkdir(parents=True)
-    source = ROOT / "edge/locale/zh_CN/LC_MESSAGES/tankgate.po"
-    with source.open("rb") as po, (messages / "tankgate.mo").open("wb") as mo:
-        write_mo(mo, read_po(po))
-    return messages.parents[1]
 
 
 @contextmanager

@@ -1,0 +1,131 @@
+"""`tankgate alarms` as people see it, in both languages: its commands at the daemon's own door and requests."""
+
+import json
+import select
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge.alarms.requests import Requests
+from edge.alarms.system import SystemAlarms
+from edge.cli.alarms import command as alarms
+from edge.config import load_site
+from edge.control import NAME, Door
+from tests.edge.test_config import speaking
+from tests.edge.test_judge import Judged
+from tests.edge.test_pipeline import START_MS
+
+EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site"
+STALE_AND_HIGH = ["GD07.gas:STALE"], ["GD07.gas:H"]
+VOTE = "\n[voting.yard]\npoints = [\"GD01.gas\", \"GD02.gas\", \"GD03.gas\"]\nrule = \"2oo3\"\n"
+
+
+class Gateway:
+    """The example's alarms behind its door. `world` is given readings, `ask` is `tankgate alarms`."""
+
+    def __init__(self, folder: Path, site: Any) -> None:
+        self.folder = folder
+        self.world = Judged(site)
+        self.system = SystemAlarms()
+        self.requests = Requests(self.world.judge, self.system)
+        self.door = Door(folder / "store" / NAME)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._is_over.is_set():
+            readable, _writable, _odd = select.select(self.door.filenos(), [], [], 0.02)
+            for fileno in readable:
+                for client, request in self.door.receive(fileno):
+                    answer, _told = self.requests.answer(request, self.world.now_s, START_MS, START_MS)
+                    self.door.reply(client, answer)
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self.door.close()
+
+    def ask(self, *words: str, columns: int = 200) -> Result:
+        name, *others = words
+        environment = {"COLUMNS": str(columns)}
+        return CliRunner(env=environment).invoke(alarms, [name, str(self.folder / "gateway.toml"), *others])
+
+
+@pytest.fixture(params=["en", "zh"])
+def language(request: pytest.FixtureRequest, locale_dir: Path) -> Iterator[str]:
+    with speaking(locale_dir) as speak:
+        speak({"en": "en", "zh": "zh_CN"}[request.param])
+        yield request.param
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """It is START_MS. GD01 to GD03 vote."""
+    monkeypatch.setattr("time.time", lambda: START_MS / 1000)
+    folder = Path(copytree(EXAMPLE, tmp_path / "site"))
+    (folder / "store").mkdir()
+    with (folder / "gateway.toml").open("a", encoding="utf-8") as file:
+        file.write(VOTE)
+    sheet = folder / "points.csv"
+    lines = sheet.read_text(encoding="utf-8").splitlines()
+    more = ["后果 consequence,可用时间min minutes_to_act", *["满罐溢出,12"] * 6, *[","] * (len(lines) - 7)]
+    sheet.write_text("\n".join(map(",".join, zip(lines, more, strict=True))) + "\n", encoding="utf-8")
+    gateway = Gateway(folder, load_site(folder / "gateway.toml"))
+    yield gateway
+    gateway.close()
+
+
+def rows(said: str) -> list[list[str]]:
+    """The cells of each line: columns are two blanks apart."""
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in said.splitlines()]
+
+
+def test_the_list_says_first_out_value_limit_area_and_what_to_do(gateway: Gateway, language: str) -> None:
+    gateway.world.at(1, "GD07.gas", 30.0)
+    gateway.world.at(2, "GD07.gas", 52.5)
+    gateway.world.at(3, "TK101.level", 11.0)
+    said = gateway.ask("list", columns=250)
+    assert said.exit_code == 1
+    told = rows(said.output)
+    (high,) = (row for row in told if "GD07.gas:H" in row)
+    (second,) = (row for row in told if "GD07.gas:HH" in row)
+    (level,) = (row for row in told if "TK101.level:H" in row)
+    first, not_first = {
+        "en": ("unacknowledged, first-out", "unacknowledged"), "zh": ("未确认，首发", "未确认")
+    }[language]  # fmt: skip
+    assert first in high and first in level and not_first in second
+    assert "52.5 %LEL" in high and "≥ 25 %LEL" in high and "≥ 50 %LEL" in second and "泵房" in high
+    otherwise = {"en": "within 12 min, or else: 满罐溢出", "zh": "12 分钟内，否则：满罐溢出"}[language]
+    assert "11.000 m" in level and "停止进料；核对现场液位计；通知班长" in level
+    assert [otherwise] in told and said.output.count("满罐溢出") == 1
+    row = json.loads(gateway.ask("list", "--json").output)["alarms"][-1]
+    assert row["alarm"] == "TK101.level:H"
+    expected = {"value": 11.0, "status": 0, "setpoint": 10.8, "area": "罐区A", "first_out": True, "rests_on": None}
+    expected |= {"consequence": "满罐溢出", "minutes_to_act": 12}
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_the_list_says_what_a_vote_rests_on_and_until_when_one_is_shelved(gateway: Gateway, language: str) -> None:
+    for second, point in enumerate(("GD01.gas", "GD02.gas", "GD03.gas", "GD07.gas", "GD07.gas"), 1):
+        gateway.world.at(second, point, 30.0)
+    gateway.world.bypass("point", "GD03.gas")
+    shelved = gateway.ask("shelve", "GD07.gas:H", "--for", "1h", "--by", "R7", "--reason", "noise")
+    assert shelved.exit_code == 0, shelved.output
+    told = rows(gateway.ask("list", columns=250).output)
+    (vote,) = (row for row in told if "vote.yard:VOTE" in row)
+    assert {"en": "2 needed, rests on 2", "zh": "需 2 路，现有 2 路参与"}[language] in vote
+    (high,) = (row for row in told if "GD07.gas:H" in row)
+    assert {"en": "until 2026-11-23 11:30", "zh": "，至 2026-11-23 11:30"}[language] in " ".join(high)
+
+
+def test_a_value_that_is_no_more_is_not_shown_as_that_of_now(gateway: Gateway, language: str) -> None:
+    gateway.world.at(1, "GD07.gas", 30.0)
+    gateway.world.look(100.0)  # its board is silent
+    told = [row for row in rows(gateway.ask("list", columns=250).output) if row[:1] in STALE_AND_HIGH]
+    assert len(told) == 2 and not [cell for row in told for cell in row if "%LEL" in cell and "≥" not in cell]
