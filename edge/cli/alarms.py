@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -25,7 +25,6 @@ from edge.alarms import lifecycle
 from edge.alarms.judge import DRILL
 from edge.alarms.statistics import STALE_MS, Day, Span, by_day, standing, timed
 from edge.alarms.words import (
-    AUXILIARY,
     action_word,
     limit_text,
     refusal,
@@ -37,6 +36,7 @@ from edge.alarms.words import (
 )
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
+from edge.cli.notice import tell, tell_json
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.store import FILE, StoreFault, reading
@@ -121,7 +121,7 @@ def _shown(said: dict[str, Any], site: Site) -> RenderableType:
         parts.append(Text(_("No alarm stands.")))
     if said["bypasses"]:
         parts.append(_bypass_table(said["bypasses"], site))
-    return Group(*parts, Text(AUXILIARY, "dim"))
+    return Group(*parts)
 
 
 @command.command(
@@ -133,9 +133,9 @@ def list_(gateway_toml: Path, as_json: bool) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     said = ask_or_exit(site, {"do": "alarms"})
     if as_json:
-        click.echo(json.dumps(said | {"notice": AUXILIARY}, ensure_ascii=False))
+        tell_json(said)
     else:
-        Console().print(_shown(said, site))
+        tell(_shown(said, site))
     is_new = any(each["state"] in ("UNACK", "RTNUN") for each in said["alarms"])
     sys.exit(FOUND_A_FAULT if is_new else 0)
 
@@ -160,7 +160,7 @@ def _ask(site: Site, request: dict[str, Any], about: str, as_json: bool) -> dict
     """The daemon's answer; where it refuses, the sentence, and the program ends."""
     answer = ask_or_exit(site, request)
     if as_json:
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        tell_json(answer)
     if "refused" in answer:
         if not as_json:
             click.echo(f"{about}: {refusal(answer['refused'])}", err=True)
@@ -176,14 +176,8 @@ def _do(gateway_toml: Path, as_json: bool, alarm: str, event: str, **more: Any) 
     answer = _ask(site, {"do": "alarm", "alarm": alarm, "event": event, **more}, alarm, as_json)
     if not as_json:
         text = _("{alarm}, occurrence {occurrence}: {done}; it is now: {state}")
-        click.echo(
-            text.format(
-                alarm=alarm,
-                occurrence=answer["occurrence"],
-                done=transition_word(event),
-                state=state_word(answer["state"]),
-            )
-        )
+        done, state = transition_word(event), state_word(answer["state"])
+        tell(text.format(alarm=alarm, occurrence=answer["occurrence"], done=done, state=state))
 
 
 @command.command(help=_("Acknowledge one occurrence of an alarm: the one that `list` shows."))
@@ -317,7 +311,7 @@ def _begin(
     if not as_json:
         text = _("number {number}: in force until {until}; alarms out of service by it: {count}")
         until = moment_text(until_ms, ZoneInfo(site.timezone), "minutes")
-        click.echo(text.format(number=answer["number"], until=until, count=answer["alarms"]))
+        tell(text.format(number=answer["number"], until=until, count=answer["alarms"]))
 
 
 @command.command(help=_("Bypasses and drills in force, and how many there were in 30 days."))
@@ -333,15 +327,11 @@ def bypasses(gateway_toml: Path, as_json: bool) -> None:
         if each["bypass"]["is_over"] and (each["t_ms"] or 0) >= since_ms
     ]
     if as_json:
-        click.echo(json.dumps({"bypasses": said["bypasses"], "ended_in_30_days": len(ended)}, ensure_ascii=False))
+        tell_json({"bypasses": said["bypasses"], "ended_in_30_days": len(ended)})
         return
-    if said["bypasses"]:
-        Console().print(_bypass_table(said["bypasses"], site))
-    else:
-        click.echo(_("No bypass is in force."))
+    in_force = _bypass_table(said["bypasses"], site) if said["bypasses"] else _("No bypass is in force.")
     text = ngettext("{count} ended in 30 days.", "{count} ended in 30 days.", len(ended))
-    click.echo(text.format(count=len(ended)))
-    click.echo(AUXILIARY)
+    tell(in_force, text.format(count=len(ended)))
 
 
 @command.command(help=_("End a bypass or a drill: everything is judged as it is now."))
@@ -355,7 +345,7 @@ def end(gateway_toml: Path, number: int, by: str, reason: str | None, as_json: b
     request = {"do": "end_bypass", "number": number, "by": by, "reason": reason}
     _ask(site, request, _("number {number}").format(number=number), as_json)
     if not as_json:
-        click.echo(_("number {number}: ended").format(number=number))
+        tell(_("number {number}: ended").format(number=number))
 
 
 def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Rows:
@@ -400,7 +390,7 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
     events = _journal(site, is_wanted, *kinds)[-last:]
     if as_json:
         for event in events:
-            click.echo(json.dumps(event, ensure_ascii=False))
+            tell_json(event)
         return
     points = {point.point: point for point in site.points}
     headings = [
@@ -413,8 +403,7 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
         else _action_row(event, headings, zone)
         for event in events
     ]
-    Console().print(table(_("alarms and actions, the newest last"), headings, told))
-    click.echo(AUXILIARY)
+    tell(table(_("alarms and actions, the newest last"), headings, told))
 
 
 def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo) -> list[object]:
@@ -508,12 +497,12 @@ def report(gateway_toml: Path, days: int, as_json: bool) -> None:
             for alarm, stay in stands
         ]
         told = {day: _day(row) for day, row in rows.items()}
-        click.echo(json.dumps({"days": told, "standing": now, "notice": AUXILIARY}, ensure_ascii=False))
+        tell_json({"days": told, "standing": now})
         return
-    console = Console()
+    shown: list[RenderableType] = []
     for each in _report_tables(rows, stands, now_ms, zone):
-        console.print(each, "")
-    click.echo(AUXILIARY)
+        shown += [each, ""]
+    tell(*shown)
 
 
 def _dates(first_ms: int, now_ms: int, days: int, zone: ZoneInfo) -> list[datetime]:

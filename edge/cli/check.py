@@ -3,7 +3,6 @@
 Must never open a port: a site is checked at a desk, before anything is wired.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -29,8 +28,9 @@ from edge.alarms.presets import (
     birth_row,
     damping,
 )
-from edge.alarms.words import AUXILIARY, limit_text
+from edge.alarms.words import limit_text
 from edge.cli import USAGE
+from edge.cli.notice import tell, tell_json
 from edge.cli.site import foresee, refuse, remind
 from edge.cli.table import Rows, table
 from edge.config import examine
@@ -215,7 +215,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
             "problems": [asdict(problem) for problem in problems],
             "warnings": [asdict(warning) for warning in warnings],
         }
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        tell_json(answer)
         sys.exit(USAGE if problems else 0)
     console = Console(highlight=False)
     limits = sum(len(point.limits) for point in site.points)
@@ -244,9 +244,7 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
         console.print()
         console.print(table("", [_("alarm"), _("raised at"), _("judged over"), _("priority")], movements))
     console.print()
-    for sentence in _sentences(site, told):
-        console.print(sentence, markup=False, soft_wrap=True)
-    console.print(AUXILIARY, style="dim", soft_wrap=True)
+    tell(*_sentences(site, told))
     if _unproven(site):
         console.print()
         console.print(_("Unproven profiles: no source prints an example to check them by."), soft_wrap=True)

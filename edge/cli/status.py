@@ -3,7 +3,6 @@
 Must never look anywhere but through the daemon's local door: what the store holds is not what is running.
 """
 
-import json
 import time
 from collections.abc import Iterable
 from gettext import gettext as _
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import RenderableType
 from rich.text import Text
 
-from edge.alarms.words import AUXILIARY
 from edge.cli.alarms import standing_table, value_text
+from edge.cli.notice import tell, tell_json
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.statistics import RETRIED
@@ -195,10 +194,9 @@ def command(gateway_toml: Path, as_json: bool) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     status = ask_or_exit(site, {"do": "status"})
     if as_json:
-        click.echo(json.dumps(status, ensure_ascii=False))
+        tell_json(status)
         return
-    console = Console()
+    shown: list[RenderableType] = []
     for each in _tables(site, status, time.time() * 1000):
-        console.print(each)
-        console.print()
-    console.print(AUXILIARY, style="dim")
+        shown += [each, ""]
+    tell(*shown)

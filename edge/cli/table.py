@@ -62,7 +62,7 @@ class Rows:
         for line in kept:
             *cells, last = (row[at] for at in line)
             cells += [Text("")] * (len(places[0]) - len(line))
-            cells.append(last if room is None else _wrapped(last, room))
+            cells.append(last if room is None else wrapped(last, room))
             height = max(cell.plain.count("\n") for cell in cells)
             stacked.append([cell + Text("\n" * (height - cell.plain.count("\n"))) for cell in cells])
         return [*row[: self.keys], *map(Text("\n").join, zip(*stacked, strict=True))]
@@ -83,7 +83,7 @@ class Rows:
         return min(self._widths(lines)[-1], _LAST_LEAST)
 
 
-def _wrapped(text: Text, width: int) -> Text:
+def wrapped(text: Text, width: int) -> Text:
     """Prose in lines that are not wider: broken at blanks and between Chinese characters, never within other words."""
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):

@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 
 from edge.alarms.requests import Requests
 from edge.alarms.system import SystemAlarms
+from edge.alarms.words import AUXILIARY
 from edge.cli.alarms import command as alarms
 from edge.config import load_site
 from edge.control import NAME, Door
+from tests.edge.test_alarms_command import event, keep
 from tests.edge.test_config import speaking
 from tests.edge.test_judge import Judged
 from tests.edge.test_pipeline import START_MS
@@ -45,6 +47,10 @@ class Gateway:
                 for client, request in self.door.receive(fileno):
                     answer, _told = self.requests.answer(request, self.world.now_s, START_MS, START_MS)
                     self.door.reply(client, answer)
+
+    def has_a_journal(self) -> None:
+        """Of one alarm."""
+        keep(self.folder, event(1, "GD01.gas:H", "raise", START_MS))
 
     def close(self) -> None:
         self._is_over.set()
@@ -122,6 +128,47 @@ def test_the_list_says_what_a_vote_rests_on_and_until_when_one_is_shelved(gatewa
     assert {"en": "2 needed, rests on 2", "zh": "需 2 路，现有 2 路参与"}[language] in vote
     (high,) = (row for row in told if "GD07.gas:H" in row)
     assert {"en": "until 2026-11-23 11:30", "zh": "，至 2026-11-23 11:30"}[language] in " ".join(high)
+
+
+SAID = {
+    "list": (),
+    "ack": ("GD07.gas:HH", "--occurrence", "1", "--by", "R7"),
+    "reset": ("GD05.gas:H", "--by", "R7"),
+    "shelve": ("GD07.gas:H", "--for", "1h", "--by", "R7", "--reason", "noise"),
+    "unshelve": ("GD06.gas:H", "--by", "R7"),
+    "note": ("GD07.gas:HH", "on the way", "--by", "R7"),
+    "bypass": ("--point", "TK101.level", "--permit", "HW-17", "--owner", "R7", "--reason", "x", "--for", "1h"),
+    "drill": ("--owner", "R7", "--reason", "x", "--for", "1h"),
+    "end": ("1", "--by", "R7"),
+    "bypasses": (),
+    "history": (),
+    "report": (),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_every_answer_about_alarms_says_what_they_are_not(gateway: Gateway, language: str, name: str) -> None:
+    assert set(SAID) == set(alarms.commands) - {"live"}  # which test_a_list_longer_than_the_screen sees to
+    gateway.has_a_journal()
+    for second, (point, value) in enumerate((("GD07.gas", 52.5), ("GD06.gas", 30.0), ("GD05.gas", 30.0)), 1):
+        gateway.world.at(second, point, value)
+    gateway.world.at(4, "GD05.gas", 0.0)
+    gateway.world.at(60, "GD05.gas", 0.0)
+    gateway.world.command("GD05.gas:H", "ack", occurrence=1)
+    gateway.world.command("GD06.gas:H", "shelve", until_ms=START_MS + 60_000)
+    gateway.world.bypass("point", "GD04.gas")
+    said = gateway.ask(name, *SAID[name])
+    assert said.exit_code == (1 if name == "list" else 0), said.output
+    assert said.output.rstrip().endswith(AUXILIARY)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_every_answer_to_a_program_says_so_as_well(gateway: Gateway, name: str) -> None:
+    gateway.has_a_journal()
+    gateway.world.at(1, "GD07.gas", 52.5)
+    gateway.world.bypass("point", "GD04.gas")
+    lines = gateway.ask(name, *SAID[name], "--json").stdout.splitlines()
+    assert lines and all(json.loads(line)["notice"] == AUXILIARY for line in lines)
 
 
 def test_a_value_that_is_no_more_is_not_shown_as_that_of_now(gateway: Gateway, language: str) -> None:

@@ -10,6 +10,8 @@ from shutil import copytree
 import pytest
 from rich.cells import cell_len
 
+from edge.alarms.words import AUXILIARY
+
 ROOT = Path(__file__).parents[2]
 USAGE = 2
 OURS = "(own choice)"
@@ -128,7 +130,9 @@ def test_how_long_alarms_are_held_back_and_on_whose_word(site: Path, language: s
     said = rows(ended.stdout)
     assert all(row in said for row in told), [row for row in told if row not in said]
     assert ("no standard gives them" if language == "en" else "没有标准给出") in ended.stdout
-    (first, *_others) = json.loads(check(site, "--json").stdout)["delays"]
+    answer = json.loads(check(site, "--json").stdout)
+    assert answer["notice"] == AUXILIARY and AUXILIARY.splitlines()[0] in ended.stdout
+    (first, *_others) = answer["delays"]
     assert first == {
         "preset": "tank-level", "on_delay_s": 5, "off_delay_s": 60, "off_delay_from": "sheet", "deadband": 0.2,
         "deadband_from": "sheet", "unit_text": "m", "latches": False, "re_alarm_s": 1800, "points": ["TK101.level"],

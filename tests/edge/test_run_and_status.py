@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from edge.alarms.words import AUXILIARY
 from edge.cli.status import _long
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,7 @@ def test_status_without_a_daemon(gateway_toml: Path) -> None:
 
 def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subprocess.Popen[bytes]) -> None:
     status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    assert status["notice"] == AUXILIARY
     assert (status["gateway"], status["mode"], status["pid"]) == ("jt-0042", "simulated", daemon.pid)
     assert [(bus["bus"], bus["state"], bus["hour"]["overruns"]) for bus in status["buses"]] == [
         ("level", None, 0), ("gas-a", None, 0), ("gas-b", None, 0)
