@@ -7,7 +7,9 @@ do anything without somebody's role or badge, nor show alarms without saying tha
 import json
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from gettext import gettext as _
@@ -17,7 +19,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.text import Text
 
@@ -36,9 +38,9 @@ from edge.alarms.words import (
 )
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
-from edge.cli.notice import tell, tell_json
-from edge.cli.site import ask_or_exit, load_running_or_exit
-from edge.cli.table import Rows, table
+from edge.cli.notice import notice, tell, tell_json
+from edge.cli.site import ask_or_exit, ask_or_why, load_running_or_exit
+from edge.cli.table import Rows, table, wrapped
 from edge.store import FILE, StoreFault, reading
 from protocols.model import Point, Site, has_value, mode_text, status_text
 
@@ -114,7 +116,7 @@ def _style(alarm: dict[str, Any]) -> str:
 def _shown(said: dict[str, Any], site: Site) -> RenderableType:
     parts: list[RenderableType] = []
     if said["is_drill"]:
-        parts.append(Text(_("DRILL: everything that is told now is only played."), "reverse"))
+        parts.append(_drill())
     if said["alarms"]:
         parts.append(standing_table(said["alarms"], site))
     else:
@@ -136,8 +138,7 @@ def list_(gateway_toml: Path, as_json: bool) -> None:
         tell_json(said)
     else:
         tell(_shown(said, site))
-    is_new = any(each["state"] in ("UNACK", "RTNUN") for each in said["alarms"])
-    sys.exit(FOUND_A_FAULT if is_new else 0)
+    sys.exit(FOUND_A_FAULT if any(map(_is_new, said["alarms"])) else 0)
 
 
 @command.command(help=_("The same, kept up to date until Ctrl-C."))
@@ -147,10 +148,67 @@ def live(gateway_toml: Path) -> None:
     with Live(auto_refresh=False) as screen:
         try:
             while True:
-                screen.update(_shown(ask_or_exit(site, {"do": "alarms"}), site), refresh=True)
+                said = ask_or_why(site, {"do": "alarms"}, _LIVE_S)
+                screen.update(Screen(said, site), refresh=True)
                 time.sleep(_LIVE_S)
         except KeyboardInterrupt:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a terminal has room for: the notice, a drill and how many alarms stand, then the most urgent of them.
+
+    `said`: the daemon's answer, or why there is none.
+    """
+
+    said: dict[str, Any] | str
+    site: Site
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield notice(options.max_width)
+        if isinstance(self.said, str):
+            yield wrapped(Text(self.said, "red"), options.max_width)
+            return
+        head = Group(*_head(self.said))
+        yield head
+
+        def height(count: int) -> int:
+            shown = Group(notice(options.max_width), head, *self._most_urgent(count))
+            return len(console.render_lines(shown, options, pad=False))
+
+        most = min(len(self.said["alarms"]), options.size.height)
+        count = bisect_right(range(1, most + 1), options.size.height, key=height)
+        yield from self._most_urgent(count)
+
+    def _most_urgent(self, count: int) -> Iterable[RenderableType]:
+        assert isinstance(self.said, dict)
+        rows = self.said["alarms"]
+        if count:
+            yield standing_table(rows[:count], self.site)
+        if left := len(rows) - count:
+            text = ngettext("{n} more: `tankgate alarms list`", "{n} more: `tankgate alarms list`", left)
+            yield Text(text.format(n=left), "red")
+
+
+def _head(said: dict[str, Any]) -> Iterable[Text]:
+    """Whether it is a drill, and how much there is."""
+    if said["is_drill"]:
+        yield _drill()
+    count, new = len(said["alarms"]), sum(map(_is_new, said["alarms"]))
+    text = ngettext("{n} alarm stands, {new} to be acknowledged.", "{n} alarms stand, {new} to be acknowledged.", count)
+    yield Text(text.format(n=count, new=new) if count else _("No alarm stands."))
+    if in_force := len(said["bypasses"]):
+        text = ngettext("{n} bypass or drill is in force.", "{n} bypasses or drills are in force.", in_force)
+        yield Text(text.format(n=in_force), "yellow")
+
+
+def _drill() -> Text:
+    return Text(_("DRILL: everything that is told now is only played."), "reverse")
+
+
+def _is_new(alarm: dict[str, Any]) -> bool:
+    return alarm["state"] in ("UNACK", "RTNUN")
 
 
 # --- what a person does about one ---------------------------------------------------------------------------

@@ -1,19 +1,34 @@
 """`tankgate alarms` as people see it, in both languages: its commands at the daemon's own door and requests."""
 
+import fcntl
 import json
+import os
+import pty
+import re
 import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
+from rich.console import Console
 
 from edge.alarms.requests import Requests
 from edge.alarms.system import SystemAlarms
 from edge.alarms.words import AUXILIARY
+from edge.cli import alarms as alarms_command
 from edge.cli.alarms import command as alarms
 from edge.config import load_site
 from edge.control import NAME, Door
@@ -22,7 +37,8 @@ from tests.edge.test_config import speaking
 from tests.edge.test_judge import Judged
 from tests.edge.test_pipeline import START_MS
 
-EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "hil_tests" / "site"
 STALE_AND_HIGH = ["GD07.gas:STALE"], ["GD07.gas:H"]
 VOTE = "\n[voting.yard]\npoints = [\"GD01.gas\", \"GD02.gas\", \"GD03.gas\"]\nrule = \"2oo3\"\n"
 
@@ -35,8 +51,13 @@ class Gateway:
         self.world = Judged(site)
         self.system = SystemAlarms()
         self.requests = Requests(self.world.judge, self.system)
-        self.door = Door(folder / "store" / NAME)
+        self.site = site
         self._is_over = threading.Event()
+        self.open()
+
+    def open(self) -> None:
+        self.door = Door(self.folder / "store" / NAME)
+        self._is_over.clear()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -53,6 +74,9 @@ class Gateway:
         keep(self.folder, event(1, "GD01.gas:H", "raise", START_MS))
 
     def close(self) -> None:
+        """The daemon is gone; `open` brings it back."""
+        if self._is_over.is_set():
+            return
         self._is_over.set()
         self._thread.join()
         self.door.close()
@@ -169,6 +193,71 @@ def test_every_answer_to_a_program_says_so_as_well(gateway: Gateway, name: str) 
     gateway.world.bypass("point", "GD04.gas")
     lines = gateway.ask(name, *SAID[name], "--json").stdout.splitlines()
     assert lines and all(json.loads(line)["notice"] == AUXILIARY for line in lines)
+
+
+@contextmanager
+def live(folder: Path, language: str, height: int, width: int) -> Iterator[Callable[[str], str]]:
+    """`tankgate alarms live` on a terminal of this size: what it has drawn since, as soon as this is in it."""
+    near, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    command = [sys.executable, "-m", "edge", "--lang", language, "alarms", "live", str(folder / "gateway.toml")]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=far, stdout=far, stderr=far) as process:
+        os.close(far)
+        drawn = bytearray()
+
+        def until(words: str) -> str:
+            end_s = time.monotonic() + 60
+            while words.encode() not in drawn:
+                assert time.monotonic() < end_s, drawn.decode(errors="replace")[-2000:]
+                if select.select([near], [], [], 0.1)[0]:
+                    drawn.extend(os.read(near, 65536))
+            said = drawn.decode(errors="replace")
+            drawn.clear()
+            return said
+
+        yield until
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:  # it may have something to say, and waits until somebody reads it
+            if select.select([near], [], [], 0.05)[0]:
+                with suppress(OSError):
+                    os.read(near, 65536)
+        os.close(near)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 80), (40, 120), (12, 80)])
+def test_a_list_longer_than_the_screen_keeps_the_notice_the_drill_and_the_count(
+    gateway: Gateway, language: str, height: int, width: int
+) -> None:
+    for second, point in enumerate([f"GD0{n}.gas" for n in range(1, 8)], 1):
+        gateway.world.at(second, point, 60.0)
+    gateway.world.bypass("drill", "")
+    rows = gateway.requests.rows()
+    console = Console(width=width, height=height, file=StringIO(), force_terminal=True, legacy_windows=False)
+    said = {"alarms": rows, "bypasses": [], "is_drill": True}
+    lines = console.render_lines(alarms_command.Screen(said, gateway.site), pad=False)
+    told = ["".join(segment.text for segment in line).rstrip() for line in lines]
+    assert len(told) <= height and all(cell_len(line) <= width for line in told)
+    text = "".join(told).replace(" ", "")
+    assert "".join(AUXILIARY.split()) in text
+    total, more, played = {
+        "en": (f"{len(rows)} alarms stand", " more", "DRILL"), "zh": (f"{len(rows)} 条报警", "还有 ", "演练")
+    }[language]  # fmt: skip
+    assert any(total in line for line in told) and any(played in line for line in told)
+    shown = sum(row["alarm"] in text for row in rows if row["alarm"].endswith(":HH"))
+    (rest,) = (int(re.search(r"\d+", line)[0]) for line in told if more in line)  # type: ignore[index]
+    assert shown >= (1 if height > 12 else 0) and 0 < rest < len(rows) + 1
+
+
+def test_live_waits_for_the_daemon_and_goes_on_with_it(gateway: Gateway) -> None:
+    gateway.world.at(1, "GD07.gas", 60.0)
+    with live(gateway.folder, "en", 24, 80) as until:
+        until("GD07.gas:HH")
+        gateway.close()
+        assert "GD07.gas:HH" not in until("no daemon answers")
+        gateway.open()
+        until("GD07.gas:HH")
 
 
 def test_a_value_that_is_no_more_is_not_shown_as_that_of_now(gateway: Gateway, language: str) -> None:
