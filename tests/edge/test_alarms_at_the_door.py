@@ -121,7 +121,7 @@ def test_the_list_says_first_out_value_limit_area_and_what_to_do(gateway: Gatewa
     gateway.world.at(2, "GD07.gas", 52.5)
     gateway.world.at(3, "TK101.level", 11.0)
     said = gateway.ask("list", columns=250)
-    assert said.exit_code == 1
+    assert said.exit_code == 1 and {"en": "since", "zh": "起始时间"}[language] in said.output
     told = rows(said.output)
     (high,) = (row for row in told if "GD07.gas:H" in row)
     (second,) = (row for row in told if "GD07.gas:HH" in row)
