@@ -139,7 +139,9 @@ def test_the_buttons(hall: Hall) -> None:
     hall.until(lambda: hall.is_sounding() and hall.beacon.level == 1)
     hall.press(hall.mute)
     hall.until(lambda: not hall.is_sounding() and hall.beacon.level == 0)
-    hall.says("horn", "test", "{site}", "--for", "2", "--by", "Li")
+    assert "--by" in hall.says("horn", "test", "{site}", code=2)
+    assert "--by: is blank" in hall.says("horn", "test", "{site}", "--by", " ", code=1)
+    hall.says("horn", "test", "{site}", "--for", "2", "--by", "R7")
     hall.until(hall.is_sounding)
     hall.until(lambda: not hall.is_sounding())  # by itself
     assert hall.alarms(DIFFERS) == [] and hall.alarms(FAULT) == []

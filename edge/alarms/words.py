@@ -129,13 +129,18 @@ def refusal(code: str) -> str:
         lifecycle.NEVER_SHELVED: _("it can never be shelved. Mend its cause, or bypass its point with a permit."),
         lifecycle.NOT_SHELVED: _("it is not shelved."),
         requests.NOT_ALLOWED: _("gateway.toml does not let this role do so from there."),
+        requests.WHO_EMPTY: _("is blank: write a role or a badge number."),
+        requests.WHO_TOO_LONG: _("is longer than {most} characters: write a role or a badge number."),
+        requests.WORDS_EMPTY: _("is empty: write a sentence."),
+        requests.WORDS_TOO_LONG: _("is longer than {most} characters: say it shorter."),
         requests.BAD_REQUEST: _("something is missing, or has another form than it should."),
         requests.UNKNOWN_ALARM: _("this gateway judges no such alarm. `tankgate alarms list` shows those that stand."),
         requests.TOO_LONG: _("that is too long: a shelf ends after 12 hours, a bypass or a drill after 7 days."),
         requests.IN_THE_PAST: _("its end lies in the past."),
-        requests.UNKNOWN_PLACE: _("the sheet has nothing of this name."),
+        requests.UNKNOWN_PLACE: _("the sheet has nothing of this name. `tankgate check --points` lists what it has."),
         requests.NOT_IN_FORCE: _("it is not in force. `tankgate alarms bypasses` shows those that are."),
         requests.NO_STORE: _("the store cannot be read yet, and nobody knows what is in force. Mend the disk first."),
         requests.ALREADY_A_DRILL: _("there is a drill already. End it first."),
     }
-    return texts.get(code, code)
+    most = {requests.WHO_TOO_LONG: requests.WHO_MAX, requests.WORDS_TOO_LONG: requests.WORDS_MAX}
+    return texts.get(code, code).format(most=most.get(code))

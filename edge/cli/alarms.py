@@ -23,8 +23,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.live import Live
 from rich.text import Text
 
-from edge.alarms import lifecycle
+from edge.alarms import lifecycle, requests
 from edge.alarms.judge import DRILL
+from edge.alarms.presets import alarms_of
 from edge.alarms.statistics import STALE_MS, Day, Span, by_day, standing, timed
 from edge.alarms.words import (
     action_word,
@@ -41,6 +42,7 @@ from edge.cli.moment import moment_ms, moment_text, span_ms
 from edge.cli.notice import notice, tell, tell_json
 from edge.cli.site import ask_or_exit, ask_or_why, load_running_or_exit
 from edge.cli.table import Rows, table, wrapped
+from edge.problem import did_you_mean
 from edge.store import FILE, StoreFault, reading
 from protocols.model import Point, Site, has_value, mode_text, status_text
 
@@ -221,12 +223,24 @@ def _ask(site: Site, request: dict[str, Any], about: str, as_json: bool) -> dict
         tell_json(answer)
     if "refused" in answer:
         if not as_json:
-            click.echo(f"{about}: {refusal(answer['refused'])}", err=True)
+            of = {"reason": "TEXT"} if request.get("event") == lifecycle.NOTE else {}
+            what = of.get(answer["field"], f"--{answer['field']}") if "field" in answer else about
+            why = refusal(answer["refused"]) + _meant(site, request, answer["refused"])
+            click.echo(_("{what}: {why}").format(what=what, why=why), err=True)
         sys.exit(FOUND_A_FAULT)
     if "error" in answer:
         click.echo(answer["error"], err=True)
         sys.exit(USAGE)
     return answer
+
+
+def _meant(site: Site, request: dict[str, Any], refused: str) -> str:
+    """The name that was probably meant, where the one that was written is none."""
+    if refused == requests.UNKNOWN_ALARM:
+        return did_you_mean(request["alarm"], [setting.alarm for setting in alarms_of(site)])
+    if refused == requests.UNKNOWN_PLACE:
+        return did_you_mean(request["what"], requests.places(site.points)[request["kind"]])
+    return ""
 
 
 def _do(gateway_toml: Path, as_json: bool, alarm: str, event: str, **more: Any) -> None:

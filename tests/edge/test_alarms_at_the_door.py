@@ -260,6 +260,32 @@ def test_live_waits_for_the_daemon_and_goes_on_with_it(gateway: Gateway) -> None
         until("GD07.gas:HH")
 
 
+PERMIT = ("--owner", "R7", "--reason", "x", "--for", "1h")
+
+
+@pytest.mark.parametrize(
+    ("words", "english", "chinese"),
+    [
+        (("ack", "GD07.gas:HH", "--occurrence", "1", "--by", " "), "--by: is blank: write a role or", "--by：是空白"),
+        (("ack", "GD07.gas:HH", "--occurrence", "1", "--by", "R" * 65), "--by: is longer than 64", "--by：超过 64"),
+        (("bypass", "--point", "TK101.level", "--permit", "", *PERMIT), "--permit: is blank", "--permit：是空白"),
+        (("note", "GD07.gas:HH", " ", "--by", "R7"), "TEXT: is empty", "TEXT：是空的"),
+        (("note", "GD07.gas:HH", "x" * 501, "--by", "R7"), "TEXT: is longer than 500", "TEXT：超过 500"),
+        (("reset", "GD7.gas:HH", "--by", "R7"), "Did you mean “GD07.gas:HH”?", "是不是“GD07.gas:HH”？"),
+        (("bypass", "--asset", "TK11", "--permit", "1", *PERMIT), "Did you mean “TK101”?", "是不是“TK101”？"),
+        (("bypass", "--unit", "gasa/1", "--permit", "1", *PERMIT), "Did you mean “gas-a/1”?", "是不是“gas-a/1”？"),
+    ],
+)
+def test_what_is_refused_names_field_limit_and_what_was_meant(
+    gateway: Gateway, language: str, words: tuple[str, ...], english: str, chinese: str
+) -> None:
+    gateway.world.at(1, "GD07.gas", 52.5)
+    before = gateway.requests.rows()
+    said = gateway.ask(*words)
+    assert said.exit_code == 1 and (english if language == "en" else chinese) in said.output, said.output
+    assert gateway.requests.rows() == before
+
+
 def test_a_value_that_is_no_more_is_not_shown_as_that_of_now(gateway: Gateway, language: str) -> None:
     gateway.world.at(1, "GD07.gas", 30.0)
     gateway.world.look(100.0)  # its board is silent
