@@ -196,6 +196,7 @@ def test_the_example_s_outputs_are_right_for_whoever_takes_away_their_marks(site
     examined = examine(site / "gateway.toml")
     assert examined.site is not None, examined.problems
     assert [output.name for output in examined.site.outputs] == ["horn", "fault"]
+    assert [(each.name, each.needed, len(each.points)) for each in examined.site.votings] == [("area-a", 2, 4)]
 
 
 def test_outputs_and_inputs(site: Path) -> None:
