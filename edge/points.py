@@ -511,9 +511,12 @@ def _alarm_deadband(
     for kind, limit in limits:
         end = high if kind in ("LL", "L") else low
         if deadband and end is not None and kind != "CH" and deadband >= abs(limit - end):
-            text = _(
-                "{deadband:g} is as far as from {kind} = {limit} to the end of the range: it never clears. Write less."
-            )
+            text = _("is as far as from {kind} = {limit} to the end of the range: it never clears. Write less.")
+            if given is None:
+                text = _(
+                    "is {deadband:g} by the preset, as far as from {kind} = {limit} to the end of the range: it never "
+                    "clears. Write a smaller one here, or correct {kind}."
+                )
             text = text.format(deadband=deadband, kind=kind, limit=reader.text(kind))
             reader.wrong("E-LIM-019", "alarm_deadband", text)
             break

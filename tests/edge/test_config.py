@@ -156,10 +156,21 @@ def test_a_unit_that_may_mean_two_is_not_guessed(written: str) -> None:
 def test_a_length_keeps_its_resolution_in_another_unit(site: Path) -> None:
     metres = load_site(site / "gateway.toml").points[0]
     assert (metres.type, metres.decimals) == ("f32", 3)
-    for column, value in (("unit", "毫米"), ("range_high", "12500")):
+    limits = zip(("LL", "L", "H", "HH", "CH"), ("1000", "1500", "10800", "11400", "12200"), strict=True)
+    for column, value in (("unit", "毫米"), ("range_high", "12500"), *limits):
         change_cell(site / "points.csv", 2, column, value)
     millimetres = load_site(site / "gateway.toml").points[0]
     assert (millimetres.unit, millimetres.decimals) == ("mm", 0)
+
+
+def test_limits_in_metres_beside_a_range_in_millimetres_are_found(site: Path, speak: Callable[[str], None]) -> None:
+    for column, value in (("unit", "mm"), ("range_high", "12500")):
+        change_cell(site / "points.csv", 2, column, value)
+    for language, words in (("en", "is 62.5 by the preset, as far as from H = 10.8"), ("zh_CN", "模板给的 62.5")):
+        speak(language)
+        (problem,) = examine(site / "gateway.toml").problems
+        assert (problem.code, problem.row, problem.field) == ("E-LIM-019", 2, heading("alarm_deadband"))
+        assert words in problem.text
 
 
 def test_a_profile_beside_the_site_goes_before_the_built_in_one(site: Path) -> None:
