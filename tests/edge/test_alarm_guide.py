@@ -130,7 +130,9 @@ def test_the_presets_are_as_the_table_says(guide: str) -> None:
 def test_the_priorities_are_as_the_table_says(guide: str, tmp_path: Path) -> None:
     rows = table(guide, {"README.md": "alarm", "README.zh-CN.md": "报警"}[guide])
     told = {kind: int(priority) for kinds, priority, _of in rows for kind in re.findall(r"`(\w+)`", kinds)}
-    assert told == {setting.kind: setting.priority for setting in alarms_of(loaded(tmp_path, guide))}
+    settings = alarms_of(loaded(tmp_path, guide))
+    assert told == {setting.kind: setting.priority for setting in settings}
+    assert all(setting.latch for setting in settings if setting.kind == "OVER")
 
 
 def test_votes_count_what_has_no_value_or_leave_it_out(guide: str, tmp_path: Path) -> None:
