@@ -28,7 +28,7 @@ from edge import __version__, captures, hardware, kernel_clock, last_good, stati
 from edge.alarms.horn import TEST_MOST_S, TEST_S, Horn
 from edge.alarms.judge import Bypassed, Judge, Told
 from edge.alarms.presets import alarms_of, birth_row
-from edge.alarms.requests import REQUESTS, Requests
+from edge.alarms.requests import REQUESTS, Requests, why_not_who
 from edge.alarms.system import Change, SystemAlarms
 from edge.apart import Check, Checked
 from edge.boards import Boards, ClockChanged, Noted, Refused, Taken
@@ -821,8 +821,10 @@ class Daemon:
     def _press_at_the_door(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
         by, for_s = request.get("by"), request.get("for_s", TEST_S)
         if not isinstance(by, str) or not isinstance(for_s, int) or not 1 <= for_s <= TEST_MOST_S:
-            text = _("mute, test: by is a name, for_s 1 to {most} seconds")
+            text = _("mute, test: by is a role or a badge number, for_s 1 to {most} seconds")
             return {"error": text.format(most=TEST_MOST_S)}
+        if refusal := why_not_who("by", by):
+            return refusal
         self._press(Input("", request["do"], "", 0, for_s), by, now_s)
         self._sound(now_s)
         return {"done": True}

@@ -49,12 +49,17 @@ COLUMNS = {
     "compare_with": "比对位号",
     "DEV": "偏差",
     "on_delay_s": "报警延时s",
+    "off_delay_s": "恢复延时s",
+    "alarm_deadband": "报警死区",
+    "re_alarm_s": "再报警s",
     "oel": "接触限值",
     "oel_source": "依据",
     "hazard": "重大危险源",
     "quota_id": "平台编码",
     "urgent": "加急",
     "action": "处置措施",
+    "consequence": "后果",
+    "minutes_to_act": "可用时间min",
 }
 _REQUIRED = ("point", "name", "area", "bus", "unit_id", "profile", "channel", "unit")
 _HALVES = {half.casefold(): column for column, chinese in COLUMNS.items() for half in (column, chinese)}
@@ -95,6 +100,7 @@ _PLACES = {"mm": 0, "cm": 1, "m": 3}  # where the decimal point goes when a leng
 _MOVING_LEAST = 1e-4  # of a rate or a deviation, whatever the unit: 0.1 mm a minute
 _MINUTES_MOST = 1440
 _WINDOW_S = (10, 86_400)
+_RE_ALARM_S = (60, 86_400)
 _WINDOW_POLLS = 10  # a window of fewer has a hole where one poll fails, and says nothing
 _MOST = 1e9  # of what anybody measures, whatever the unit
 _POINT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
@@ -404,9 +410,14 @@ def _point(
         limits=limits,
         preset=preset,
         on_delay_s=on_delay_s,
+        off_delay_s=reader.number("off_delay_s", 0, 3600),
+        alarm_deadband=_alarm_deadband(reader, preset, limits, range_low, range_high),
+        re_alarm_s=reader.number("re_alarm_s", *_RE_ALARM_S) or 0.0,
         oel=oel,
         oel_source=reader.text("oel_source"),
         action=reader.text("action"),
+        consequence=reader.text("consequence"),
+        minutes_to_act=reader.number("minutes_to_act", 1, _MINUTES_MOST),
         hazard=reader.text("hazard"),
         quota_id=quota_id,
         trends=trends,
@@ -482,6 +493,34 @@ def _limits(
                 text = _("is the very end of the range: it alarms only there.")
                 warnings.append(reader.note("W-LIM-002", kind, text))
     return tuple(limits)
+
+
+def _alarm_deadband(
+    reader: _Reader,
+    preset: str,
+    limits: Sequence[tuple[str, float]],
+    range_low: float | None,
+    range_high: float | None,
+) -> float | None:
+    """How far beyond a limit its alarm is kept; None where the preset says it. What could never clear is refused."""
+    given = reader.number("alarm_deadband", low=0)
+    low, high = (0.0, 1.0) if preset == SWITCH else (range_low, range_high)
+    deadband = given
+    if given is None and preset:
+        deadband = PRESETS[preset].deadband(range_low, range_high)
+    for kind, limit in limits:
+        end = high if kind in ("LL", "L") else low
+        if deadband and end is not None and kind != "CH" and deadband >= abs(limit - end):
+            text = _("is as far as from {kind} = {limit} to the end of the range: it never clears. Write less.")
+            if given is None:
+                text = _(
+                    "is {deadband:g} by the preset, as far as from {kind} = {limit} to the end of the range: it never "
+                    "clears. Write a smaller one here, or correct {kind}."
+                )
+            text = text.format(deadband=deadband, kind=kind, limit=reader.text(kind))
+            reader.wrong("E-LIM-019", "alarm_deadband", text)
+            break
+    return given
 
 
 def _trends(

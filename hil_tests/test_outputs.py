@@ -139,7 +139,9 @@ def test_the_buttons(hall: Hall) -> None:
     hall.until(lambda: hall.is_sounding() and hall.beacon.level == 1)
     hall.press(hall.mute)
     hall.until(lambda: not hall.is_sounding() and hall.beacon.level == 0)
-    hall.says("horn", "test", "{site}", "--for", "2", "--by", "Li")
+    assert "--by" in hall.says("horn", "test", "{site}", code=2)
+    assert "--by: is blank" in hall.says("horn", "test", "{site}", "--by", " ", code=1)
+    hall.says("horn", "test", "{site}", "--for", "2", "--by", "R7")
     hall.until(hall.is_sounding)
     hall.until(lambda: not hall.is_sounding())  # by itself
     assert hall.alarms(DIFFERS) == [] and hall.alarms(FAULT) == []
@@ -176,6 +178,9 @@ def test_a_gas_alarm_panel(hall: Hall) -> None:
     hall.until(lambda: not hall.is_sounding())
     assert hall.beacon.level == 1
     assert hall.panel() == {"GD01.gas:H": ("UNACK", 1), "GD02.gas:H": ("UNACK", 1)}
+    for language, first in (("en", ", first-out"), ("zh", "，首发")):
+        said = hall.site.tankgate("alarms", "list", "{site}", "--lang", language, work=hall.work, code=1)
+        assert said.count(first) == 1 and said.count("30.0 %LEL") == 2 and said.count("≥ 25 %LEL") == 2
 
     # A further alarm of a detector that is muted sounds again.
     hall.gas["GD01.gas"] = 60.0

@@ -165,7 +165,9 @@ class Point:
     `oel`: the exposure limit that its toxic limits are held to, in its unit; `oel_source`: the document that has it.
     `trends`: what its movement over `trend_s` is held to, like ("ROR", 0.5) a minute or ("TTHH", 15) minutes.
     `frozen_s`: so long the same value is an alarm; 0: never. `compare_with`: the point that it must not be `deviation`
-    apart from; "" where there is none.
+    apart from; "" where there is none. `re_alarm_s`: what is acknowledged and still stands is announced anew; 0: never.
+    `off_delay_s`, `alarm_deadband`: of its alarms, the latter in its unit; None: as its preset has them.
+    `consequence`: what comes of its alarms where nobody acts; `minutes_to_act`: how long there is until then.
     """
 
     point: str
@@ -199,6 +201,11 @@ class Point:
     frozen_s: float = 0.0
     compare_with: str = ""
     deviation: float = 0.0
+    re_alarm_s: float = 0.0
+    off_delay_s: float | None = None
+    alarm_deadband: float | None = None
+    consequence: str = ""
+    minutes_to_act: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

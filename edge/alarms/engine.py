@@ -8,7 +8,7 @@ never acknowledge anything.
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from edge.alarms import conditions, lifecycle
@@ -26,7 +26,8 @@ class Setting:
     CHECK: a status of `statuses`. FROZEN: the same value for `window_ms`. STALE: no value for `on_ms`, and none of
     `statuses`. VOTE: `needed` of the alarms `members` of other points; `point` is the first of these. `group`: the
     first by a limit, a rate or a time in it is marked as first-out. `re_alarm_ms`: an acknowledged alarm that still
-    stands after it is announced anew.
+    stands after it is announced anew. `consequence`: what happens where nobody does the `action` within
+    `minutes_to_act`; "" and None: nobody says.
     """
 
     alarm: str
@@ -49,6 +50,8 @@ class Setting:
     members: tuple[str, ...] = ()
     needed: int = 0
     bad_counts: bool = True
+    consequence: str = ""
+    minutes_to_act: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +191,19 @@ class Engine:
                 self._await(alarm)
 
     def _await(self, alarm: _Alarm) -> None:
-        """It lapses from now on, if it does and has not."""
+        """It lapses from now on, if it does and has not; it is announced anew, if it stands acknowledged."""
+        now_ms = self._boards[alarm.point.board].now_ms
         if alarm.delayed.lapses and not alarm.delayed.holds:
-            alarm.delayed.told(False, self._boards[alarm.point.board].now_ms)
+            alarm.delayed.told(False, now_ms)
             self._queue(alarm)
+        self._await_re_alarm(alarm, now_ms)
+
+    def _await_re_alarm(self, alarm: _Alarm, t_ms: int) -> None:
+        """From then on its re-alarm time runs anew, or no more."""
+        re_alarm_ms, facts = alarm.setting.re_alarm_ms, alarm.facts
+        is_due = re_alarm_ms is not None and facts.active and facts.state == "ACKED"
+        alarm.re_alarm_due_ms = t_ms + (re_alarm_ms or 0) if is_due else NEVER_MS
+        self._queue(alarm)
 
     def reading(self, name: str, t_ms: int, value: float | None, status: int) -> Sequence[Change]:
         """A reading of a point, in the order of its board's samples: what came of it, and of the time until it."""
@@ -271,11 +283,7 @@ class Engine:
         if isinstance(after, str):
             return after
         now_ms = self._boards[alarm.point.board].now_ms
-        change = self._changed(alarm, event, after, now_ms)
-        if event == lifecycle.ACK and alarm.setting.re_alarm_ms is not None and after.active:
-            alarm.re_alarm_due_ms = now_ms + alarm.setting.re_alarm_ms
-            self._queue(alarm)
-        return change
+        return self._changed(alarm, event, after, now_ms)
 
     def as_it_is(self, alarm_id: str, transition: str) -> Change:
         """Something to be told of an alarm that changes nothing of it. KeyError for one that is not known."""
@@ -348,9 +356,11 @@ class Engine:
     ) -> Change:
         before, setting = alarm.facts, alarm.setting
         first_out = event == lifecycle.RAISE and _leads(setting, after) and not self._standing.get(setting.group)
+        if event == lifecycle.RAISE:
+            after = replace(after, first_out=first_out)
         alarm.facts = after
         if after != before:
-            alarm.re_alarm_due_ms = NEVER_MS
+            self._await_re_alarm(alarm, t_ms)
         self._stands(alarm, before)
         rests_on = None
         if setting.kind == "VOTE":

@@ -7,7 +7,7 @@ never let an order depend on UTC, nor look at a clock: `now_s` is monotonic, `wa
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from gettext import gettext as _
 from typing import Any
 
@@ -467,6 +467,17 @@ class Judge:
     def setting(self, alarm: str) -> Setting | None:
         """What the site asks of an alarm."""
         return self._settings.get(alarm)
+
+    def as_it_is(self, alarm: str) -> Change | None:
+        """Its point's newest reading, without a value while that is stale, and how many a vote rests on.
+
+        None for one that is not judged here.
+        """
+        if alarm not in self._settings:
+            return None
+        change = self._engine.as_it_is(alarm, lifecycle.NOTE)
+        stale = self._standing.get(f"{change.setting.point}:STALE")
+        return replace(change, value=None) if stale is not None and stale.facts.active else change
 
     def numbered(self, alarm: str, seq: int) -> None:
         """Its newest event has this number."""

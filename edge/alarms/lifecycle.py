@@ -44,6 +44,7 @@ class Facts:
     """One alarm as it stands. Each raising, and each re-alarm, begins an occurrence, which acknowledgements name.
 
     `active`: its condition holds, delays and all. `latched`: it stands until it is reset, whatever its condition does.
+    `first_out`: when it was raised last, no other of its group stood.
     """
 
     active: bool = False
@@ -53,6 +54,7 @@ class Facts:
     shelved_until_ms: int | None = None
     suppressed: bool = False
     out_of_service: bool = False
+    first_out: bool = False
 
     @property
     def stands(self) -> bool:

@@ -5,7 +5,7 @@ an alarm says lifecycle.py. `by` is a role or a badge number, never a name. Must
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edge.alarms import lifecycle, system
@@ -13,7 +13,7 @@ from edge.alarms.judge import BYPASS_MAX_MS, DRILL, SHELVE_MAX_MS, Bypassed, Jud
 from edge.alarms.lifecycle import Standing
 from edge.alarms.system import Change, SystemAlarms
 from protocols.feeds.json_feed import Command
-from protocols.model import Destination
+from protocols.model import Destination, Point
 
 REQUESTS = ("alarms", "alarm", "bypass", "end_bypass")
 _OF_DISTRICT = {"acknowledge": lifecycle.ACK, "silence": lifecycle.SILENCE}
@@ -21,6 +21,10 @@ _COMMANDS = (*_OF_DISTRICT.values(), lifecycle.RESET, lifecycle.SHELVE, lifecycl
 
 # Why not, beside lifecycle's reasons; codes that people's programs get.
 BAD_REQUEST = "bad_request"
+WHO_EMPTY = "who_empty"  # this one and the next three name their `field` beside them
+WHO_TOO_LONG = "who_too_long"
+WORDS_EMPTY = "words_empty"
+WORDS_TOO_LONG = "words_too_long"
 NOT_ALLOWED = "not_allowed"
 UNKNOWN_ALARM = "unknown_alarm"
 TOO_LONG = "too_long"
@@ -31,7 +35,7 @@ ALREADY_A_DRILL = "already_a_drill"
 NO_STORE = "no_store"
 
 REFUSALS_TOLD = 20  # in an hour
-_WHO_MAX, _WORDS_MAX = 64, 500  # characters: an event is no place for a book
+WHO_MAX, WORDS_MAX = 64, 500  # characters: an event is no place for a book
 
 _Asked = tuple[dict[str, Any], list[Told | Bypassed | Change]]
 
@@ -53,7 +57,7 @@ class Requests:
         return [self._row(each) for each in self.standing()]
 
     def _row(self, each: Standing) -> dict[str, Any]:
-        facts, setting = each.facts, self._judge.setting(each.alarm)
+        facts, setting, now = each.facts, self._judge.setting(each.alarm), self._judge.as_it_is(each.alarm)
         return {
             "alarm": each.alarm,
             "occurrence": facts.occurrence,
@@ -68,8 +72,16 @@ class Requests:
             "shelved_until_ms": facts.shelved_until_ms,
             "point": None if setting is None else setting.point,
             "kind": each.alarm.rpartition(":")[2],
+            "area": None if setting is None else setting.group,
             "setpoint": None if setting is None else setting.setpoint,
+            "value": None if now is None else now.value,
+            "status": None if now is None else now.status,
+            "first_out": facts.first_out,
+            "needed": None if setting is None or not setting.members else setting.needed,
+            "rests_on": None if now is None else now.rests_on,
             "action": each.action,
+            "consequence": None if setting is None else setting.consequence or None,
+            "minutes_to_act": None if setting is None else setting.minutes_to_act,
             "seq": each.seq,
         }
 
@@ -79,20 +91,29 @@ class Requests:
             case {"do": "alarms"}:
                 bypasses = [each._asdict() for each in self._judge.bypasses()]
                 return {"alarms": self.rows(), "bypasses": bypasses, "is_drill": self._judge.is_drill}, []
-            case {"do": "alarm", "alarm": str(alarm), "event": event, "by": str(by)} if (
-                _is_who(by) and event in _COMMANDS
-            ):
+            case {"do": "alarm", "alarm": str(alarm), "event": event, "by": str(by)} if event in _COMMANDS:
+                refusal = why_not_who("by", by)
+                if not refusal and event == lifecycle.NOTE:
+                    refusal = _why_not_words("reason", request.get("reason"))
+                if refusal:
+                    return refusal, []
                 return self._command(request, alarm, event, by, now_s, wall_ms, known_ms)
             case {
                 "do": "bypass", "kind": str(kind), "what": str(what), "permit": str(permit), "owner": str(owner),
                 "reason": str(reason), "until_ms": int(until_ms),
-            } if _is_who(permit) and _is_who(owner) and len(reason) <= _WORDS_MAX:  # fmt: skip
-                refused = self._why_no_bypass(kind, what, until_ms, wall_ms)
-                if refused:
-                    return {"refused": refused}, []
+            }:  # fmt: skip
+                if refusal := (
+                    why_not_who("permit", permit)
+                    or why_not_who("owner", owner)
+                    or _why_not_words("reason", reason)
+                    or self._why_no_bypass(kind, what, until_ms, wall_ms)
+                ):
+                    return refusal, []
                 told = self._judge.bypass(kind, what, permit, owner, reason, until_ms, now_s, wall_ms)
                 return self._done(told)
-            case {"do": "end_bypass", "number": int(number), "by": str(by)} if _is_who(by):
+            case {"do": "end_bypass", "number": int(number), "by": str(by)}:
+                if refusal := why_not_who("by", by):
+                    return refusal, []
                 if all(each.number != number for each in self._judge.bypasses()):
                     return {"refused": NOT_IN_FORCE}, []
                 return self._done(self._judge.end_bypass(number, wall_ms, by, _text(request.get("reason"))))
@@ -173,21 +194,25 @@ class Requests:
         after = told.alarm.facts if isinstance(told, Change) else told.change.after
         return {"done": True, "state": after.state, "occurrence": after.occurrence}, [told]
 
-    def _why_no_bypass(self, kind: str, what: str, until_ms: int, wall_ms: int) -> str:
-        points = self._judge.points()
-        known = {
-            "point": {point.point for point in points},
-            "asset": {asset_of(point.point) for point in points},
-            "unit": {f"{point.bus}/{point.unit_id}" for point in points},
-            DRILL: {""},
-        }
-        if what not in known.get(kind, ()):
-            return UNKNOWN_PLACE
+    def _why_no_bypass(self, kind: str, what: str, until_ms: int, wall_ms: int) -> dict[str, str]:
+        if what not in places(self._judge.points()).get(kind, ()):
+            return {"refused": UNKNOWN_PLACE}
         if self._judge.is_unread:
-            return NO_STORE
+            return {"refused": NO_STORE}
         if kind == DRILL and self._judge.is_drill:
-            return ALREADY_A_DRILL
-        return _why_not_until(until_ms, wall_ms, BYPASS_MAX_MS)
+            return {"refused": ALREADY_A_DRILL}
+        refused = _why_not_until(until_ms, wall_ms, BYPASS_MAX_MS)
+        return {"refused": refused} if refused else {}
+
+
+def places(points: Iterable[Point]) -> dict[str, set[str]]:
+    """What a bypass may be of, by its kind."""
+    known: dict[str, set[str]] = {"point": set(), "asset": set(), "unit": set(), DRILL: {""}}
+    for point in points:
+        known["point"].add(point.point)
+        known["asset"].add(asset_of(point.point))
+        known["unit"].add(f"{point.bus}/{point.unit_id}")
+    return known
 
 
 def _why_not_until(until_ms: int, wall_ms: int, most_ms: int) -> str:
@@ -196,9 +221,18 @@ def _why_not_until(until_ms: int, wall_ms: int, most_ms: int) -> str:
     return TOO_LONG if until_ms - wall_ms > most_ms else ""
 
 
-def _is_who(words: str) -> bool:
-    return bool(words.strip()) and len(words) <= _WHO_MAX
+def why_not_who(field: str, words: str) -> dict[str, str]:
+    """The refusal of what is no role or badge number; empty where it may be one."""
+    if not words.strip():
+        return {"refused": WHO_EMPTY, "field": field}
+    return {"refused": WHO_TOO_LONG, "field": field} if len(words) > WHO_MAX else {}
+
+
+def _why_not_words(field: str, words: object) -> dict[str, str]:
+    if not isinstance(words, str) or not words.strip():
+        return {"refused": WORDS_EMPTY, "field": field}
+    return {"refused": WORDS_TOO_LONG, "field": field} if len(words) > WORDS_MAX else {}
 
 
 def _text(words: object) -> str | None:
-    return words[:_WORDS_MAX] if isinstance(words, str) and words else None
+    return words[:WORDS_MAX] if isinstance(words, str) and words else None

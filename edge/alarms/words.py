@@ -41,6 +41,39 @@ def state_word(state: str) -> str:
     return words.get(state, state)
 
 
+def limit_text(kind: str, setpoint: float | None, unit: str) -> str | None:
+    """Where an alarm of this kind is raised; None where no number says it."""
+    if setpoint is None:
+        return None
+    number = f"{setpoint:g}"
+    match kind:
+        case "H" | "HH":
+            return f"≥ {number} {unit}"
+        case "L" | "LL":
+            return f"≤ {number} {unit}"
+        case "ROR" | "ROF":
+            return _("{n} {unit} a minute").format(n=number, unit=unit)
+        case "TTHH" | "TTCH":
+            return _("{n} min left").format(n=number)
+    return _("{n} {unit} apart").format(n=number, unit=unit)
+
+
+def vote_text(needed: int | None, rests_on: int) -> str:
+    """How many members a vote counts."""
+    if needed is None:
+        return _("rests on {n}").format(n=rests_on)
+    return _("{needed} needed, rests on {n}").format(needed=needed, n=rests_on)
+
+
+def why_text(minutes: float | None, consequence: str | None) -> str:
+    """How long there is to act and what happens otherwise; empty where the sheet says neither."""
+    if minutes is None:
+        return _("or else: {consequence}").format(consequence=consequence) if consequence else ""
+    if not consequence:
+        return _("within {n} min").format(n=f"{minutes:g}")
+    return _("within {n} min, or else: {consequence}").format(n=f"{minutes:g}", consequence=consequence)
+
+
 def transition_word(transition: str) -> str:
     """What happened to an alarm, in words."""
     words = {
@@ -96,13 +129,18 @@ def refusal(code: str) -> str:
         lifecycle.NEVER_SHELVED: _("it can never be shelved. Mend its cause, or bypass its point with a permit."),
         lifecycle.NOT_SHELVED: _("it is not shelved."),
         requests.NOT_ALLOWED: _("gateway.toml does not let this role do so from there."),
+        requests.WHO_EMPTY: _("is blank: write a role or a badge number."),
+        requests.WHO_TOO_LONG: _("is longer than {most} characters: write a role or a badge number."),
+        requests.WORDS_EMPTY: _("is empty: write a sentence."),
+        requests.WORDS_TOO_LONG: _("is longer than {most} characters: say it shorter."),
         requests.BAD_REQUEST: _("something is missing, or has another form than it should."),
         requests.UNKNOWN_ALARM: _("this gateway judges no such alarm. `tankgate alarms list` shows those that stand."),
         requests.TOO_LONG: _("that is too long: a shelf ends after 12 hours, a bypass or a drill after 7 days."),
         requests.IN_THE_PAST: _("its end lies in the past."),
-        requests.UNKNOWN_PLACE: _("the sheet has nothing of this name."),
+        requests.UNKNOWN_PLACE: _("the sheet has nothing of this name. `tankgate check --points` lists what it has."),
         requests.NOT_IN_FORCE: _("it is not in force. `tankgate alarms bypasses` shows those that are."),
         requests.NO_STORE: _("the store cannot be read yet, and nobody knows what is in force. Mend the disk first."),
         requests.ALREADY_A_DRILL: _("there is a drill already. End it first."),
     }
-    return texts.get(code, code)
+    most = {requests.WHO_TOO_LONG: requests.WHO_MAX, requests.WORDS_TOO_LONG: requests.WORDS_MAX}
+    return texts.get(code, code).format(most=most.get(code))

@@ -7,7 +7,9 @@ do anything without somebody's role or badge, nor show alarms without saying tha
 import json
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from gettext import gettext as _
@@ -17,20 +19,32 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from edge.alarms import lifecycle
+from edge.alarms import lifecycle, requests
 from edge.alarms.judge import DRILL
+from edge.alarms.presets import alarms_of
 from edge.alarms.statistics import STALE_MS, Day, Span, by_day, standing, timed
-from edge.alarms.words import AUXILIARY, action_word, refusal, state_text, state_word, transition_word
+from edge.alarms.words import (
+    action_word,
+    limit_text,
+    refusal,
+    state_text,
+    state_word,
+    transition_word,
+    vote_text,
+    why_text,
+)
 from edge.cli import FOUND_A_FAULT, USAGE
 from edge.cli.moment import moment_ms, moment_text, span_ms
-from edge.cli.site import ask_or_exit, load_running_or_exit
-from edge.cli.table import Rows, table
+from edge.cli.notice import notice, tell, tell_json
+from edge.cli.site import ask_or_exit, ask_or_why, load_running_or_exit
+from edge.cli.table import Rows, table, wrapped
+from edge.problem import did_you_mean
 from edge.store import FILE, StoreFault, reading
-from protocols.model import Site, mode_text
+from protocols.model import Point, Site, has_value, mode_text, status_text
 
 _LIVE_S = 1.0
 
@@ -51,24 +65,48 @@ def command() -> None:
 
 def standing_table(rows: Sequence[dict[str, Any]], site: Site) -> Rows:
     """Alarms that are not NORM, the most urgent first."""
-    names = {point.point: point.name for point in site.points}
+    points = {point.point: point for point in site.points}
     zone = ZoneInfo(site.timezone)
-    return table(
-        _("alarms"),
-        [_("state"), _("priority"), _("alarm"), _("name"), _("times"), _("since"), _("what to do")],
-        [
-            [
-                Text(state_text(each) + _marks(each), style=_style(each)),
-                each["priority"],
-                each["alarm"],
-                names.get(each["point"]),
-                each["occurrence"],
-                moment_text(each["since_ms"], zone, "seconds"),
-                each["action"],
-            ]
-            for each in rows
-        ],
-    )
+    headings = [
+        *(_("alarm"), _("priority"), _("value now"), _("state"), _("area"), _("raised at"), _("since")),
+        *(_("times"), _("name"), _("what to do")),
+    ]
+    return table(_("alarms"), headings, [_standing_row(each, points.get(each["point"]), zone) for each in rows])
+
+
+def _standing_row(alarm: dict[str, Any], point: Point | None, zone: ZoneInfo) -> list[object]:
+    is_vote = alarm["rests_on"] is not None
+    state = state_text(alarm) + (_(", first-out") if alarm["first_out"] else "")
+    state += _marks(alarm)
+    if alarm["shelved_until_ms"] is not None:
+        state += _(", until {moment}").format(moment=_moment(alarm["shelved_until_ms"], zone, "minutes"))
+    value = None if is_vote else value_text(point, alarm["value"], alarm["status"])
+    limit = limit_text(alarm["kind"], alarm["setpoint"], point.unit_text if point else "")
+    return [
+        alarm["alarm"],
+        alarm["priority"],
+        value or (status_text(alarm["status"]) if alarm["status"] and not is_vote else None),
+        Text(state, style=_style(alarm)),
+        alarm["area"],
+        vote_text(alarm["needed"], alarm["rests_on"]) if is_vote else limit,
+        _moment(alarm["since_ms"], zone),
+        alarm["occurrence"],
+        point and point.name,
+        "\n".join(filter(None, (alarm["action"], why_text(alarm["minutes_to_act"], alarm["consequence"])))),
+    ]
+
+
+def _moment(t_ms: int | None, zone: ZoneInfo, timespec: str = "seconds") -> str | None:
+    """With a blank, at which a narrow column may break it."""
+    moment = moment_text(t_ms, zone, timespec)
+    return moment and moment.replace("T", " ")
+
+
+def value_text(point: Point | None, value: float | None, status: int | None) -> str | None:
+    """A value with its unit; None where there is none, or where its status says that it is none."""
+    if point is None or value is None or status is None or not has_value(status):
+        return None
+    return f"{value:.{point.decimals}f} {point.unit_text}"
 
 
 def _marks(alarm: dict[str, Any]) -> str:
@@ -84,14 +122,14 @@ def _style(alarm: dict[str, Any]) -> str:
 def _shown(said: dict[str, Any], site: Site) -> RenderableType:
     parts: list[RenderableType] = []
     if said["is_drill"]:
-        parts.append(Text(_("DRILL: what begins now is played and marked so; what stood before is real."), "reverse"))
+        parts.append(_drill())
     if said["alarms"]:
         parts.append(standing_table(said["alarms"], site))
     else:
         parts.append(Text(_("No alarm stands.")))
     if said["bypasses"]:
         parts.append(_bypass_table(said["bypasses"], site))
-    return Group(*parts, Text(AUXILIARY, "dim"))
+    return Group(*parts)
 
 
 @command.command(
@@ -103,11 +141,10 @@ def list_(gateway_toml: Path, as_json: bool) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     said = ask_or_exit(site, {"do": "alarms"})
     if as_json:
-        click.echo(json.dumps(said | {"notice": AUXILIARY}, ensure_ascii=False))
+        tell_json(said)
     else:
-        Console().print(_shown(said, site))
-    is_new = any(each["state"] in ("UNACK", "RTNUN") for each in said["alarms"])
-    sys.exit(FOUND_A_FAULT if is_new else 0)
+        tell(_shown(said, site))
+    sys.exit(FOUND_A_FAULT if any(map(_is_new, said["alarms"])) else 0)
 
 
 @command.command(help=_("The same, kept up to date until Ctrl-C."))
@@ -117,10 +154,67 @@ def live(gateway_toml: Path) -> None:
     with Live(auto_refresh=False) as screen:
         try:
             while True:
-                screen.update(_shown(ask_or_exit(site, {"do": "alarms"}), site), refresh=True)
+                said = ask_or_why(site, {"do": "alarms"}, _LIVE_S)
+                screen.update(Screen(said, site), refresh=True)
                 time.sleep(_LIVE_S)
         except KeyboardInterrupt:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What a terminal has room for: the notice, a drill and how many alarms stand, then the most urgent of them.
+
+    `said`: the daemon's answer, or why there is none.
+    """
+
+    said: dict[str, Any] | str
+    site: Site
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield notice(options.max_width)
+        if isinstance(self.said, str):
+            yield wrapped(Text(self.said, "red"), options.max_width)
+            return
+        head = Group(*_head(self.said))
+        yield head
+
+        def height(count: int) -> int:
+            shown = Group(notice(options.max_width), head, *self._most_urgent(count))
+            return len(console.render_lines(shown, options, pad=False))
+
+        most = min(len(self.said["alarms"]), options.size.height)
+        count = bisect_right(range(1, most + 1), options.size.height, key=height)
+        yield from self._most_urgent(count)
+
+    def _most_urgent(self, count: int) -> Iterable[RenderableType]:
+        assert isinstance(self.said, dict)
+        rows = self.said["alarms"]
+        if count:
+            yield standing_table(rows[:count], self.site)
+        if left := len(rows) - count:
+            text = ngettext("{n} more: `tankgate alarms list`", "{n} more: `tankgate alarms list`", left)
+            yield Text(text.format(n=left), "red")
+
+
+def _head(said: dict[str, Any]) -> Iterable[Text]:
+    """Whether it is a drill, and how much there is."""
+    if said["is_drill"]:
+        yield _drill()
+    count, new = len(said["alarms"]), sum(map(_is_new, said["alarms"]))
+    text = ngettext("{n} alarm stands, {new} to be acknowledged.", "{n} alarms stand, {new} to be acknowledged.", count)
+    yield Text(text.format(n=count, new=new) if count else _("No alarm stands."))
+    if in_force := len(said["bypasses"]):
+        text = ngettext("{n} bypass or drill is in force.", "{n} bypasses or drills are in force.", in_force)
+        yield Text(text.format(n=in_force), "yellow")
+
+
+def _drill() -> Text:
+    return Text(_("DRILL: what begins now is played and marked so; what stood before is real."), "reverse")
+
+
+def _is_new(alarm: dict[str, Any]) -> bool:
+    return alarm["state"] in ("UNACK", "RTNUN")
 
 
 # --- what a person does about one ---------------------------------------------------------------------------
@@ -130,10 +224,13 @@ def _ask(site: Site, request: dict[str, Any], about: str, as_json: bool) -> dict
     """The daemon's answer; where it refuses, the sentence, and the program ends."""
     answer = ask_or_exit(site, request)
     if as_json:
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        tell_json(answer)
     if "refused" in answer:
         if not as_json:
-            click.echo(f"{about}: {refusal(answer['refused'])}", err=True)
+            of = {"reason": "TEXT"} if request.get("event") == lifecycle.NOTE else {}
+            what = of.get(answer["field"], f"--{answer['field']}") if "field" in answer else about
+            why = refusal(answer["refused"]) + _meant(site, request, answer["refused"])
+            click.echo(_("{what}: {why}").format(what=what, why=why), err=True)
         sys.exit(FOUND_A_FAULT)
     if "error" in answer:
         click.echo(answer["error"], err=True)
@@ -141,19 +238,22 @@ def _ask(site: Site, request: dict[str, Any], about: str, as_json: bool) -> dict
     return answer
 
 
+def _meant(site: Site, request: dict[str, Any], refused: str) -> str:
+    """The name that was probably meant, where the one that was written is none."""
+    if refused == requests.UNKNOWN_ALARM:
+        return did_you_mean(request["alarm"], [setting.alarm for setting in alarms_of(site)])
+    if refused == requests.UNKNOWN_PLACE:
+        return did_you_mean(request["what"], requests.places(site.points)[request["kind"]])
+    return ""
+
+
 def _do(gateway_toml: Path, as_json: bool, alarm: str, event: str, **more: Any) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     answer = _ask(site, {"do": "alarm", "alarm": alarm, "event": event, **more}, alarm, as_json)
     if not as_json:
         text = _("{alarm}, occurrence {occurrence}: {done}; it is now: {state}")
-        click.echo(
-            text.format(
-                alarm=alarm,
-                occurrence=answer["occurrence"],
-                done=transition_word(event),
-                state=state_word(answer["state"]),
-            )
-        )
+        done, state = transition_word(event), state_word(answer["state"])
+        tell(text.format(alarm=alarm, occurrence=answer["occurrence"], done=done, state=state))
 
 
 @command.command(help=_("Acknowledge one occurrence of an alarm: the one that `list` shows."))
@@ -292,7 +392,7 @@ def _begin(
     if not as_json:
         text = _("number {number}: in force until {until}; alarms out of service by it: {count}")
         until = moment_text(until_ms, ZoneInfo(site.timezone), "minutes")
-        click.echo(text.format(number=answer["number"], until=until, count=answer["alarms"]))
+        tell(text.format(number=answer["number"], until=until, count=answer["alarms"]))
 
 
 @command.command(help=_("Bypasses and drills in force, and how many there were in 30 days."))
@@ -308,15 +408,11 @@ def bypasses(gateway_toml: Path, as_json: bool) -> None:
         if each["bypass"]["is_over"] and (each["t_ms"] or 0) >= since_ms
     ]
     if as_json:
-        click.echo(json.dumps({"bypasses": said["bypasses"], "ended_in_30_days": len(ended)}, ensure_ascii=False))
+        tell_json({"bypasses": said["bypasses"], "ended_in_30_days": len(ended)})
         return
-    if said["bypasses"]:
-        Console().print(_bypass_table(said["bypasses"], site))
-    else:
-        click.echo(_("No bypass is in force."))
+    in_force = _bypass_table(said["bypasses"], site) if said["bypasses"] else _("No bypass is in force.")
     text = ngettext("{count} ended in 30 days.", "{count} ended in 30 days.", len(ended))
-    click.echo(text.format(count=len(ended)))
-    click.echo(AUXILIARY)
+    tell(in_force, text.format(count=len(ended)))
 
 
 @command.command(help=_("End a bypass or a drill: everything is judged as it is now."))
@@ -330,7 +426,7 @@ def end(gateway_toml: Path, number: int, by: str, reason: str | None, as_json: b
     request = {"do": "end_bypass", "number": number, "by": by, "reason": reason}
     _ask(site, request, _("number {number}").format(number=number), as_json)
     if not as_json:
-        click.echo(_("number {number}: ended").format(number=number))
+        tell(_("number {number}: ended").format(number=number))
 
 
 def _bypass_table(rows: Iterable[dict[str, Any]], site: Site) -> Rows:
@@ -375,15 +471,20 @@ def history(gateway_toml: Path, pattern: str | None, from_text: str | None, last
     events = _journal(site, is_wanted, *kinds)[-last:]
     if as_json:
         for event in events:
-            click.echo(json.dumps(event, ensure_ascii=False))
+            tell_json(event)
         return
-    headings = [_("time"), _("alarm"), _("times"), _("what happened"), _("state"), _("value"), _("by"), _("reason")]
+    points = {point.point: point for point in site.points}
+    headings = [
+        *(_("alarm"), _("value then"), _("raised at"), _("time"), _("area"), _("state"), _("what happened")),
+        *(_("times"), _("by"), _("reason")),
+    ]
     told = [
-        _history_row(event, zone) if "alarm" in event else _action_row(event, headings, zone)
+        _history_row(event, points.get(event["point"]), zone)
+        if "alarm" in event
+        else _action_row(event, headings, zone)
         for event in events
     ]
-    Console().print(table(_("alarms and actions, the newest last"), headings, told))
-    click.echo(AUXILIARY)
+    tell(table(_("alarms and actions, the newest last"), headings, told))
 
 
 def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo) -> list[object]:
@@ -398,7 +499,7 @@ def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo)
     elif unit := action.get("unit"):
         of = f"{unit['bus']}/{unit['unit_id']}"
     cells = {
-        _("time"): moment_text(action["t_ms"], zone, "seconds"),
+        _("time"): _moment(action["t_ms"], zone),
         _("alarm"): of,
         _("what happened"): action_word(action),
         _("by"): action["by"],
@@ -407,17 +508,23 @@ def _action_row(action: dict[str, Any], headings: Iterable[str], zone: ZoneInfo)
     return [cells.get(heading) for heading in headings]
 
 
-def _history_row(event: dict[str, Any], zone: ZoneInfo) -> list[object]:
-    happened = transition_word(event["transition"])
+def _history_row(event: dict[str, Any], point: Point | None, zone: ZoneInfo) -> list[object]:
+    happened, until_ms = transition_word(event["transition"]), event["facts"].get("shelved_until_ms")
     marks = [mode_text(event["mode"])] if event["mode"] != "live" else []
+    marks += [_("first-out")] if event["first_out"] else []
     marks += [_("found late")] if event["judged_late"] else []
+    if event["transition"] == lifecycle.SHELVE and until_ms is not None:
+        marks += [_("until {moment}").format(moment=_moment(until_ms, zone, "minutes"))]
+    rests_on, kind, unit = event.get("rests_on"), event["alarm"].rpartition(":")[2], point.unit_text if point else ""
     return [
-        moment_text(event["t_ms"], zone, "seconds"),
         event["alarm"],
-        event["occurrence"],
-        f"{happened} ({', '.join(marks)})" if marks else happened,
+        None if rests_on is not None else value_text(point, event["value"], event["status"]),
+        limit_text(kind, event["setpoint"], unit) if rests_on is None else vote_text(None, rests_on),
+        _moment(event["t_ms"], zone),
+        point and point.area,
         state_word(event["to"]),
-        event["value"],
+        _("{what} ({marks})").format(what=happened, marks=_(", ").join(marks)) if marks else happened,
+        event["occurrence"],
         event["by"],
         event["reason"],
     ]
@@ -471,12 +578,12 @@ def report(gateway_toml: Path, days: int, as_json: bool) -> None:
             for alarm, stay in stands
         ]
         told = {day: _day(row) for day, row in rows.items()}
-        click.echo(json.dumps({"days": told, "standing": now, "notice": AUXILIARY}, ensure_ascii=False))
+        tell_json({"days": told, "standing": now})
         return
-    console = Console()
+    shown: list[RenderableType] = []
     for each in _report_tables(rows, stands, now_ms, zone):
-        console.print(each, "")
-    click.echo(AUXILIARY)
+        shown += [each, ""]
+    tell(*shown)
 
 
 def _dates(first_ms: int, now_ms: int, days: int, zone: ZoneInfo) -> list[datetime]:

@@ -3,9 +3,8 @@
 Must never open a port: a site is checked at a desk, before anything is wired.
 """
 
-import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from gettext import gettext as _
 from gettext import ngettext
@@ -18,9 +17,20 @@ import click
 from rich.console import Console
 
 from edge.alarms.engine import Setting
-from edge.alarms.presets import RATES, TIMES, alarms_of, birth_row
-from edge.alarms.words import AUXILIARY
+from edge.alarms.presets import (
+    MOVING_DEADBAND_SHARE,
+    OWN_CHOICE,
+    RATES,
+    SHEET,
+    TIMES,
+    Damping,
+    alarms_of,
+    birth_row,
+    damping,
+)
+from edge.alarms.words import limit_text
 from edge.cli import USAGE
+from edge.cli.notice import tell, tell_json
 from edge.cli.site import foresee, refuse, remind
 from edge.cli.table import Rows, table
 from edge.config import examine
@@ -81,25 +91,67 @@ def _tables(told: Forecast, with_points: bool) -> Iterable[Rows]:
         yield table("", headings, map(_point_row, told.points))
 
 
+def _damped(site: Site) -> dict[Damping, list[str]]:
+    """The points whose alarms are held back alike."""
+    alike: dict[Damping, list[str]] = {}
+    for point in site.points:
+        if point.preset:
+            alike.setdefault(damping(point), []).append(point.point)
+    return alike
+
+
+def _damping_row(damped: Damping, points: Sequence[str], with_points: bool) -> list[object]:
+    """Delays and deadband, each with whose word it is."""
+    deadband = _by(damped.deadband_from, f"{damped.deadband:g} {damped.unit_text}")
+    first, others = points[0], len(points) - 1
+    some = ngettext("{first} and {n} other", "{first} and {n} others", others).format(first=first, n=others)
+    return [
+        damped.preset,
+        _by(SHEET, _long(damped.on_delay_s)) if damped.on_delay_s else _("none"),
+        _by(damped.off_delay_from, _long(damped.off_delay_s)),
+        deadband if damped.deadband or damped.deadband_from == SHEET else _("none"),
+        _("yes") if damped.latches else _("no"),
+        _long(damped.re_alarm_s) if damped.re_alarm_s else _("none"),
+        _(", ").join(points) if with_points else some if others else first,
+    ]
+
+
+def _by(source: str, what: str) -> str:
+    text = _("{what} (own choice)") if source == OWN_CHOICE else _("{what} (sheet)")
+    return text.format(what=what)
+
+
+def _long(span_s: float) -> str:
+    return _("{n} s").format(n=f"{span_s:g}")
+
+
+def _reasons(site: Site) -> Iterable[list[object]]:
+    """A row for each point of which the sheet says what happens otherwise, or how soon."""
+    for point in site.points:
+        if point.consequence or point.minutes_to_act is not None:
+            minutes = None if point.minutes_to_act is None else _("{n} min").format(n=f"{point.minutes_to_act:g}")
+            yield [point.point, minutes, point.consequence or None, point.action or None]
+
+
 def _movements(site: Site) -> Iterable[list[object]]:
     """A row for each alarm that is neither a limit nor about its own detector."""
     units = {point.point: point.unit_text for point in site.points}
     for setting in alarms_of(site):
         if setting.kind in (*RATES, *TIMES, "DEV", "FROZEN"):
-            over = _("{n} s").format(n=f"{setting.window_ms / 1000:g}") if setting.window_ms else "–"
+            over = _long(setting.window_ms / 1000) if setting.window_ms else "–"
             yield [setting.alarm, _at(setting, units[setting.point]), over, setting.priority]
 
 
 def _at(setting: Setting, unit: str) -> str:
     """Where it is raised, in words."""
     match setting.kind:
-        case "ROR" | "ROF":
-            return _("{n} {unit} a minute").format(n=f"{setting.setpoint:g}", unit=unit)
         case "DEV":
             text = _("{n} {unit} apart from {other}")
             return text.format(n=f"{setting.setpoint:g}", unit=unit, other=setting.other)
         case "FROZEN":
             return _("the same value")
+        case "ROR" | "ROF":
+            return limit_text(setting.kind, setting.setpoint, unit) or "–"
     return _("{n} min left to {level} {unit}").format(n=f"{setting.setpoint:g}", level=f"{setting.level:g}", unit=unit)
 
 
@@ -108,6 +160,12 @@ def _sentences(site: Site, told: Forecast) -> Iterable[str]:
     yield _("Worst: one poll fails; on-delays are in it.")
     if not any(output.kind != "fault" for output in site.outputs):
         yield _("No horn is configured ([outputs.horn] in gateway.toml): alarms are seen on the screen alone.")
+    if _damped(site):
+        text = _(
+            "Own choice: tankgate's, for no standard gives them. The sheet's columns off_delay_s and alarm_deadband "
+            "say otherwise. A movement's deadband is {share:.0f} % of its limit, own choice as well."
+        )
+        yield text.format(share=100 * MOVING_DEADBAND_SHARE)
     within = _("{bus} (while its units begin to answer within {patience:.0f} ms on average)")
     roomy = [
         bus.bus if bus.holds else within.format(bus=bus.bus, patience=bus.patience_ms)
@@ -152,11 +210,12 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
             "config_hash": site.config_hash,
             "forecast": asdict(told),
             "alarms": [birth_row(setting) for setting in alarms_of(site)],
+            "delays": [asdict(damped) | {"points": points} for damped, points in _damped(site).items()],
             "unproven_profiles": [profile.name for profile in _unproven(site)],
             "problems": [asdict(problem) for problem in problems],
             "warnings": [asdict(warning) for warning in warnings],
         }
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        tell_json(answer)
         sys.exit(USAGE if problems else 0)
     console = Console(highlight=False)
     limits = sum(len(point.limits) for point in site.points)
@@ -174,13 +233,18 @@ def command(gateway_toml: Path, with_points: bool, as_json: bool) -> None:
     for each in _tables(told, with_points):
         console.print()
         console.print(each)
+    if damped := _damped(site):
+        headings = [_("preset"), _("on-delay"), _("off-delay"), _("deadband"), _("latches"), _("re-alarm"), _("points")]
+        console.print()
+        console.print(table("", headings, [_damping_row(*each, with_points) for each in damped.items()]))
+    if reasons := list(_reasons(site)):
+        console.print()
+        console.print(table("", [_("point"), _("time to act"), _("if nobody acts"), _("what to do")], reasons))
     if movements := list(_movements(site)):
         console.print()
         console.print(table("", [_("alarm"), _("raised at"), _("judged over"), _("priority")], movements))
     console.print()
-    for sentence in _sentences(site, told):
-        console.print(sentence, markup=False, soft_wrap=True)
-    console.print(AUXILIARY, style="dim", soft_wrap=True)
+    tell(*_sentences(site, told))
     if _unproven(site):
         console.print()
         console.print(_("Unproven profiles: no source prints an example to check them by."), soft_wrap=True)

@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from edge.alarms.words import AUXILIARY
 from edge.cli import FOUND_A_FAULT, UNREACHABLE
 from edge.feed_screen import STRANGE, FeedScreen, gap_text
 from edge.receiver import Received, Receiver
@@ -87,7 +88,7 @@ def command(
     console = Console(highlight=False)
     faults = 0
     with ExitStack() as stack:
-        show: Show = _print_json if as_json else _print_line
+        show: Show = _print_json if as_json else _lines()
         if console.is_terminal and not as_json:
             show = stack.enter_context(_table(console))
         try:
@@ -235,9 +236,24 @@ def _print_json(message: Received | None) -> None:
         click.echo(json.dumps(asdict(message), ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _print_line(message: Received | None) -> None:
-    if message is not None:
+def _lines() -> Show:
+    """A line a message; above the first alarm stands what alarms are not."""
+    is_said = False
+
+    def show(message: Received | None) -> None:
+        nonlocal is_said
+        if message is None:
+            return
+        if not is_said and _is_alarm(message):
+            click.echo(AUXILIARY)
+            is_said = True
         click.echo(_line(message))
+
+    return show
+
+
+def _is_alarm(message: Received) -> bool:
+    return message.payload is not None and "alarm" in message.payload
 
 
 def _line(message: Received) -> str:

@@ -65,15 +65,22 @@ def load_running_or_exit(gateway_toml: Path, *, as_json: bool) -> Site:
 
 def ask_or_exit(site: Site, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
     """The answer of this site's daemon; without one the program ends: UNREACHABLE."""
+    answer = ask_or_why(site, request, timeout_s)
+    if isinstance(answer, str):
+        click.echo(answer, err=True)
+        sys.exit(UNREACHABLE)
+    return answer
+
+
+def ask_or_why(site: Site, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any] | str:
+    """The answer of this site's daemon, or the sentence that says why there is none."""
     door = Path(site.store.path, NAME)
     try:
         return ask(door, request, timeout_s)
     except OSError as fault:
         text = _("no daemon answers at {door}: {reason}. Is `tankgate run` running for this site?")
         is_absent = isinstance(fault, FileNotFoundError | NotADirectoryError | ConnectionRefusedError)
-        why = _("none runs") if is_absent else reason(fault)
-        click.echo(text.format(door=door, reason=why), err=True)
-        sys.exit(UNREACHABLE)
+        return text.format(door=door, reason=_("none runs") if is_absent else reason(fault))
 
 
 def foresee(site: Site) -> Forecast:

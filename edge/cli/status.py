@@ -3,7 +3,6 @@
 Must never look anywhere but through the daemon's local door: what the store holds is not what is running.
 """
 
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -12,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import RenderableType
 from rich.text import Text
 
-from edge.alarms.words import AUXILIARY
 from edge.cli import FOUND_A_FAULT
-from edge.cli.alarms import standing_table
+from edge.cli.alarms import standing_table, value_text
+from edge.cli.notice import tell, tell_json
 from edge.cli.site import ask_or_exit, load_running_or_exit
 from edge.cli.table import Rows, table
 from edge.refusals import short, whole
 from edge.statistics import RETRIED
 from edge.troubles import trouble_text
-from protocols.model import Site, has_value, mode_text, quality, status_text
+from protocols.model import Site, mode_text, quality, status_text
 
 _STYLES = {"GOOD": "", "UNCERTAIN": "yellow", "BAD": "red"}
 
@@ -206,9 +205,7 @@ def _tables(site: Site, status: dict[str, Any], now_ms: float) -> Iterable[Rows]
     for reading in status["values"]:
         code, value = reading["status"], reading["value"]
         point = points.get(reading["point"])
-        shown = None
-        if point is not None and value is not None and has_value(code):
-            shown = f"{value:.{point.decimals}f} {point.unit_text}"
+        shown = value_text(point, value, code)
         state = Text(status_text(code), style=_STYLES[quality(code)])
         profile = Text(point.profile if point else "")
         if profile.plain in status["unproven_profiles"]:
@@ -224,11 +221,10 @@ def command(gateway_toml: Path, as_json: bool) -> None:
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     status = ask_or_exit(site, {"do": "status"})
     if as_json:
-        click.echo(json.dumps(status, ensure_ascii=False))
+        tell_json(status)
     else:
-        console = Console()
+        shown: list[RenderableType] = []
         for each in _tables(site, status, time.time() * 1000):
-            console.print(each)
-            console.print()
-        console.print(AUXILIARY, style="dim")
+            shown += [each, ""]
+        tell(*shown)
     sys.exit(FOUND_A_FAULT if any(each["refused"] for each in status["destinations"]) else 0)

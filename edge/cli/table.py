@@ -42,8 +42,7 @@ class Rows:
         for at, heading in enumerate(headings, start=1):
             laid.add_column(heading, overflow="fold", no_wrap=at < len(headings))
         for row in self.rows:
-            *cells, last = self._stacked(row, lines)
-            laid.add_row(*cells, _wrapped(last, room))
+            laid.add_row(*self._stacked(row, lines, room))
         yield laid
 
     def _places(self, lines: int) -> list[range]:
@@ -51,15 +50,22 @@ class Rows:
         each = ceil((len(self.headings) - self.keys) / lines)
         return [range(at, min(at + each, len(self.headings))) for at in range(self.keys, len(self.headings), each)]
 
-    def _stacked(self, row: Sequence[Text], lines: int) -> list[Text]:
-        """The keys, then cells one below the other; a line without a text is left out."""
+    def _stacked(self, row: Sequence[Text], lines: int, room: int | None = None) -> list[Text]:
+        """The keys, then cells one below the other; a line without a text is left out.
+
+        Those in the last column go on below where they are wider than `room`. A row's very last cell, which may be
+        prose, always stands there.
+        """
         places = self._places(lines)
         kept = [line for line in places if any(row[at].plain for at in line)] or places[:1]
-
-        def cell(line: range, at: int) -> Text:  # where a line ends early, nothing of the same height
-            return row[line[at]] if at < len(line) else Text("\n" * row[line[0]].plain.count("\n"))
-
-        return [*row[: self.keys], *(Text("\n").join(cell(line, at) for line in kept) for at in range(len(places[0])))]
+        stacked = []
+        for line in kept:
+            *cells, last = (row[at] for at in line)
+            cells += [Text("")] * (len(places[0]) - len(line))
+            cells.append(last if room is None else wrapped(last, room))
+            height = max(cell.plain.count("\n") for cell in cells)
+            stacked.append([cell + Text("\n" * (height - cell.plain.count("\n"))) for cell in cells])
+        return [*row[: self.keys], *map(Text("\n").join, zip(*stacked, strict=True))]
 
     def _widths(self, lines: int) -> list[int]:
         return [
@@ -77,7 +83,7 @@ class Rows:
         return min(self._widths(lines)[-1], _LAST_LEAST)
 
 
-def _wrapped(text: Text, width: int) -> Text:
+def wrapped(text: Text, width: int) -> Text:
     """Prose in lines that are not wider: broken at blanks and between Chinese characters, never within other words."""
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):

@@ -108,6 +108,29 @@ def test_an_acknowledged_alarm_that_stands_is_announced_anew():
     assert run(engine, [(59, 11), (61, 11)]) == [(60, "H", "re_alarm")]
 
 
+def test_what_is_announced_anew_is_so_after_a_restart_a_changed_site_and_a_shelf():
+    anew = alarm("H", setpoint=10.0, re_alarm_ms=60_000)
+    engine = engine_of(anew, stand={"TK1.level:H": Facts(active=True, acked=True, occurrence=4)})
+    engine.begin("cab1", 0)
+    assert run(engine, [(59, 11), (61, 11)]) == [(60, "H", "re_alarm")]
+    engine.command("TK1.level:H", "ack", occurrence=5)
+    engine.command("TK1.level:H", "shelve", until_ms=1)
+    assert run(engine, [(200, 11)]) == []
+    engine.command("TK1.level:H", "unshelve")
+    assert run(engine, [(259, 11), (261, 11)]) == [(260, "H", "re_alarm")]
+    engine.command("TK1.level:H", "ack", occurrence=6)
+    sooner = engine_of(alarm("H", setpoint=10.0, re_alarm_ms=30_000), stand=engine.stand())
+    sooner.succeed(engine)
+    assert run(sooner, [(290, 11), (292, 11)]) == [(291, "H", "re_alarm")]
+
+
+def test_what_is_not_acknowledged_or_over_is_not_announced_anew():
+    engine = engine_of(alarm("H", setpoint=10.0, latch=True, re_alarm_ms=60_000))
+    assert run(engine, [(0, 11), (100, 11)]) == [(0, "H", "raise")]
+    engine.command("TK1.level:H", "ack", occurrence=1)
+    assert run(engine, [(101, 9), (300, 9)]) == [(101, "H", "clear")]
+
+
 def test_an_alarm_of_an_earlier_run_is_announced_once():
     engine = engine_of(H, stand={"TK1.level:H": Facts(active=True, acked=True, occurrence=4)})
     assert run(engine, [(0, 11), (1, 11), (2, 9), (3, 11)]) == [(2, "H", "clear"), (3, "H", "raise")]

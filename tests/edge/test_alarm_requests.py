@@ -52,7 +52,11 @@ def bypass(kind, what, **more):
     [
         (command("GD07.gas:HH", "ack"), "bad_request"),
         (command("GD07.gas:HH", "ack", occurrence=2), "other_occurrence"),
-        (command("GD07.gas:HH", "ack", occurrence=1, by=""), "bad_request"),
+        (command("GD07.gas:HH", "ack", occurrence=1, by=""), "who_empty by"),
+        (command("GD07.gas:HH", "ack", occurrence=1, by="R" * 65), "who_too_long by"),
+        (command("GD07.gas:HH", "note", reason=" "), "words_empty reason"),
+        (command("GD07.gas:HH", "note"), "words_empty reason"),
+        (command("GD07.gas:HH", "note", reason="x" * 501), "words_too_long reason"),
         (command("GD07.gas:HH", "suppress"), "bad_request"),
         (command("GD99.gas:HH", "reset"), "unknown_alarm"),
         (command("GD07.gas:HH", "reset"), "still_active"),
@@ -66,16 +70,19 @@ def bypass(kind, what, **more):
         (bypass("asset", "GD07.gas"), "unknown_place"),
         (bypass("unit", "gas-b/99"), "unknown_place"),
         (bypass("area", "泵房"), "unknown_place"),
-        (bypass("point", "GD07.gas", permit=""), "bad_request"),
-        (bypass("point", "GD07.gas", owner=" "), "bad_request"),
-        (bypass("point", "GD07.gas", owner="R" * 65), "bad_request"),
-        (bypass("point", "GD07.gas", reason="x" * 501), "bad_request"),
+        (bypass("point", "GD07.gas", permit=""), "who_empty permit"),
+        (bypass("point", "GD07.gas", owner=" "), "who_empty owner"),
+        (bypass("point", "GD07.gas", owner="R" * 65), "who_too_long owner"),
+        (bypass("point", "GD07.gas", reason="x" * 501), "words_too_long reason"),
+        (bypass("point", "GD07.gas", reason=" "), "words_empty reason"),
         (bypass("point", "GD07.gas", until_ms=START_MS + 8 * 24 * HOUR_MS), "too_long"),
         ({"do": "end_bypass", "number": 1, "by": "R7"}, "not_in_force"),
+        ({"do": "end_bypass", "number": 1, "by": ""}, "who_empty by"),
     ],
 )
 def test_refused(asked, request_, refused):
-    assert asked(**request_) == {"refused": refused}
+    code, *field = refused.split()
+    assert asked(**request_) == {"refused": code} | ({"field": field[0]} if field else {})
 
 
 @pytest.mark.parametrize(

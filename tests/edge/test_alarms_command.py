@@ -23,10 +23,11 @@ from edge.cli.alarms import standing_table
 from protocols.feeds import json_feed
 from tests.edge import test_config
 from tests.edge.test_alarm_store import told
+from tests.edge.test_config import speaking
 from tests.edge.test_judge import Judged
 from tests.edge.test_store import BIRTH, commit, open_store
 
-locale_dir, speak = test_config.locale_dir, test_config.speak
+speak = test_config.speak
 EXAMPLE = Path(__file__).parents[2] / "hil_tests" / "site"
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -48,6 +49,7 @@ def event(seq: int, alarm: str, transition: str, t_ms: int, to: str = "UNACK", *
         "schema": "tankgate/alarm/1", "alarm": alarm, "occurrence": 1, "transition": transition,
         "from": to if transition == "note" else "NORM", "to": to, "mode": "live", "priority": 2,
         "t_ms": t_ms, "decided_ms": t_ms, "judged_late": False, "facts": {"active": active}, "value": 30.5,
+        "point": alarm.partition(":")[0], "status": 0, "setpoint": 25.0, "first_out": False,
         "by": None, "reason": None,
     }  # fmt: skip
     return Message("event", seq, "alarm", BIRTH, _payload(content | more), None)
@@ -71,7 +73,7 @@ def keep(folder: Path, *messages: Message, opened_ms: int = 0) -> None:
 
 def ask(folder: Path, *words: str) -> Result:
     name, *others = words
-    return CliRunner().invoke(alarms, [name, str(folder / "gateway.toml"), *others])
+    return CliRunner(env={"COLUMNS": "250"}).invoke(alarms, [name, str(folder / "gateway.toml"), *others])
 
 
 def local_ms(text: str) -> int:
@@ -196,7 +198,7 @@ def test_the_report_as_a_person_reads_it(
     )
     speak(language)
     ended = CliRunner().invoke(alarms, ["report", str(folder / "gateway.toml")], env={"COLUMNS": str(columns)})
-    said = ended.stdout[: ended.stdout.index(AUXILIARY)]
+    said = ended.stdout[: ended.stdout.index(AUXILIARY[:4])]
     assert ended.exit_code == 0 and max(map(cell_len, said.splitlines())) <= columns
     assert [word for word in words if word not in said] == []
     for moment in ("2026-11-22T20:00:09+08:00", "2026-11-22T20:10:07+08:00", "2026-11-23T10:29:57+08:00"):
@@ -277,12 +279,37 @@ def test_history_as_a_person_reads_it(
     keep(folder, *DONE)
     speak(language)
     ended = CliRunner().invoke(alarms, ["history", str(folder / "gateway.toml")], env={"COLUMNS": str(columns)})
-    said = ended.stdout[: ended.stdout.index(AUXILIARY)]
+    said = ended.stdout[: ended.stdout.index(AUXILIARY[:4])]
     assert max(map(cell_len, said.splitlines())) <= columns
     places = [said.find(word) for word in words]
     assert -1 not in places and places == sorted(places)
     for each in ("TK101", "gas-a/3", "HW-17", "2026-11-23T11:20+08:00", "district/guest", BIRTH):
         assert each in said
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("en", ["raised (first-out)", "30.5 %LEL", "≥ 25 %LEL", "泵房", "until 2026-11-23 11:30+08:00", "rests on 3"]),
+        ("zh_CN", ["发生（首发）", "30.5 %LEL", "≥ 25 %LEL", "泵房", "至 2026-11-23 11:30+08:00", "现有 3 路参与"]),
+    ],
+)
+def test_history_tells_first_out_value_limit_area_shelf_and_votes(
+    folder: Path, locale_dir: Path, language: str, told: list[str]
+) -> None:
+    shelved = {"active": True, "shelved_until_ms": NOW_MS + 60 * MINUTE_MS}
+    keep(
+        folder,
+        event(1, "GD07.gas:H", "raise", NOW_MS - MINUTE_MS, first_out=True),
+        event(2, "GD07.gas:H", "shelve", NOW_MS, "SHLVD", facts=shelved, by="R7"),
+        event(3, "vote.a:VOTE", "raise", NOW_MS, point="GD01.gas", setpoint=None, rests_on=3),
+    )
+    with speaking(locale_dir) as speak:
+        speak(language)
+        lines = ask(folder, "history").output.splitlines()
+    raised, shelf, vote = (next(line for line in lines if word in line) for word in told[::4] + told[5:])
+    assert all(word in raised for word in told[:4]) and told[4] in shelf and told[5] in vote
+    assert "30.5" not in vote
 
 
 def test_without_a_store_the_journal_cannot_be_read(folder: Path) -> None:

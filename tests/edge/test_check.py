@@ -10,8 +10,11 @@ from shutil import copytree
 import pytest
 from rich.cells import cell_len
 
+from edge.alarms.words import AUXILIARY
+
 ROOT = Path(__file__).parents[2]
 USAGE = 2
+OURS = "(own choice)"
 
 
 @pytest.fixture
@@ -80,10 +83,68 @@ def test_the_example_in_chinese(site: Path) -> None:
     assert "提醒：gateway.toml 第 18 行 [buses.level]：各站平均在 296 ms 内开始应答" in ended.stderr
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_happens_if_nobody_acts_and_how_long_there_is(site: Path, language: str) -> None:
+    lines = (site / "points.csv").read_text(encoding="utf-8").splitlines()
+    more = ["consequence,minutes_to_act", "满罐溢出,12.5", *[","] * (len(lines) - 2)]
+    sheet = "\n".join(",".join(cells) for cells in zip(lines, more, strict=True)) + "\n"
+    (site / "points.csv").write_text(sheet, encoding="utf-8")
+    told = rows(check(site, language=language).stdout)
+    (at,) = (at for at, row in enumerate(told) if row[:1] == ["TK101.level"])
+    minutes = "12.5 min" if language == "en" else "12.5 分"
+    assert told[at] == ["TK101.level", minutes, "满罐溢出", "停止进料；核对现场液位计；通知班长"]
+    titles = ["point", "time to act", "if nobody acts", "what to do"], ["点", "可用时间", "不处置的后果", "处置措施"]
+    assert told[at - 1] == titles[language == "zh"] and told[at + 1] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        (
+            "en",
+            [
+                ["preset", "on-delay", "off-delay", "deadband", "latches", "re-alarm", "points"],
+                ["tank-level", "5 s (sheet)", "60 s (sheet)", "0.2 m (sheet)", "no", "1800 s", "TK101.level"],
+                ["tank-level", "none", f"10 s {OURS}", f"0.0625 m {OURS}", "no", "none", "TK102.level and 2 others"],
+                ["combustible", "none", f"30 s {OURS}", f"2 %LEL {OURS}", "yes", "none", "GD01.gas and 6 others"],
+            ],
+        ),
+        (
+            "zh",
+            [
+                ["报警模板", "报警延时", "恢复延时", "死区", "锁定", "再报警", "点"],
+                ["tank-level", "5 秒（点表）", "60 秒（点表）", "0.2 m（点表）", "否", "1800 秒", "TK101.level"],
+                ["tank-level", "无", "10 秒（自定）", "0.0625 m（自定）", "否", "无", "TK102.level 及另外 2 个"],
+                ["combustible", "无", "30 秒（自定）", "2 %LEL（自定）", "是", "无", "GD01.gas 及另外 6 个"],
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_how_long_alarms_are_held_back_and_on_whose_word(site: Path, language: str, told: list[list[str]]) -> None:
+    lines = (site / "points.csv").read_text(encoding="utf-8").splitlines()
+    more = ["on_delay_s,off_delay_s,alarm_deadband,re_alarm_s", "5,60,0.2,1800", *[",,,"] * (len(lines) - 2)]
+    sheet = "\n".join(",".join(cells) for cells in zip(lines, more, strict=True)) + "\n"
+    (site / "points.csv").write_text(sheet, encoding="utf-8")
+    ended = check(site, language=language, columns=130)
+    assert ended.returncode == 0, ended.stderr
+    said = rows(ended.stdout)
+    assert all(row in said for row in told), [row for row in told if row not in said]
+    assert ("no standard gives them" if language == "en" else "没有标准给出") in ended.stdout
+    answer = json.loads(check(site, "--json").stdout)
+    assert answer["notice"] == AUXILIARY and AUXILIARY.splitlines()[0] in ended.stdout
+    (first, *_others) = answer["delays"]
+    assert first == {
+        "preset": "tank-level", "on_delay_s": 5, "off_delay_s": 60, "off_delay_from": "sheet", "deadband": 0.2,
+        "deadband_from": "sheet", "unit_text": "m", "latches": False, "re_alarm_s": 1800, "points": ["TK101.level"],
+    }  # fmt: skip
+
+
 def test_a_row_for_each_point(site: Path) -> None:
     told = rows(check(site, "--points").stdout)
     assert ["TK101.temp", "gas-b", "20", "5 s → 5 s", "5.6-10.4 s", "–", "6.6-11.4 s"] in told
-    assert sum(row[0].endswith((".level", ".temp", ".gas")) for row in told if row) == 22
+    assert sum(row[0].endswith((".level", ".temp", ".gas")) for row in told if len(row) == 7) == 22
+    (damped,) = (row for row in told if row[:2] == ["tank-level", "none"] and "0.0475 m (own choice)" in row)
+    assert damped[-1] == "TK105.level, TK106.level"
 
 
 def test_a_bus_with_nothing_but_a_horn_has_its_row(site: Path) -> None:

@@ -9,27 +9,12 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 
 from edge.config import ConfigError, examine, load_site
 from edge.points import heading, read_points, read_sheet
 from edge.problem import Problem
 from protocols import profile
 from tests.edge.mistakes import EXAMPLE, MISTAKES, change_cell, judge, replace
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def locale_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Chinese texts as they stand in the tree, compiled."""
-    messages = tmp_path_factory.mktemp("locale") / "zh_CN" / "LC_MESSAGES"
-    messages.mkdir(parents=True)
-    source = ROOT / "edge/locale/zh_CN/LC_MESSAGES/tankgate.po"
-    with source.open("rb") as po, (messages / "tankgate.mo").open("wb") as mo:
-        write_mo(mo, read_po(po))
-    return messages.parents[1]
 
 
 @contextmanager
@@ -171,10 +156,21 @@ def test_a_unit_that_may_mean_two_is_not_guessed(written: str) -> None:
 def test_a_length_keeps_its_resolution_in_another_unit(site: Path) -> None:
     metres = load_site(site / "gateway.toml").points[0]
     assert (metres.type, metres.decimals) == ("f32", 3)
-    for column, value in (("unit", "毫米"), ("range_high", "12500")):
+    limits = zip(("LL", "L", "H", "HH", "CH"), ("1000", "1500", "10800", "11400", "12200"), strict=True)
+    for column, value in (("unit", "毫米"), ("range_high", "12500"), *limits):
         change_cell(site / "points.csv", 2, column, value)
     millimetres = load_site(site / "gateway.toml").points[0]
     assert (millimetres.unit, millimetres.decimals) == ("mm", 0)
+
+
+def test_limits_in_metres_beside_a_range_in_millimetres_are_found(site: Path, speak: Callable[[str], None]) -> None:
+    for column, value in (("unit", "mm"), ("range_high", "12500")):
+        change_cell(site / "points.csv", 2, column, value)
+    for language, words in (("en", "is 62.5 by the preset, as far as from H = 10.8"), ("zh_CN", "模板给的 62.5")):
+        speak(language)
+        (problem,) = examine(site / "gateway.toml").problems
+        assert (problem.code, problem.row, problem.field) == ("E-LIM-019", 2, heading("alarm_deadband"))
+        assert words in problem.text
 
 
 def test_a_profile_beside_the_site_goes_before_the_built_in_one(site: Path) -> None:
@@ -211,6 +207,7 @@ def test_the_example_s_outputs_are_right_for_whoever_takes_away_their_marks(site
     examined = examine(site / "gateway.toml")
     assert examined.site is not None, examined.problems
     assert [output.name for output in examined.site.outputs] == ["horn", "fault"]
+    assert [(each.name, each.needed, len(each.points)) for each in examined.site.votings] == [("area-a", 2, 4)]
 
 
 def test_outputs_and_inputs(site: Path) -> None:

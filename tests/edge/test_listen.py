@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from edge.alarms.words import AUXILIARY
 from hil_tests.mosquitto import Mosquitto
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
@@ -114,10 +115,17 @@ def test_a_line_a_message():
     ]
 
 
+def test_above_the_first_alarm_stands_once_what_alarms_are_not():
+    event = (GOLDEN / "alarm.json").read_bytes().strip()
+    said = listen("--from", "-", given=lines(BIRTH, ("event/alarm", event), ("event/alarm", event))).stdout
+    before, after = said.split(AUXILIARY)
+    assert len(before.splitlines()) == 1 and len(after.strip().splitlines()) == 2
+
+
 def test_an_alarm_is_a_line_with_its_states():
     event = (GOLDEN / "alarm-system.json").read_bytes().strip()
     run = listen("--from", "-", given=lines(("event/alarm", event)))
-    assert run.stdout == "02:30:04 jt-0042 event alarm 01KAR8M2 913 system.config:FAULT NORM → UNACK\n"
+    assert run.stdout == AUXILIARY + "\n02:30:04 jt-0042 event alarm 01KAR8M2 913 system.config:FAULT NORM → UNACK\n"
 
 
 NIGHT = "2026-11-23 02:09:04 to 2026-11-23 02:12:43 (219 s)"

@@ -7,7 +7,7 @@ from shutil import copytree
 import pytest
 
 from edge.alarms.engine import Engine
-from edge.alarms.presets import PRESETS, alarms_of, birth_row
+from edge.alarms.presets import PRESETS, alarms_of, birth_row, damping
 from edge.config import examine, load_site
 from edge.points import heading
 from protocols.model import GOOD, OVER_RANGE, Voting
@@ -59,6 +59,27 @@ _COUNT = {"profile": "io-16do", "channel": "baud", "H": "1", "range_low": "0", "
         (2, {"LL": "0"}, "W-LIM-002", "LL"),
         (2, {"LL": "", "L": "", "H": "", "HH": "", "CH": ""}, "W-LIM-001", "preset"),
         (14, {"on_delay_s": "5"}, "W-LIM-003", "on_delay_s"),
+        # How long and how far beyond its limit an alarm is kept. One that could never clear is refused.
+        (2, {"off_delay_s": "60", "alarm_deadband": "0.2"}, None, None),
+        (2, {"off_delay_s": "0", "alarm_deadband": "0"}, None, None),
+        (2, {"off_delay_s": "3601"}, "E-CEL-003", "off_delay_s"),
+        (2, {"off_delay_s": "-1"}, "E-CEL-003", "off_delay_s"),
+        (2, {"alarm_deadband": "-0.1"}, "E-CEL-003", "alarm_deadband"),
+        (2, {"alarm_deadband": "10.8"}, "E-LIM-019", "alarm_deadband"),
+        (2, {"alarm_deadband": "11", "H": "", "HH": "", "CH": ""}, "E-LIM-019", "alarm_deadband"),
+        (21, {"oel": "2", "H": "2", "HH": "4"}, "E-LIM-019", "alarm_deadband"),  # by its preset it is 2
+        (21, {"oel": "2", "H": "2", "HH": "4", "alarm_deadband": "0.5"}, None, None),
+        (14, _BIT | {"H": "1", "alarm_deadband": "1"}, "E-LIM-019", "alarm_deadband"),
+        (14, _BIT | {"L": "0", "alarm_deadband": "1"}, "E-LIM-019", "alarm_deadband"),
+        # What happens otherwise, and how long a person has.
+        (2, {"consequence": "满罐溢出", "minutes_to_act": "12"}, None, None),
+        (2, {"minutes_to_act": "0"}, "E-CEL-003", "minutes_to_act"),
+        (2, {"minutes_to_act": "1441"}, "E-CEL-003", "minutes_to_act"),
+        (2, {"minutes_to_act": "soon"}, "E-CEL-002", "minutes_to_act"),
+        # How soon what was acknowledged, and still stands, is announced anew.
+        (2, {"re_alarm_s": "1800"}, None, None),
+        (2, {"re_alarm_s": "59"}, "E-CEL-003", "re_alarm_s"),
+        (2, {"re_alarm_s": "86401"}, "E-CEL-003", "re_alarm_s"),
         # How fast, how soon, how stuck, how far apart: all that it takes, of what makes sense for the preset.
         (2, {"TTHH": "15", "TTCH": "30", "ROR": "0.05", "ROF": "0.001", "trend_s": "600"}, None, None),
         (8, {"ROR": "2", "trend_s": "300", "H": "", "HH": ""}, None, None),
@@ -121,7 +142,7 @@ def test_what_the_example_asks_for():
 
 def test_every_preset_keeps_an_alarm_longer_and_raises_none_later():
     for preset in PRESETS.values():
-        assert preset.deadband_share > 0 and preset.off_ms > 0
+        assert preset.off_ms > 0 and (preset.deadband_share > 0 or preset is PRESETS["switch"])
 
 
 def test_above_the_range_of_any_sensor_an_alarm_latches_and_what_is_high_stands_until_it_is_reset():
@@ -154,6 +175,44 @@ def test_how_fast_how_soon_how_stuck_and_how_far_apart(tmp_path):
     assert (apart.setpoint, apart.other, apart.on_ms) == (0.1, "TK102.level", 5000)
     assert all(0 < each.deadband < each.setpoint for each in (soon, full, leak, apart))
     assert "TK101.level:ROR" not in by_id
+
+
+def test_the_sheet_has_the_last_word_on_off_delay_and_deadband(tmp_path):
+    row = {"off_delay_s": "60", "alarm_deadband": "0.2", "ROF": "0.002", "trend_s": "600"}
+    assert found(tmp_path, 2, **row) == []
+    site = load_site(tmp_path / "site" / "gateway.toml")
+    by_id = {setting.alarm: setting for setting in alarms_of(site)}
+    assert {by_id[f"TK101.level:{kind}"].deadband for kind in ("LL", "L", "H", "HH")} == {0.2}
+    assert {by_id[f"TK101.level:{kind}"].off_ms for kind in ("LL", "L", "H", "HH", "ROF")} == {60_000}
+    assert (by_id["TK102.level:H"].deadband, by_id["TK102.level:H"].off_ms) == (0.0625, 10_000)
+    assert by_id["TK101.level:ROF"].deadband == pytest.approx(0.0002)
+    mine, other = (damping(point) for point in site.points[:2])
+    assert (mine.off_delay_s, mine.off_delay_from, mine.deadband, mine.deadband_from) == (60, "sheet", 0.2, "sheet")
+    assert (other.off_delay_s, other.off_delay_from, other.deadband_from) == (10, "own_choice", "own_choice")
+    assert found(tmp_path / "zero", 2, off_delay_s="0", alarm_deadband="0") == []
+    (none,) = (damping(point) for point in load_site(tmp_path / "zero" / "site" / "gateway.toml").points[:1])
+    assert (none.off_delay_s, none.off_delay_from, none.deadband, none.deadband_from) == (0, "sheet", 0, "sheet")
+
+
+def test_what_is_acknowledged_and_still_stands_is_announced_anew_where_the_sheet_says_so(tmp_path):
+    assert found(tmp_path, 2, re_alarm_s="1800", ROF="0.002", trend_s="600") == []
+    by_id = {setting.alarm: setting for setting in alarms_of(load_site(tmp_path / "site" / "gateway.toml"))}
+    anew = {alarm for alarm, setting in by_id.items() if setting.re_alarm_ms == 1_800_000}
+    assert anew == {f"TK101.level:{kind}" for kind in ("LL", "L", "H", "HH", "ROF")}
+    assert {setting.re_alarm_ms for alarm, setting in by_id.items() if alarm not in anew} == {None}
+    assert birth_row(by_id["TK101.level:HH"])["re_alarm_s"] == 1800
+    assert "re_alarm_s" not in birth_row(by_id["TK102.level:HH"])
+
+
+def test_what_happens_otherwise_is_of_limits_and_movements_not_of_detectors(tmp_path):
+    assert found(tmp_path, 2, consequence="满罐溢出", minutes_to_act="12", ROF="0.002", trend_s="600") == []
+    told = {
+        row["alarm"]: (row.get("consequence"), row.get("minutes_to_act"))
+        for row in map(birth_row, alarms_of(load_site(tmp_path / "site" / "gateway.toml")))
+    }
+    of_process = {f"TK101.level:{kind}" for kind in ("LL", "L", "H", "HH", "ROF")}
+    assert {alarm for alarm, what in told.items() if what == ("满罐溢出", 12)} == of_process
+    assert {what for alarm, what in told.items() if alarm not in of_process} == {(None, None)}
 
 
 def test_a_status_bit_of_a_detector_is_an_alarm_of_its_own(tmp_path):

@@ -16,7 +16,10 @@ from typing import IO, Any
 import pytest
 from rich.cells import cell_len
 
+from edge.alarms.words import AUXILIARY
 from edge.cli.status import span_text
+from edge.config import load_site
+from edge.control import NAME, ask
 
 ROOT = Path(__file__).parents[2]
 FOUND_A_FAULT, USAGE, UNREACHABLE, BUSY = 1, 2, 3, 4
@@ -99,6 +102,7 @@ def test_status_without_a_daemon(gateway_toml: Path) -> None:
 
 def test_status_of_a_running_daemon_and_its_end(gateway_toml: Path, daemon: subprocess.Popen[bytes]) -> None:
     status = json.loads(tankgate("status", "--json", gateway_toml).stdout)
+    assert status["notice"] == AUXILIARY
     assert (status["gateway"], status["mode"], status["pid"]) == ("jt-0042", "simulated", daemon.pid)
     assert [(bus["bus"], bus["state"], bus["hour"]["overruns"]) for bus in status["buses"]] == [
         ("level", None, 0), ("gas-a", None, 0), ("gas-b", None, 0)
@@ -126,6 +130,16 @@ def test_status_in_80_columns(
     assert [line.split()[:2] for line in lines].count(["gas-b", "20"]) == 1
     assert words in told and foreign not in told
     assert "报警状态" not in told  # the status of a bus is none of an alarm
+
+
+def test_the_door_takes_a_press_of_nobody_as_little_as_an_acknowledgement(
+    gateway_toml: Path, daemon: subprocess.Popen[bytes]
+) -> None:
+    door = Path(load_site(gateway_toml).store.path, NAME)
+    for do in ("mute", "test"):
+        assert ask(door, {"do": do, "by": " "}) == {"refused": "who_empty", "field": "by"}
+        assert ask(door, {"do": do, "by": "R" * 65}) == {"refused": "who_too_long", "field": "by"}
+        assert ask(door, {"do": do, "by": "R7"}) == {"done": True}
 
 
 def test_spans_are_told_in_the_unit_that_a_person_counts_them_in() -> None:
