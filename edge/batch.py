@@ -31,7 +31,7 @@ _NONE, _WHOLE, _F32, _F64, _DECIMAL = 0, 1, 2, 3, 4
 _WHOLE_MAX = 2**34  # beyond, the column is longer than a float
 _DIGITS_MAX = 9
 _F32_MAX = 2**128 - 2**104
-_FILED_BYTES, _MESSAGE_BYTES = 500, 200  # what Python's objects take beside their bytes
+FILED_BYTES, _MESSAGE_BYTES = 500, 200  # what Python's objects take beside their bytes
 _ROW_BYTES, _MARK_BYTES = 25, 55  # what a row of the store, and a mark in it, takes beside those
 _SAMPLE = itemgetter(0, 1)  # of a Row: section and uptime
 
@@ -66,6 +66,16 @@ class Message:
     birth: str
     payload: bytes | None
     reported: bytes | None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What is written of it."""
+        return len(self.reported or self.payload or b"")
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of a memory, roughly, without what is made again."""
+        return self.stored_bytes + _MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +179,16 @@ class Filed:
     def stored_bytes(self) -> int:
         """What is written of it, without what pages take."""
         rows = _ROW_BYTES * (1 + len(self.messages)) + _MARK_BYTES * len(self.taken)
-        return rows + len(self.readings or b"") + sum(len(m.reported or m.payload or b"") for m in self.messages)
+        return rows + len(self.readings or b"") + sum(message.stored_bytes for message in self.messages)
 
     @property
     def bytes(self) -> int:
-        """What it takes of a memory, roughly: the payload of a data message is not kept."""
-        return self.stored_bytes + _MESSAGE_BYTES * len(self.messages) + _FILED_BYTES
+        """What it takes of a memory, roughly, without what is made again."""
+        return len(self.readings or b"") + sum(message.bytes for message in self.messages) + FILED_BYTES
 
-    def without(self, stream: str) -> "Filed":
-        """Less the messages of this stream, and less the readings where that is "data"."""
-        messages = tuple(message for message in self.messages if message.stream != stream)
-        if stream != "data":
-            return replace(self, messages=messages)
-        return replace(self, messages=messages, readings=None, polls=0, from_ms=None, to_ms=None)
+    def without_payloads(self) -> "Filed":
+        """Less what can be made again: the payloads of data messages."""
+        return replace(self, messages=tuple(replace(m, payload=None) if m.reported else m for m in self.messages))
 
 
 def filed(batch: Batch) -> Filed:

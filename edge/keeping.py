@@ -99,9 +99,10 @@ class Keeping:
         for group in self._untold:
             if is_gone or now_s >= group.put_s + EVENT_WAIT_S:  # as `due_s` reckons, to the last bit
                 self._release(group, "event")
-            if is_gone:
+            if is_gone and not group.is_told:
                 self._release(group, "data")
-        self._untold = [group for group in self._untold if len(group.told) < len(STREAMS)]
+                group.forget_payloads()
+        self._untold = [group for group in self._untold if not group.is_told]
         if now_s >= self._positions_s:
             self._positions_s = now_s + POSITIONS_S
             for uplink in self._uplinks:

@@ -4,16 +4,17 @@ Owns that order. By age: readings after `readings_days`, events after `alarms_da
 for which gateways ran on this store: no clock and no stamp makes anything old. Readings around an alarm of priority 1
 or 2 stay as long as events do, set apart ("kept"). By size: the oldest readings, those set apart first where they take
 more than a quarter, and only when there are none left the oldest events: a tenth of `max_bytes` is out of the readings'
-reach. In memory, while there is no store: readings, then events, the oldest of each. What is given up is told as a
-Dropped, from which gap records are made; nothing that anybody lacks is given up without one.
+reach. In memory, while there is no store: readings, then events, the oldest of each; what is left of those that were
+there becomes one. What is given up is told as a Dropped, from which gap records are made; nothing that anybody lacks is
+given up without one.
 Must never delete anything.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from edge.batch import Filed
+from edge.batch import FILED_BYTES, Filed, Message
 from protocols.model import StoreSettings
 
 ALARM_SHARE = 10  # one part in so many of max_bytes is for events alone
@@ -81,7 +82,8 @@ class Dropped:
         """What was given up after it, of the same stream."""
         self.add(later.from_ms, later.to_ms, later.polls)
         for epoch, (first, last) in later.numbers.items():
-            self.numbers[epoch] = (self.numbers.get(epoch, (first, last))[0], last)
+            known = self.numbers.get(epoch, (first, last))
+            self.numbers[epoch] = (min(first, known[0]), max(last, known[1]))
 
     def add_number(self, epoch: str, seq: int) -> None:
         """One more message, of a higher number than those before."""
@@ -127,23 +129,68 @@ def _to_go_for_room(usage: Usage, log_bytes: int) -> int:
     return HEADROOM_BYTES - usage.unused_bytes - max(usage.disk_free_bytes - 2 * log_bytes, 0)
 
 
-def shrink(groups: Sequence[list[Filed]], max_bytes: int, epoch: str) -> Iterator[Dropped]:
-    """Bring what waits in memory for a disk down to so many bytes; the lists are changed in place."""
-    waiting_bytes = sum(each.bytes for group in groups for each in group)
-    for stream in ("data", "event"):
-        dropped = Dropped(stream, "disk_fault")
-        for group in groups:
-            for at, each in enumerate(group):
-                if waiting_bytes <= max_bytes:
-                    break
-                group[at] = each.without(stream)
-                waiting_bytes -= each.bytes - group[at].bytes
-                messages = [message for message in each.messages if message.stream == stream]
-                for message in messages:
-                    dropped.add_number(epoch, message.seq)
-                if stream == "data":
-                    dropped.add(each.from_ms, each.to_ms, each.polls)
+class Shrunk(NamedTuple):
+    """So many groups, the oldest, became one batch without readings. `dropped`: what was given up for it."""
+
+    count: int
+    batch: Filed
+    dropped: list[Dropped]
+
+
+def shrink(groups: Sequence[Sequence[Filed]], too_much_bytes: int, epoch: str) -> Shrunk:
+    """Give up so much of what waits in memory for a disk, if there is so much. There is one group or more.
+
+    The one that is left has the events, and what is to be known after a restart: a group that is empty takes room too.
+    """
+    data, event = Dropped("data", "disk_fault"), Dropped("event", "disk_fault")
+    old: list[Filed] = []
+    count, freed_bytes = 0, -FILED_BYTES  # of the one that is left
+    for group in groups:
+        if freed_bytes >= too_much_bytes:
+            break
+        count += 1
+        old += group
+        for each in group:
+            freed_bytes += each.bytes
+            data.add(each.from_ms, each.to_ms, each.polls)
+            for message in each.messages:
+                if message.stream == "data":
+                    data.add_number(epoch, message.seq)
                 else:
-                    dropped.add(None, None, len(messages))
-        if dropped.polls or dropped.numbers:
-            yield dropped
+                    freed_bytes -= message.bytes
+    one = _as_one(old)
+    messages = iter(one.messages)
+    while freed_bytes < too_much_bytes and (message := next(messages, None)) is not None:
+        freed_bytes += message.bytes
+        event.add(None, None, 1)
+        event.add_number(epoch, message.seq)
+    dropped = [each for each in (data, event) if each.polls or each.numbers]
+    return Shrunk(count, replace(one, messages=tuple(messages)), dropped)
+
+
+def _as_one(batches: Sequence[Filed]) -> Filed:
+    """Their events, and of all else the newest."""
+    events: list[Message] = [message for each in batches for message in each.messages if message.stream == "event"]
+    return Filed(
+        birth=batches[-1].birth,
+        readings=None,
+        polls=0,
+        from_ms=None,
+        to_ms=None,
+        taken=tuple({mark.board: mark for each in batches for mark in each.taken}.values()),
+        messages=tuple(events),
+        held=tuple({held[:-2]: held for each in batches for held in each.held}.values()),
+        alarms=tuple({kept.alarm: kept for each in batches for kept in each.alarms}.values()),
+        bypasses=next((each.bypasses for each in reversed(batches) if each.bypasses is not None), None),
+        raised_ms=_needed(t_ms for each in batches for t_ms in each.raised_ms),
+    )
+
+
+def _needed(raised_ms: Iterable[int]) -> tuple[int, ...]:
+    """Those without which readings around them would not stay: two in twenty minutes at most."""
+    needed: list[int] = []
+    for t_ms in sorted(raised_ms):
+        if len(needed) > 1 and t_ms - needed[-2] <= 2 * AROUND_MS:
+            needed.pop()
+        needed.append(t_ms)
+    return tuple(needed)

@@ -290,8 +290,6 @@ class Store:
             sql = "SELECT count(*) FROM message WHERE epoch = ? AND stream = ? AND seq = ?"
             found = self._the_writer.execute(sql, (epoch_id, *message)).get
         found = found or self._the_writer.execute("SELECT count(*) FROM batch WHERE id = ?", (batch,)).get
-        if found:
-            self._next_batch = max(self._next_batch, self._the_writer.execute("SELECT max(id) FROM batch").get + 1)
         return bool(found)
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 Owns what waits for the disk. Each group that `put` was given is committed whole, in order, and reported in `committed`;
 the wake pipe tells so. When the store fails, `gone` says why: the groups wait, packed and at most MEMORY_MAX_BYTES of
-them (`retention` says what goes first), until the store opens again. Must never hold up the deciding thread: a hanging
-disk hangs this thread alone, and `is_gone` says so after SLOW_S.
+them (`retention` says what goes first, and never what may not yet be sent), until the store opens again. Must never
+hold up the deciding thread: a hanging disk hangs this thread alone, and `is_gone` says so after SLOW_S.
 """
 
 import os
@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from gettext import gettext as _
+from itertools import islice, takewhile
 from typing import Any
 
 from edge.batch import Batch, Filed, filed
 from edge.forward import Pace
 from edge.retention import Dropped, Usage, drop_due, shrink
-from edge.store import WAL_MAX_BYTES, Positions, Store, StoreFault
+from edge.store import STREAMS, WAL_MAX_BYTES, Positions, Store, StoreFault
 from protocols.model import StoreSettings
 
 SLOW_S = 2.0  # a commit that takes longer counts as none
@@ -27,6 +28,8 @@ RETRY_S = 1.0
 POSITIONS_S = 10.0  # positions ride in a batch's transaction; without any they wait so long
 TIDY_S = 60.0
 MEMORY_MAX_BYTES = 16 << 20
+MEMORY_LOT_BYTES = MEMORY_MAX_BYTES // 10  # is given up at once: all that waits is looked through for it
+COMMIT_MOST = 1000  # groups in one transaction: what has waited for hours would be a slow one
 STOP_S = 10.0
 
 Job = Callable[[Store], None]
@@ -48,6 +51,21 @@ class Group:
             self._packed = [filed(batch) if isinstance(batch, Batch) else batch for batch in self.batches]
             self.batches = self._packed  # in one step: the other thread reads it
         return self._packed
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of a memory, roughly."""
+        return sum(each.bytes for each in self.packed())
+
+    @property
+    def is_told(self) -> bool:
+        """Whether everything of it may be sent."""
+        return len(self.told) == len(STREAMS)
+
+    def forget_payloads(self) -> None:
+        """It waits for a disk: what can be made again takes no room."""
+        self._packed = [each.without_payloads() for each in self.packed()]
+        self.batches = self._packed
 
 
 class Writer(threading.Thread):
@@ -83,7 +101,7 @@ class Writer(threading.Thread):
         self._queue: deque[Group] = deque()
         self._in_hand = 0  # of these, the first ones: the writing thread's
         self._packed_bytes: int | None = None  # of all, while there is no store
-        self._tried = 0  # so many were in the newest commit
+        self._tried = 0  # so many were in a commit that failed: they may be on disk
         self._jobs: deque[tuple[Job, Any]] = deque()
         self._positions: dict[str, dict[tuple[str, str, str], Any]] = {}
         self._something = threading.Condition()
@@ -103,12 +121,23 @@ class Writer(threading.Thread):
                 self._packed_bytes = None
                 return []
             new = [group] if self._packed_bytes is not None else self._queue
-            self._packed_bytes = (self._packed_bytes or 0) + sum(each.bytes for one in new for each in one.packed())
-            if self._packed_bytes <= MEMORY_MAX_BYTES:
-                return []
-            self._packed_bytes = None
-            waiting = list(self._queue)[self._in_hand :]
-            return list(shrink([group.packed() for group in waiting], MEMORY_MAX_BYTES, self._store.epoch))
+            self._packed_bytes = (self._packed_bytes or 0) + sum(each.bytes for each in new)
+            too_much_bytes = self._packed_bytes - MEMORY_MAX_BYTES
+            return self._shrink(too_much_bytes + MEMORY_LOT_BYTES) if too_much_bytes > 0 else []
+
+    def _shrink(self, too_much_bytes: int) -> list[Dropped]:
+        """Of what may be sent, and cannot be on disk."""
+        begin = max(self._in_hand, self._tried)
+        old = list(takewhile(lambda group: group.is_told, islice(self._queue, begin, None)))
+        if not old:
+            return []
+        count, batch, dropped = shrink([group.packed() for group in old], too_much_bytes, self._store.epoch)
+        surplus = next((group.dropped for group in old[:count] if group.dropped is not None), None)
+        rest = list(self._queue)
+        rest[begin : begin + count] = [Group([batch], old[0].put_s, surplus, set(STREAMS))]
+        self._queue = deque(rest)
+        self._packed_bytes = sum(group.bytes for group in rest)
+        return dropped
 
     def put_job(self, job: Job, done: Any) -> None:
         """To be done before anything that is put later is committed; `saved` then has `done`."""
@@ -203,17 +232,28 @@ class Writer(threading.Thread):
         has_landed = self._store.open(int(time.time() * 1000))
         if has_landed:
             self._report(self._tried)
+        self._tried = 0
         self._tidy_s = 0.0
 
     def _commit(self) -> None:
+        while True:
+            self._do_jobs()
+            self._commit_some()
+            if not self._queue:
+                return
+
+    def _do_jobs(self) -> None:
         while self._jobs:
             job, done = self._jobs[0]
             job(self._store)
             self.saved.append(done)
             self._jobs.popleft()
             self._wake_up()
+
+    def _commit_some(self) -> None:
+        self._busy_since_s = time.monotonic()
         with self._something:
-            groups = list(self._queue)
+            groups = list(islice(self._queue, COMMIT_MOST))
             self._in_hand = self._tried = len(groups)
             positions, self._positions = self._positions, {}
         if not groups and not positions:
@@ -243,7 +283,9 @@ class Writer(threading.Thread):
         """The first so many groups are on disk."""
         with self._something:
             groups = [self._queue.popleft() for _group in range(count)]
-            self._in_hand = 0
+            self._in_hand = self._tried = 0
+            if self._packed_bytes is not None:
+                self._packed_bytes -= sum(group.bytes for group in groups)
         self._stored_bytes += sum(batch.stored_bytes for group in groups for batch in group.packed())
         self.stored.note(time.monotonic(), self._stored_bytes)
         self._is_giving_up = self._is_giving_up and not any(group.dropped for group in groups)

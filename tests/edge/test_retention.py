@@ -1,9 +1,12 @@
 """What goes first, and when: the declared order, as tables."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import pytest
 
-from edge.batch import Batch, Filed, Mark, Message, Row, Section, filed
-from edge.retention import HEADROOM_BYTES, Drop, Dropped, Usage, drop_due, shrink
+from edge.batch import Batch, Bypass, Filed, Held, Kept, Mark, Message, Row, Section, filed
+from edge.retention import AROUND_MS, HEADROOM_BYTES, Drop, Dropped, Usage, drop_due, shrink
 from edge.timebase import Clock
 from protocols.model import StoreSettings
 
@@ -73,25 +76,51 @@ def one_second(seq: int) -> Filed:
     return filed(Batch("d1c1a179", (section,), rows, (Mark("cab1", "4be01d77", seq, 9, NOW_MS),), messages))
 
 
-def test_memory_gives_up_the_oldest_readings_first_and_keeps_events_and_marks() -> None:
+def test_memory_gives_up_the_oldest_readings_first_and_keeps_events_and_marks_in_one_batch() -> None:
     groups = [[one_second(seq)] for seq in range(1, 11)]
-    half = sum(each.bytes for group in groups for each in group) - 3 * (one_second(1).bytes - 700)
-    (dropped,) = shrink(groups, half, EPOCH)
-    last = dropped.numbers[EPOCH][1]
-    assert dropped.numbers == {EPOCH: (1, last)} and 1 <= last < 9
-    assert (dropped.stream, dropped.cause, dropped.polls) == ("data", "disk_fault", 10 * last)
-    assert (dropped.from_ms, dropped.to_ms) == (NOW_MS + 1000, NOW_MS + 1000 * last + 9)
-    for seq, (batch,) in enumerate(groups, start=1):
-        assert (batch.readings is None) == (seq <= last)
-        assert [m.stream for m in batch.messages] == (["event"] if seq <= last else ["data", "event"])
-        assert len(batch.taken) == 1
-    assert sum(each.bytes for group in groups for each in group) <= half
-    assert list(shrink(groups, half, EPOCH)) == []
+    before = sum(each.bytes for group in groups for each in group)
+    count, left, (dropped,) = shrink(groups, before // 2, EPOCH)
+    assert dropped.numbers == {EPOCH: (1, count)} and 5 <= count < 9
+    assert (dropped.stream, dropped.cause, dropped.polls) == ("data", "disk_fault", 10 * count)
+    assert (dropped.from_ms, dropped.to_ms) == (NOW_MS + 1000, NOW_MS + 1000 * count + 9)
+    assert left.readings is None and left.polls == 0
+    assert [(m.stream, m.seq) for m in left.messages] == [("event", seq) for seq in range(1, count + 1)]
+    assert left.taken == (Mark("cab1", "4be01d77", count, 9, NOW_MS),)
+    assert left.bytes + sum(each.bytes for group in groups[count:] for each in group) <= before - before // 2
 
 
 def test_events_go_only_when_there_are_no_readings_left() -> None:
     groups = [[one_second(seq)] for seq in range(1, 5)]
-    data, event = shrink(groups, 0, EPOCH)
+    count, left, (data, event) = shrink(groups, 10**6, EPOCH)
     assert (data.stream, data.numbers, data.polls) == ("data", {EPOCH: (1, 4)}, 40)
     assert (event.stream, event.numbers, event.polls) == ("event", {EPOCH: (1, 4)}, 4)
-    assert [len(batch.taken) for (batch,) in groups] == [1] * 4
+    assert (count, left.messages, len(left.taken)) == (4, (), 1)
+    only_events = [shrink(groups, 1, EPOCH).batch]  # of the first two
+    count, left, (data, event) = shrink([only_events, groups[-1]], groups[-1][0].bytes, EPOCH)
+    assert (data.numbers, event.numbers) == ({EPOCH: (4, 4)}, {EPOCH: (1, 1)})
+    assert [message.seq for message in left.messages] == [4]
+
+
+def test_what_is_left_of_them_knows_the_newest_of_everything() -> None:
+    groups = []
+    for seq in range(1, 4):
+        held = Held("gas", 1, "p", 3, 0, 1, None, bytes([seq]))
+        kept = Kept("GD01.gas:H", None, f"facts {seq}", None, False)
+        bypass = (Bypass(1, "drill", "", "", "", "", 0, 0),) if seq == 2 else None
+        groups.append([replace(one_second(seq), held=(held,), alarms=(kept,), bypasses=bypass, raised_ms=(seq,))])
+    left = shrink(groups, 10**6, EPOCH).batch
+    assert [each.seen for each in left.held] == [b"\3"] and [each.facts for each in left.alarms] == ["facts 3"]
+    assert left.bypasses is not None and [each.number for each in left.bypasses] == [1]
+
+
+def test_of_an_alarm_that_is_raised_again_and_again_as_much_is_known_as_keeps_readings() -> None:
+    raised_ms = [*range(0, 3_600_000, 1000), 10**9]
+    batch = replace(one_second(1), raised_ms=tuple(reversed(raised_ms)))
+    left = shrink([[batch]], 10**6, EPOCH).batch.raised_ms
+    assert len(left) < 10 and (left[0], left[-1]) == (0, 10**9)
+
+    def keeps(raised: Iterable[int]) -> set[int]:
+        minutes = range(-20, 20_000)
+        return {m for m in minutes if any(abs(m * 60_000 - t_ms) <= AROUND_MS for t_ms in raised)}
+
+    assert keeps(left) == keeps(raised_ms[::60] + raised_ms[-2:])
