@@ -205,11 +205,12 @@ class Forward:
         self._settle((epoch, stream), [(seq, seq)])
 
     def dropped(self, epoch: str, stream: str, first: int, last: int) -> list[Span]:
-        """The oldest messages are not kept any more, up to `last`: those of them that were pending."""
+        """These are not kept any more, mostly the oldest there are: those of them that were pending."""
         which = (epoch, stream)
         if which not in self._known:
             return []
-        self._oldest[which] = max(self._oldest[which], last + 1)
+        if first <= self._oldest[which] <= last:
+            self._oldest[which] = last + 1
         pending = Ranges([(first, last)]).without(self._settled(which))
         self._settle(which, [(first, last)])
         for lane in (self._live, self._late, self._refused, self._set_aside):
@@ -370,10 +371,7 @@ class Forward:
     def pending(self, epoch: str, stream: str) -> list[Span]:
         """Ranges not yet safe. Were there too many, the last one covers the rest: a doubt, never a loss."""
         last = self._known.get((epoch, stream), 0)
-        ranges = list(self._settled((epoch, stream)).missing(last)) if last else []
-        if len(ranges) > PENDING_RANGES_MAX:
-            ranges[PENDING_RANGES_MAX - 1 :] = [(ranges[PENDING_RANGES_MAX - 1][0], ranges[-1][1])]
-        return ranges
+        return Ranges(self._settled((epoch, stream)).missing(last)).at_most(PENDING_RANGES_MAX) if last else []
 
     def receipted(self, epoch: str, stream: str) -> int | None:
         """Up to here everything is in the receiver's database; None where this destination gives no receipts."""

@@ -7,6 +7,7 @@ wait for the disk, nor let anything go without a gap where somebody lacks it.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from gettext import gettext as _
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from edge.retention import Dropped, readings_max_bytes
 from edge.store import STREAMS, WAL_MAX_BYTES, Note, Store, StoreFault
 from edge.uplink import Uplink
 from edge.writer import Group, Writer
+from protocols.feeds.sequence import Ranges
 
 if TYPE_CHECKING:
     from edge.daemon import Daemon
@@ -28,6 +30,7 @@ POSITIONS_S = 10.0
 LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
 EVENT_WAIT_S = 0.5  # an event goes out without the disk's answer after so long
 WELL_S = 5.0  # a store that answers again counts as well after so long
+GAPS_MOST = 20  # for what is given up at once, of one epoch
 STORED_SHARE = 1.2  # what is stored takes in pages, to what it is in bytes
 ALARM = "system.store:FAULT"
 ALARM_PRIORITY = 2  # readings may be missing
@@ -55,7 +58,8 @@ class Keeping:
         self._stored = dict.fromkeys(STREAMS, 0)  # numbers of this epoch that are on disk
         self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
         self._untold: list[Group] = []  # of which not everything may be sent yet
-        self._given_up: dict[str, Dropped] = {}  # by the memory, while there is no store; told when there is one
+        # By the memory, while there is no store, with what somebody lacks of it; told when there is one.
+        self._given_up: list[tuple[Dropped, dict[str, Ranges]]] = []
         self._told_damaged: set[tuple[str, str, int]] = set()
         self._gone_s: float | None = None  # when it was last seen so
         self._positions_s = 0.0
@@ -79,10 +83,7 @@ class Keeping:
         if batches or dropped is not None:
             group = Group(batches, now_s, dropped)
             self._untold.append(group)
-            for given_up in self._writer.put(group, now_s):
-                told = self._given_up.setdefault(given_up.stream, given_up)
-                if told is not given_up:
-                    told.merge(given_up)
+            self._given_up += [(dropped, self._lacking(dropped)) for dropped in self._writer.put(group, now_s)]
 
     def digest(self, now_s: float) -> None:
         """What is on disk: the boards may free it, the destinations may have it; so they may where there is no disk."""
@@ -155,8 +156,8 @@ class Keeping:
             )
             self._daemon.raise_alarm(ALARM, ALARM_PRIORITY, text.format(fault=fault), now_s)
         elif not is_gone and self._gone_s is not None:
-            for dropped in self._given_up.values():
-                self._pipeline.dropped(dropped, now_s)
+            for dropped, lacking in self._given_up:
+                self._tell_dropped(dropped, lacking, now_s)
             self._given_up.clear()
             if now_s - self._gone_s < WELL_S:
                 return
@@ -235,19 +236,31 @@ class Keeping:
         self.put(self._pipeline.close(now_s), now_s, surplus)
 
     def _drop(self, dropped: Dropped, now_s: float) -> None:
-        lacking: dict[str, tuple[int, int]] = {}
-        for epoch, (first, last) in dropped.numbers.items():
-            told = (each.forward.dropped(epoch, dropped.stream, first, last) for each in self._uplinks)
-            pending = [span for spans in told for span in spans]
-            if pending:
-                lacking[epoch] = (min(first for first, _last in pending), max(last for _first, last in pending))
+        lacking = self._lacking(dropped)
         if lacking:
             log.warning(
                 _("store: messages that not every destination has are given up ({cause}): {numbers}").format(
-                    cause=dropped.cause, numbers=lacking
+                    cause=dropped.cause, numbers={epoch: list(numbers) for epoch, numbers in lacking.items()}
                 )
             )
-            self._pipeline.dropped(replace(dropped, numbers=lacking), now_s)
+            self._tell_dropped(dropped, lacking, now_s)
+
+    def _lacking(self, dropped: Dropped) -> dict[str, Ranges]:
+        """What not every destination has of it, by epoch; from now on none gets it."""
+        told = {
+            epoch: Ranges(
+                span for each in self._uplinks for span in each.forward.dropped(epoch, dropped.stream, first, last)
+            )
+            for epoch, (first, last) in dropped.numbers.items()
+        }
+        return {epoch: numbers for epoch, numbers in told.items() if numbers}
+
+    def _tell_dropped(self, dropped: Dropped, lacking: Mapping[str, Ranges], now_s: float) -> None:
+        """A gap for each span of numbers, or one without any. Of several nobody knows whose polls they are."""
+        numbers = [{epoch: span} for epoch, ranges in lacking.items() for span in ranges.at_most(GAPS_MOST)]
+        polls = dropped.polls if len(numbers) < 2 else 0
+        for each in numbers or [{}]:
+            self._pipeline.dropped(replace(dropped, numbers=each, polls=polls), now_s)
 
     def readable(self, now_s: float) -> dict[tuple[str, str], int] | None:
         """While history cannot be read: the first number of each stream that lies in memory. None: all can be read."""

@@ -78,13 +78,6 @@ class Dropped:
         )
         self.from_ms, self.to_ms = min(begins_ms, default=None), max(ends_ms, default=None)
 
-    def merge(self, later: "Dropped") -> None:
-        """What was given up after it, of the same stream."""
-        self.add(later.from_ms, later.to_ms, later.polls)
-        for epoch, (first, last) in later.numbers.items():
-            known = self.numbers.get(epoch, (first, last))
-            self.numbers[epoch] = (min(first, known[0]), max(last, known[1]))
-
     def add_number(self, epoch: str, seq: int) -> None:
         """One more message, of a higher number than those before."""
         first, _last = self.numbers.get(epoch, (seq, seq))
@@ -132,7 +125,7 @@ def _to_go_for_room(usage: Usage, log_bytes: int) -> int:
 class Shrunk(NamedTuple):
     """So many groups, the oldest, became one batch without readings. `dropped`: what was given up for it."""
 
-    count: int
+    groups: int
     batch: Filed
     dropped: list[Dropped]
 
@@ -160,10 +153,10 @@ def shrink(groups: Sequence[Sequence[Filed]], too_much_bytes: int, epoch: str) -
                     freed_bytes -= message.bytes
     one = _as_one(old)
     messages = iter(one.messages)
-    while freed_bytes < too_much_bytes and (message := next(messages, None)) is not None:
-        freed_bytes += message.bytes
+    while freed_bytes < too_much_bytes and (oldest := next(messages, None)) is not None:
+        freed_bytes += oldest.bytes
         event.add(None, None, 1)
-        event.add_number(epoch, message.seq)
+        event.add_number(epoch, oldest.seq)
     dropped = [each for each in (data, event) if each.polls or each.numbers]
     return Shrunk(count, replace(one, messages=tuple(messages)), dropped)
 

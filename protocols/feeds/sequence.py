@@ -86,6 +86,13 @@ class Ranges:
         if begin <= last:
             yield begin, last
 
+    def at_most(self, count: int) -> list[tuple[int, int]]:
+        """So many ranges of it; where there are more, the last one covers the rest."""
+        ranges = self._ranges[:count]
+        if ranges:
+            ranges[-1] = ranges[-1][0], self._ranges[-1][1]
+        return ranges
+
     def take(self, least: int = 1) -> int | None:
         """Remove the lowest number that is at least `least`; it, or None where there is none."""
         at = bisect_left(self._ranges, least, key=_last)

@@ -451,6 +451,13 @@ def test_retention_tells_what_was_pending_of_it() -> None:
     assert seqs(all_now(forward)) == [6, 7, 8, 9]
 
 
+def test_what_memory_gave_up_between_others_does_not_make_those_before_it_gone() -> None:
+    forward = awaiting(data=9)
+    assert forward.dropped("A", "data", 4, 6) == [(4, 6)] and forward.oldest_kept("A", "data") == 1
+    assert receipt(forward, 9, [(1, 2)], 1000, 0.0) == ([], False)
+    assert seqs(all_now(forward)) == [1, 2]
+
+
 def test_after_a_restart_nothing_below_what_is_kept_is_waited_for() -> None:
     forward = Forward({}, {"A": {"data": (6, 9)}})
     assert forward.pending("A", "data") == [(6, 9)] and forward.oldest_kept("A", "data") == 6
