@@ -1,10 +1,11 @@
 """The daemon: builds the objects, runs the deciding thread, stops in order. Shell. Start reading here.
 
 One thread decides: it waits for the ports, the control door and the wake pipe until the next deadline that a policy
-named, and never waits for the disk. One thread writes (writer.py). Only when a batch is on disk the boards are told
-that it is committed, and its messages may be sent; where the store does not work, messages go out unstored, marked so,
-and the boards keep what they have (keeping.py). Each destination (uplink.py) has paho's thread; it only reports what
-happened. Changed files are checked in a process of their own; what they change is on disk before it is in force.
+named, and never waits for the disk. One thread writes (writer.py), one reads (reader.py). Only when a batch is on disk
+the boards are told that it is committed, and its messages may be sent; where the store does not work, messages go out
+unstored, marked so, and the boards keep what they have (keeping.py). Each destination (uplink.py) has paho's thread; it
+only reports what happened. Changed files are checked in a process of their own; what they change is on disk before it
+is in force.
 Must never decide what is taken, reported or sent: the policies do.
 """
 
@@ -16,7 +17,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from gettext import gettext as _
@@ -37,15 +38,16 @@ from edge.cli import BUSY, FOUND_A_FAULT
 from edge.control import NAME as CONTROL_NAME
 from edge.control import Door, InUse, speaking
 from edge.fault_words import reason
-from edge.forward import Forward
+from edge.forward import Forward, Key
 from edge.keeping import ALARM as STORE_ALARM
 from edge.keeping import Keeping
 from edge.northbound import Northbound
 from edge.outputs import Outputs
 from edge.pipeline import Pipeline
 from edge.planning import BoardPlan, from_json, plan_board, to_json
+from edge.reader import Reader
 from edge.serial_port import SerialPort, candidates
-from edge.store import FILE, Store, StoreFault
+from edge.store import FILE, Earlier, Store, StoreFault
 from edge.troubles import troubles
 from edge.uplink import Uplink
 from edge.writer import Writer
@@ -153,6 +155,8 @@ class Daemon:
         self._outputs = Outputs(site, time.monotonic())
         self._known: dict[str, list[BoardPlan]] = {}  # by board: all whose samples may come, those in force first
         self._unreadable: dict[str, set[int]] = {}  # by board: generations of plans that this version cannot read
+        for board in site.boards:
+            self._load_plans(board.name, self._store.plans(board.name))
         self._plans = self._plan_boards(site, birth)
         try:
             _save_plans(self._store, self._plans)
@@ -171,8 +175,11 @@ class Daemon:
         self._reopen_s: dict[str, float] = {}
         self._scan_s = 0.0
         self._writer = Writer(self._store, self._wake_write, site.store, self._known_ms, store_fault)
+        self._reader = Reader(self._wake_write)
         self._uplinks: list[Uplink] = []
-        self.keeping = Keeping(self, self._store, self._writer, self._pipeline, self._boards, self._uplinks)
+        self.keeping = Keeping(
+            self, self._store, self._writer, self._reader, self._pipeline, self._boards, self._uplinks
+        )
         kept = self._store.epochs()
         for each in site.destinations:
             forward = Forward(self._store.positions(each.name), kept, each.await_receipt)
@@ -199,25 +206,23 @@ class Daemon:
 
     def _plan_boards(self, site: Site, birth: str) -> Plans:
         """What each board is to poll; plans that are known already wherever they do."""
-        for board in site.boards:
-            if board.name not in self._known:
-                self._load_plans(board.name)
         return {
             board.name: plan_board(site, board.name, birth, self._known[board.name], self._unreadable[board.name])
             for board in site.boards
         }
 
-    def load_plans(self) -> None:
-        """What the store has become readable with."""
-        for name in self._known:
-            self._load_plans(name)
-        self._put_in_force(self._plans)
+    def boards(self) -> list[str]:
+        """Those that plans are known of, or are to be."""
+        return list(self._known)
 
-    def learn_alarms(self, now_s: float) -> None:
-        """The same of alarms."""
-        kept, bypasses, last_number = self._store.alarms(), self._store.bypasses(), self._store.last_bypass()
-        self._tell_judged(self._judge.learn(kept, bypasses, last_number, now_s, int(self.wall_ms())), now_s)
-        for change in self._alarms.learn(kept):
+    def learn(self, earlier: Earlier, now_s: float) -> None:
+        """Plans and alarms that the store has become readable with."""
+        for name, plans in earlier.plans.items():
+            self._load_plans(name, plans)
+        self._put_in_force(self._plans)
+        told = self._judge.learn(earlier.alarms, earlier.bypasses, earlier.last_bypass, now_s, int(self.wall_ms()))
+        self._tell_judged(told, now_s)
+        for change in self._alarms.learn(earlier.alarms):
             self._tell(change, now_s)
 
     def store_all_alarms(self) -> None:
@@ -225,10 +230,10 @@ class Daemon:
         self._judge.store_all()
         self._alarms.store_all()
 
-    def _load_plans(self, board: str) -> None:
+    def _load_plans(self, board: str, plans: Iterable[tuple[int, str]]) -> None:
         """Let samples of a board's earlier plans be understood."""
         self._known[board], self._unreadable[board] = [], set()
-        for generation, text in self._store.plans(board):
+        for generation, text in plans:
             try:
                 plan = from_json(text)
                 self._pipeline.add_plan(plan)
@@ -281,7 +286,7 @@ class Daemon:
         self.begin()
         while not self._stopping:
             self.turn()
-            if not self._writer.is_alive():
+            if not (self._writer.is_alive() and self._reader.is_alive()):
                 return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
         self._stop()
         return 0
@@ -289,6 +294,7 @@ class Daemon:
     def begin(self) -> None:
         """Start the other threads, and say who we are."""
         self._writer.start()
+        self._reader.start()
         self._pipeline.begin(self._content, time.monotonic())
         self._tell_judged(self._judge.begin(int(self.wall_ms())), time.monotonic())
         self._begin_system_alarms(time.monotonic())
@@ -338,6 +344,7 @@ class Daemon:
         self._sound(now_s)
         self._tell_found(now_s)
         self._keep_captures()
+        self._reader.answer(now_s)
         self.keeping.watch(now_s)
         if (changes := (self._judge.changes, self._store.journal_head)) != self._told_changes:
             self._told_changes = changes
@@ -634,10 +641,9 @@ class Daemon:
             self._refuse([_("the site's files cannot be checked now: {fault}").format(fault=fault)], now_s)
 
     def _checked(self, checked: Checked | int, now_s: float) -> None:
-        """What to do with the files: nothing, or prepare all that they change and have it saved."""
-        if self._writer.is_gone(now_s):
-            text = _("the store does not work ({fault}), and a change must be on disk before it is in force")
-            self._refuse([text.format(fault=self._writer.why())], now_s)
+        """What to do with the files: nothing, or see what the store knows of what they begin with."""
+        if self.keeping.is_gone(now_s):
+            self._refuse([self._no_store(self.keeping.why(now_s))], now_s)
             return
         if isinstance(checked, int):
             text = _("the check of the site's files ended without an answer (exit code {code})")
@@ -654,15 +660,31 @@ class Daemon:
         if self._asker is None:
             for reminder in checked.reminders:
                 log.warning(_("Reminder: {warning}").format(warning=reminder))
-        try:
-            coming = self._prepared(site, checked.files)
-        except (StoreFault, ValueError) as fault:  # its history, or a destination's certificates
-            self._refuse([str(fault)], now_s)
-            return
         self._is_saving = True
+        begin = (each.name for each in site.destinations if each not in self._site.destinations)
+        boards = (each.name for each in site.boards if each.name not in self._known)
+        self.keeping.read_earlier(begin, boards, partial(self._prepare, site, checked.files))
+
+    def _no_store(self, fault: object) -> str:
+        text = _("the store does not work ({fault}), and a change must be on disk before it is in force")
+        return text.format(fault=fault)
+
+    def _prepare(self, site: Site, files: bytes, earlier: Earlier | StoreFault, now_s: float) -> None:
+        """All that the files change, and have it saved."""
+        with speaking(self._language if self._asker is not None else None):
+            try:
+                if isinstance(earlier, StoreFault):
+                    raise ValueError(self._no_store(earlier))
+                coming = self._prepared(site, files, earlier)
+            except ValueError as fault:  # a destination's certificates
+                self._is_saving = False
+                self._refuse([str(fault)], now_s)
+                return
         self._writer.put_job(partial(coming.save, Path(site.store.path)), coming)
 
-    def _prepared(self, site: Site, files: bytes) -> _Coming:
+    def _prepared(self, site: Site, files: bytes, earlier: Earlier) -> _Coming:
+        for name, known in earlier.plans.items():
+            self._load_plans(name, known)
         content = self._birth_content(site)
         birth = json_feed.birth_id(content)
         plans = self._plan_boards(site, birth)
@@ -675,7 +697,7 @@ class Daemon:
             files=files,
             changes=compare(self._site, site, self._plans, plans),
             clients={destination.name: self._client(destination) for destination in begin},
-            positions={destination.name: self._store.positions(destination.name) for destination in begin},
+            positions=earlier.positions,
         )
 
     def _change(self, coming: _Coming, now_s: float) -> None:
@@ -780,11 +802,8 @@ class Daemon:
         if do == "status":
             return self._status(now_s)
         if do == "buffer":
-            return {
-                "store": self.keeping.buffer(self._known_ms(), now_s),
-                "made": self.keeping.last_seq,
-                "destinations": [uplink.buffer(now_s) for uplink in self._uplinks],
-            }
+            self.keeping.read_times(partial(self._tell_buffer, client))
+            return None
         if do == "step_clock" and self._simulated and isinstance(request.get("ms"), int):
             self._clock_step_ms += request["ms"]
             return {"done": True}
@@ -798,6 +817,15 @@ class Daemon:
         return {"error": _("unknown request {request}: allowed is {allowed}").format(
             request=json.dumps(request), allowed=", ".join(json.dumps({"do": each}) for each in known)
         )}
+
+    def _tell_buffer(self, client: socket, found: Mapping[Key, int | None] | StoreFault, now_s: float) -> None:
+        times_ms = {} if isinstance(found, StoreFault) else found
+        answer = {
+            "store": self.keeping.buffer(times_ms, self._known_ms(), now_s),
+            "made": self.keeping.last_seq,
+            "destinations": [uplink.buffer(times_ms, now_s) for uplink in self._uplinks],
+        }
+        self._door.reply(client, answer)
 
     def command(self, destination: Destination, asked: json_feed.Command, now_s: float) -> dict[str, Any]:
         """What a district asks for, and what becomes of it; a refusal is told as well."""
@@ -915,7 +943,7 @@ class Daemon:
         self._door.close()
         for port in self._ports.values():
             port.close()
-        if is_all_stored:
+        if is_all_stored and self._reader.stop():
             self._store.close()
         log.info(_("gateway {gateway}: stopped in order").format(gateway=self._site.gateway))
 

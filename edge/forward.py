@@ -10,11 +10,11 @@ A broker's word alone is not believed where receipts are awaited: a broker that 
 So what it acknowledged is sent again when the receipt names it missing, when the broker has forgotten our session, and
 when receipts go on coming after a lost connection but stop short of it for DOUBT_S.
 
-A reason code of 0x80 or more is a refusal: the message stays pending and is tried again RETRY_S later. Data
-has one topic, so a refusal holds back all data meanwhile; events have one topic a kind, so a refused gap
-holds back no alarm. A message that is too large for the broker holds back nothing: it stays pending, set aside until
-the next connection. History never takes all of the window, and is paced, so that what has just happened finds room at
-once. Must never send, wait or look at a clock.
+A reason code of 0x80 or more is a refusal: the message stays pending and is tried again RETRY_S later. Data has one
+topic, so a refusal holds back all data meanwhile; events have one topic a kind, so a refused gap holds back no alarm.
+What cannot be read is tried again as late, and holds back nothing; nor does a message that is too large for the broker:
+it stays pending, set aside until the next connection. History never takes all of the window, and is paced, so that what
+has just happened finds room at once. Must never send, wait or look at a clock.
 """
 
 from collections import deque
@@ -72,7 +72,9 @@ class Forward:
         self._live = {stream: _Lane() for stream in STREAMS}
         self._late = {stream: _Lane() for stream in STREAMS}
         self._refused = {stream: _Lane() for stream in STREAMS}
+        self._unread = {stream: _Lane() for stream in STREAMS}
         self._set_aside = {stream: _Lane() for stream in STREAMS}  # too large for this connection
+        self._lanes = self._live, self._late, self._refused, self._unread, self._set_aside
         self._late_in_flight: set[Key] = set()
         self._pace_s = 0.0  # when the next late message is due, or would be
         self._held_s = float("inf")  # until when `next` held history back for the pace's sake
@@ -185,17 +187,20 @@ class Forward:
             self._answered(key)
             self._set_aside[key[1]].add(key[0], key[2], key[2])
         else:
-            self.put_off(key, now_s)
+            self._try_later(self._refused, key, now_s)
 
     def _answered(self, key: Key) -> None:
         self._in_flight.remove(key)
         self._late_in_flight.discard(key)
 
     def put_off(self, key: Key, now_s: float) -> None:
-        """A message that `next` gave cannot be sent now: RETRY_S later."""
+        """A message that `next` gave cannot be read now: RETRY_S later."""
+        self._try_later(self._unread, key, now_s)
+
+    def _try_later(self, lanes: Mapping[str, "_Lane"], key: Key, now_s: float) -> None:
         self._answered(key)
         epoch, stream, seq = key
-        self._refused[stream].add(epoch, seq, seq)
+        lanes[stream].add(epoch, seq, seq)
         self._retry_s[stream] = min(self._retry_s[stream], now_s + RETRY_S)
 
     def gone(self, key: Key) -> None:
@@ -213,7 +218,7 @@ class Forward:
             self._oldest[which] = last + 1
         pending = Ranges([(first, last)]).without(self._settled(which))
         self._settle(which, [(first, last)])
-        for lane in (self._live, self._late, self._refused, self._set_aside):
+        for lane in self._lanes:
             lane[stream].remove(epoch, [(first, last)])
         return list(pending)
 
@@ -283,7 +288,7 @@ class Forward:
             self._marks[BROKER][which].add(*span)
         self._marks[RECEIPT][which] = receipted.without(lacks)
         if new:
-            for lane in (self._live, self._late, self._refused, self._set_aside):
+            for lane in self._lanes:
                 lane[stream].remove(epoch, new)
             self._change(which)
         if now_s >= self._asked_s:
@@ -310,11 +315,11 @@ class Forward:
     # --- what to do -----------------------------------------------------------------------------------------
 
     def next(
-        self, now_s: float, readable: Mapping[Stream, int] | None = None
+        self, now_s: float, readable: Mapping[Stream, Ranges] | None = None
     ) -> tuple[str, str, int, bool] | None:
         """(epoch, stream, seq, late) of the message to send now, from now on on its way; None: wait.
 
-        While history cannot be read, `readable` has the first number of each stream that can be sent all the same.
+        While history cannot be read, `readable` has the numbers of each stream that can be sent all the same.
         """
         self._held_s = float("inf")
         if len(self._in_flight) >= self._window:
@@ -324,7 +329,8 @@ class Forward:
         for stream in STREAMS:
             if now_s >= self._retry_s[stream]:
                 self._retry_s[stream] = float("inf")
-                self._refused[stream].move_to(self._late[stream])
+                for lane in (self._refused, self._unread):
+                    lane[stream].move_to(self._late[stream])
             if stream == "data" and self._refused[stream]:
                 continue
             taken = self._live[stream].take(stream, readable)
@@ -456,15 +462,15 @@ class _Lane:
             else:
                 del self._epochs[epoch]
 
-    def take(self, stream: str, readable: Mapping[Stream, int] | None) -> tuple[str, int] | None:
+    def take(self, stream: str, readable: Mapping[Stream, Ranges] | None) -> tuple[str, int] | None:
         """The first number that can be read."""
         for epoch, ranges in self._epochs.items():
-            first = 1 if readable is None else readable.get((epoch, stream))
-            seq = None if first is None else ranges.take(first)
-            if seq is not None:
-                if not ranges:
-                    del self._epochs[epoch]
-                return epoch, seq
+            for span in [()] if readable is None else readable.get((epoch, stream), ()):
+                seq = ranges.take(*span)
+                if seq is not None:
+                    if not ranges:
+                        del self._epochs[epoch]
+                    return epoch, seq
         return None
 
     def move_to(self, other: "_Lane") -> None:

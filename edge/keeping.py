@@ -7,16 +7,19 @@ wait for the disk, nor let anything go without a gap where somebody lacks it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from gettext import gettext as _
 from typing import TYPE_CHECKING, Any
 
 from edge.batch import Batch, Message
 from edge.boards import Boards
+from edge.forward import Key
 from edge.pipeline import Pipeline
+from edge.reader import Reader, Take
 from edge.retention import Dropped, readings_max_bytes
-from edge.store import STREAMS, WAL_MAX_BYTES, Note, Store, StoreFault
+from edge.store import STREAMS, WAL_MAX_BYTES, Earlier, Note, Store, StoreFault
 from edge.uplink import Uplink
 from edge.writer import Group, Writer
 from protocols.feeds.sequence import Ranges
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tankgate")
 
 POSITIONS_S = 10.0
-LIVE_MAX = 100  # payloads kept in memory until they are sent; the others are made again from the store
+LIVE_MAX = 100  # of the newest messages the payloads are kept in memory; the others are made again from the store
 EVENT_WAIT_S = 0.5  # an event goes out without the disk's answer after so long
 WELL_S = 5.0  # a store that answers again counts as well after so long
 GAPS_MOST = 20  # for what is given up at once, of one epoch
@@ -44,6 +47,7 @@ class Keeping:
         daemon: "Daemon",
         store: Store,
         writer: Writer,
+        reader: Reader,
         pipeline: Pipeline,
         boards: Boards,
         uplinks: list[Uplink],
@@ -52,6 +56,7 @@ class Keeping:
         self._daemon = daemon
         self._store = store
         self._writer = writer
+        self._reader = reader
         self._pipeline = pipeline
         self._boards = boards
         self._uplinks = uplinks
@@ -61,6 +66,8 @@ class Keeping:
         # By the memory, while there is no store, with what somebody lacks of it; told when there is one.
         self._given_up: list[tuple[Dropped, dict[str, Ranges]]] = []
         self._told_damaged: set[tuple[str, str, int]] = set()
+        self._is_learning = False  # what the file has
+        self._is_set_aside = False  # what only that file had is to be told
         self._gone_s: float | None = None  # when it was last seen so
         self._positions_s = 0.0
         self.learn_numbers(store.epochs())
@@ -96,7 +103,7 @@ class Keeping:
                     self._stored[message.stream] = message.seq
             for stream in STREAMS:
                 self._release(group, stream)
-        is_gone = self._writer.is_gone(now_s)
+        is_gone = self.is_gone(now_s)
         for group in self._untold:
             if is_gone or now_s >= group.put_s + EVENT_WAIT_S:  # as `due_s` reckons, to the last bit
                 self._release(group, "event")
@@ -119,8 +126,10 @@ class Keeping:
         messages: list[Message] = [m for batch in group.batches for m in batch.messages if m.stream == stream]
         for message in messages:
             self.last_seq[self._store.epoch][stream] = message.seq
-            if message.payload is not None and len(self._live) < LIVE_MAX:
+            if message.payload is not None:
                 self._live[self._store.epoch, stream, message.seq] = (message.kind, message.payload)
+                if len(self._live) > LIVE_MAX:
+                    del self._live[next(iter(self._live))]
             for uplink in self._uplinks:
                 uplink.forward.committed(self._store.epoch, stream, message.seq, message.seq)
 
@@ -135,19 +144,26 @@ class Keeping:
             default=float("inf"),
         )
 
+    def is_gone(self, now_s: float) -> bool:
+        """Whether it does not work at present."""
+        return self._writer.is_gone(now_s) or self._reader.is_gone(now_s)
+
+    def why(self, now_s: float) -> str:
+        """Why it does not."""
+        return self._writer.why() if self._writer.is_gone(now_s) else self._reader.why(now_s)
+
     def watch(self, now_s: float) -> None:
         """Whether it works; what it has learned, and what it wants to give up."""
-        if self._writer.is_unread and self._writer.is_readable:
-            self._learn_earlier(now_s)
         while self._writer.reopened:
             log.warning(_("store: works again (it was: {fault})").format(fault=self._writer.reopened.popleft()))
-            self._learn_store(now_s)
+            self._was_reopened(now_s)
+        self._learn(now_s)
         while self._writer.surplus:
             self._give_up(self._writer.surplus.popleft(), now_s)
-        is_gone = self._writer.is_gone(now_s)
+        is_gone = self.is_gone(now_s)
         self._pipeline.journalled = not is_gone
         if is_gone and self._gone_s is None:
-            fault = self._writer.why()
+            fault = self.why(now_s)
             text = _("store: {fault}. Everything else goes on, and the boards keep what they can")
             log.error("%s", text.format(fault=fault))
             text = _(
@@ -166,35 +182,46 @@ class Keeping:
         if is_gone:
             self._gone_s = now_s
 
-    def _learn_earlier(self, now_s: float) -> None:
-        """What earlier processes knew could not be read at the start: the gaps since then go in the first commit."""
-        is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
-        try:
-            kept, marks, held = self._store.epochs(), self._store.taken(), self._store.held()
-            positions = [self._store.positions(uplink.destination.name) for uplink in self._uplinks]
-            self._daemon.load_plans()
-            self._daemon.learn_alarms(now_s)
-        except StoreFault as fault:  # gone again, as the writing thread finds out as well
-            log.error("%s", fault)
-            return
-        self._boards.learn({(mark.board, mark.boot): mark.next_record for mark in marks})
-        self._pipeline.learn(marks, is_set_aside, held, now_s)
-        self.learn_numbers(kept)
-        for uplink, known in zip(self._uplinks, positions, strict=True):
-            uplink.forward.learn(known, kept)
-        self.put(self._pipeline.close(now_s), now_s)
-        self._writer.is_unread = False
-
-    def _learn_store(self, now_s: float) -> None:
-        """It was opened again: a new file knows nothing."""
+    def _was_reopened(self, now_s: float) -> None:
+        """A new file knows nothing."""
         is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
         self.tell_notes(now_s)
         if is_set_aside:
-            try:
-                self._tell_what_was_set_aside(self._store.epochs(), now_s)
-                self._daemon.store_all_alarms()
-            except StoreFault as fault:  # gone again, as the writing thread finds out as well
-                log.error("%s", fault)
+            self._is_set_aside = True
+            self._daemon.store_all_alarms()
+
+    def _learn(self, now_s: float) -> None:
+        """What is in a file that could not be read at the start, or in one that took the place of another."""
+        if self._is_learning or self._reader.is_gone(now_s):
+            return
+        if self._writer.is_unread and self._writer.is_readable:
+            self._is_learning = True
+            names = (each.destination.name for each in self._uplinks)
+            self.read_earlier(names, self._daemon.boards(), self._learnt_earlier)
+        elif self._is_set_aside:
+            self._is_learning = True
+            made = {epoch: dict(streams) for epoch, streams in self.last_seq.items()}
+            self._reader.ask(self._store.epochs, partial(self._learnt_what_is_left, made, self._first_waiting()))
+
+    def read_earlier(self, destinations: Iterable[str], boards: Iterable[str], take: Take) -> None:
+        """`take` gets what the store has, an Earlier, or a StoreFault."""
+        self._reader.ask(partial(self._store.earlier, list(destinations), list(boards)), take)
+
+    def _learnt_earlier(self, found: Earlier | StoreFault, now_s: float) -> None:
+        """What earlier processes knew could not be read at the start: the gaps since then go in the first commit."""
+        self._is_learning = False
+        if isinstance(found, StoreFault):
+            log.error("%s", found)
+            return
+        self._daemon.learn(found, now_s)
+        self._boards.learn({(mark.board, mark.boot): mark.next_record for mark in found.marks})
+        is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
+        self._pipeline.learn(found.marks, is_set_aside, found.held, now_s)
+        self.learn_numbers(found.epochs)
+        for uplink in self._uplinks:
+            uplink.forward.learn(found.positions[uplink.destination.name], found.epochs)
+        self.put(self._pipeline.close(now_s), now_s)
+        self._writer.is_unread = False
 
     @property
     def is_unread(self) -> bool:
@@ -217,16 +244,31 @@ class Keeping:
         t_ms = int(self._daemon.wall_ms())
         self._pipeline.action(note.action, self._daemon.own_quality(), t_ms, None, note.text, now_s)
 
-    def _tell_what_was_set_aside(self, kept: dict[str, dict[str, tuple[int, int]]], now_s: float) -> None:
-        """What only that file had, and not everybody has got."""
+    def _first_waiting(self) -> dict[str, int]:
+        """Of each stream the first number that is not on disk, where there is any."""
         batches = [batch for group in self._writer.waiting() for batch in group.batches]
         waiting = [(message.stream, message.seq) for batch in batches for message in batch.messages]
-        for epoch, streams in self.last_seq.items():
+        return dict(reversed(waiting))
+
+    def _learnt_what_is_left(
+        self,
+        made: Mapping[str, Mapping[str, int]],
+        waited: Mapping[str, int],
+        found: dict[str, dict[str, tuple[int, int]]] | StoreFault,
+        now_s: float,
+    ) -> None:
+        """Of what was `made` when this `waited`, what only the old file had and not everybody has got is lost."""
+        self._is_learning = False
+        if isinstance(found, StoreFault):
+            log.error("%s", found)
+            return
+        self._is_set_aside = False
+        for epoch, streams in made.items():
             for stream, last in streams.items():
-                first, last_kept = kept.get(epoch, {}).get(stream, (1, 0))
-                here = [seq for name, seq in waiting if name == stream and epoch == self._store.epoch]
-                if last_kept:
-                    here.append(first)
+                first, last_kept = found.get(epoch, {}).get(stream, (1, 0))
+                here = [first] if last_kept else []
+                if epoch == self._store.epoch and stream in waited:
+                    here.append(waited[stream])
                 lost = Dropped(stream, "set_aside", numbers={epoch: (1, min(here, default=last + 1) - 1)})
                 self._drop(lost, now_s)
 
@@ -262,11 +304,16 @@ class Keeping:
         for each in numbers or [{}]:
             self._pipeline.dropped(replace(dropped, numbers=each, polls=polls), now_s)
 
-    def readable(self, now_s: float) -> dict[tuple[str, str], int] | None:
-        """While history cannot be read: the first number of each stream that lies in memory. None: all can be read."""
-        if not self._writer.is_gone(now_s):
+    def readable(self, now_s: float) -> dict[tuple[str, str], Ranges] | None:
+        """While history cannot be read: the numbers of each stream that lie in memory. None: all can be read."""
+        if not self.is_gone(now_s):
             return None
-        return {(self._store.epoch, stream): seq + 1 for stream, seq in self._stored.items()}
+        epoch = self._store.epoch
+        last_seq = self.last_seq[epoch]
+        found = {(epoch, stream): Ranges([(seq + 1, last_seq[stream])]) for stream, seq in self._stored.items()}
+        for _epoch, stream, seq in self._live:
+            found[epoch, stream].add(seq, seq)
+        return found
 
     def is_stored(self, key: tuple[str, str, int]) -> bool:
         """Whether a message is on disk."""
@@ -293,32 +340,39 @@ class Keeping:
         self._tell(Note("store_set_back", text), now_s)
 
     def payload(self, key: tuple[str, str, int]) -> tuple[str, bytes] | None:
-        """Kind and payload of a numbered message: as it was made, or from history; None where it is not kept.
+        """Kind and payload of a numbered message that lies in memory; None where it does not."""
+        found = self._live.get(key)
+        return self._writer.payload(key[1], key[2]) if found is None and not self.is_stored(key) else found
 
-        DamagedMessage where it can never be read, StoreFault where it cannot be now.
-        """
-        found = self._live.pop(key, None)
-        if found is not None:
-            return found
-        return self._store.payload(*key) if self.is_stored(key) else self._writer.payload(key[1], key[2])
+    def read(self, key: tuple[str, str, int], take: Take) -> None:
+        """`take` gets kind and payload of a message from history, None where it is not kept, or a StoreFault."""
+        self._reader.ask(partial(self._store.payload, *key), take)
+
+    def read_times(self, take: Take) -> None:
+        """`take` gets when what each destination lacks first was made, by key, or a StoreFault."""
+        keys = {key for uplink in self._uplinks for key in uplink.oldest_pending()}
+        self._reader.ask(partial(self._store.times_ms, keys), take)
 
     def state(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
         """For the state document."""
         usage = self._writer.usage
         oldest_ms = None if usage is None else usage.oldest_ms
         return {
-            "state": "fault" if self._writer.is_gone(now_s) else "ok",
+            "state": "fault" if self.is_gone(now_s) else "ok",
             "free_bytes": 0 if usage is None else usage.disk_free_bytes,
             "history_hours": round(max(now_ms - oldest_ms, 0) / 3_600_000, 1) if now_ms and oldest_ms else 0,
         }
 
     def status(self, now_s: float) -> dict[str, Any]:
         """For `tankgate status`."""
-        is_gone = self._writer.is_gone(now_s)
-        return {"state": "fault", "fault": self._writer.why()} if is_gone else {"state": "ok", "fault": None}
+        is_gone = self.is_gone(now_s)
+        return {"state": "fault", "fault": self.why(now_s)} if is_gone else {"state": "ok", "fault": None}
 
-    def buffer(self, now_ms: int | None, now_s: float) -> dict[str, Any]:
-        """For `tankgate buffer`: how full it is, and how long until it must give up readings that nobody has yet."""
+    def buffer(self, times_ms: Mapping[Key, int | None], now_ms: int | None, now_s: float) -> dict[str, Any]:
+        """For `tankgate buffer`: how full it is, and how long until it must give up readings that nobody has yet.
+
+        `times_ms`: of what each destination lacks first.
+        """
         usage, keep = self._writer.usage, self._writer.keep
         per_hour = self._writer.stored.per_s * 3600 * STORED_SHARE
         found: dict[str, Any] = {
@@ -333,17 +387,9 @@ class Keeping:
             used_bytes = usage.file_bytes - usage.unused_bytes
             room = min(readings_max_bytes(keep, WAL_MAX_BYTES), used_bytes + usage.disk_free_bytes - 2 * WAL_MAX_BYTES)
             found |= {"used_bytes": used_bytes, "disk_free_bytes": usage.disk_free_bytes, "oldest_ms": usage.oldest_ms}
-            waiting = [key for uplink in self._uplinks for key in uplink.oldest_pending() if key[1] == "data"]
-            waits_ms = [self.time_ms(key) for key in waiting]
             if per_hour and now_ms is not None:
-                oldest_ms = min((ms for ms in waits_ms if ms is not None), default=now_ms)
+                of_readings = (ms for (_epoch, stream, _seq), ms in times_ms.items() if stream == "data")
+                oldest_ms = min((ms for ms in of_readings if ms is not None), default=now_ms)
                 holds = min(max(room, 0) / per_hour, keep.readings_days * 24)
                 found["hours_left"] = round(max(holds - (now_ms - oldest_ms) / 3_600_000, 0), 1)
         return self.status(now_s) | found
-
-    def time_ms(self, key: tuple[str, str, int]) -> int | None:
-        """Of what a message tells; None where that is not known, or cannot be read now."""
-        try:
-            return self._store.time_ms(*key) if self._writer.gone == "" and self.is_stored(key) else None
-        except StoreFault:
-            return None

@@ -18,7 +18,7 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
@@ -132,6 +132,19 @@ class Unclosed(StoreFault):
 
 class DamagedMessage(StoreFault):
     """One message cannot be made again, because its batch is damaged. All else can be read."""
+
+
+class Earlier(NamedTuple):
+    """What earlier processes left; positions by destination, plans by board."""
+
+    epochs: dict[str, dict[str, tuple[int, int]]]
+    marks: list[Mark]
+    held: list[Held]
+    alarms: list[Kept]
+    bypasses: list[Bypass]
+    last_bypass: int
+    positions: dict[str, dict[tuple[str, str, str], list[tuple[int, int]]]]
+    plans: dict[str, list[tuple[int, str]]]
 
 
 class Note(NamedTuple):
@@ -585,6 +598,19 @@ class Store:
                 raise StoreFault(_("{path}: is not open").format(path=self._path))
             yield self._reader
 
+    def earlier(self, destinations: Iterable[str], boards: Iterable[str]) -> Earlier:
+        """All that is asked for below, but for single messages."""
+        return Earlier(
+            self.epochs(),
+            self.taken(),
+            self.held(),
+            self.alarms(),
+            self.bypasses(),
+            self.last_bypass(),
+            {name: self.positions(name) for name in destinations},
+            {name: self.plans(name) for name in boards},
+        )
+
     def epochs(self) -> dict[str, dict[str, tuple[int, int]]]:
         """First and last number kept of each stream; of this epoch and all that have messages, oldest first.
 
@@ -670,8 +696,11 @@ class Store:
                 ranges.setdefault((epoch, stream, mark), []).append((first, last))
         return ranges
 
-    def time_ms(self, epoch: str, stream: str, seq: int) -> int | None:
-        """When a message's first reading was taken, or when the event was committed; None where nobody knows."""
+    def times_ms(self, keys: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str, int], int | None]:
+        """When each message's first reading was taken, or when the event was committed; None where nobody knows."""
+        return {key: self._time_ms(*key) for key in keys}
+
+    def _time_ms(self, epoch: str, stream: str, seq: int) -> int | None:
         if epoch not in self._epochs:
             return None
         with self._read() as reader:

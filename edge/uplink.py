@@ -5,6 +5,8 @@ it. Called by the deciding thread alone. Must never decide what is sent.
 """
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from gettext import gettext as _
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,7 +36,8 @@ class Uplink:
         self.forward = forward
         self.northbound = northbound
         self._daemon = daemon
-        self._keys: dict[int, tuple[str, str, int]] = {}
+        self._keys: dict[int, Key] = {}
+        self._being_read: dict[Key, bool] = {}  # whether it is late
         self._state_s = float("inf")
         self._published_s = 0.0
         self._connected = False
@@ -60,7 +63,7 @@ class Uplink:
             chosen = self.forward.next(now_s, self._daemon.keeping.readable(now_s))
             if chosen is None:
                 break
-            self._send(chosen, now_s)
+            self._send(chosen)
         if now_s >= self._again_s:
             self._try_again(now_s)
         if now_s >= self._state_s:
@@ -129,7 +132,7 @@ class Uplink:
         self._made.note(now_s, made)
         self._sent.note(now_s, made - self.forward.backlog())
 
-    def buffer(self, now_s: float) -> dict[str, Any]:
+    def buffer(self, times_ms: Mapping[Key, int | None], now_s: float) -> dict[str, Any]:
         """For `tankgate buffer`: what is still to come, how fast it goes, and when it will be done."""
         backlog = self.forward.backlog()
         gains_per_s = self._sent.per_s - self._made.per_s
@@ -145,12 +148,12 @@ class Uplink:
             "finished_in_s": 0 if not backlog else round(backlog / gains_per_s) if gains_per_s > 0.05 else None,
             "refused": self._refusals.rows(now_s, self._daemon.wall_ms()),
             "streams": [
-                {**each, "oldest_ms": self._daemon.keeping.time_ms(key)}
+                {**each, "oldest_ms": times_ms.get(key)}
                 for each, key in zip(self.forward.streams(), self.oldest_pending(), strict=True)
             ],
         }
 
-    def oldest_pending(self) -> list[tuple[str, str, int]]:
+    def oldest_pending(self) -> list[Key]:
         """Of each stream the oldest message that is still to come."""
         return [(each["epoch"], each["stream"], each["pending"][0][0]) for each in self.forward.streams()]
 
@@ -158,7 +161,7 @@ class Uplink:
         if event[0] == "connected":
             self._connected = True
             self._reason = ""
-            self._keys.clear()
+            self._forget()
             self.forward.connected(now_s, event[1], event[2])
             self._greet(now_s)
             log.info(_("{destination}: connected").format(destination=self.destination.name))
@@ -169,7 +172,7 @@ class Uplink:
             self._connected = False
             self._state_s = self._again_s = float("inf")
             self._reason = event[1]
-            self._keys.clear()
+            self._forget()
             self.forward.disconnected(now_s)
         elif event[0] == "acknowledged":
             _kind, token, reason_code, topic = event
@@ -187,6 +190,11 @@ class Uplink:
                 self._command(payload, is_retained, now_s)
             else:
                 self._receipt(payload, now_s)
+
+    def _forget(self) -> None:
+        """Nothing is on its way any more."""
+        self._keys.clear()
+        self._being_read.clear()
 
     def _command(self, payload: bytes, is_retained: bool, now_s: float) -> None:
         """Do it, once for each id, and answer. What a broker retains would come again with each connection."""
@@ -244,23 +252,33 @@ class Uplink:
             newest = next(reversed(self._replies.values()))
             self.northbound.publish(json_feed.topic(self._daemon.gateway, "reply"), newest)
 
-    def _send(self, chosen: tuple[str, str, int, bool], now_s: float) -> None:
-        late = chosen[3]
-        key = (chosen[0], chosen[1], chosen[2])
-        try:
-            found = self._daemon.keeping.payload(key)
-        except DamagedMessage as fault:
-            log.error(_("store: {fault}; this message is left out").format(fault=fault))
+    def _send(self, chosen: tuple[str, str, int, bool]) -> None:
+        epoch, stream, seq, late = chosen
+        key = epoch, stream, seq
+        found = self._daemon.keeping.payload(key)
+        if found is not None:
+            self._publish(key, late, *found)
+            return
+        self._being_read[key] = late
+        self._daemon.keeping.read(key, partial(self._has_read, key))
+
+    def _has_read(self, key: Key, found: tuple[str, bytes] | StoreFault | None, now_s: float) -> None:
+        late = self._being_read.pop(key, None)
+        if late is None:  # over another connection
+            return
+        if isinstance(found, DamagedMessage):
+            log.error(_("store: {fault}; this message is left out").format(fault=found))
             self._daemon.keeping.tell_damaged(key, now_s)
-            found = None
-        except StoreFault as fault:
-            log.error(_("store: {fault}; tried again in a minute").format(fault=fault))
-            self.forward.put_off(key, now_s)
-            return
-        if found is None:
             self.forward.gone(key)
-            return
-        kind, payload = found
+        elif isinstance(found, StoreFault):
+            log.error(_("store: {fault}; tried again in a minute").format(fault=found))
+            self.forward.put_off(key, now_s)
+        elif found is None:
+            self.forward.gone(key)
+        else:
+            self._publish(key, late, *found)
+
+    def _publish(self, key: Key, late: bool, kind: str, payload: bytes) -> None:
         topic = json_feed.topic(self._daemon.gateway, "data" if kind == "data" else f"event/{kind}")
         properties = [("sent_ms", str(int(self._daemon.wall_ms()))), ("late", "1" if late else "0")]
         if not self._daemon.keeping.is_stored(key):

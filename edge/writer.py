@@ -68,6 +68,11 @@ class Group:
         self.batches = self._packed
 
 
+def no_answer() -> str:
+    """Why, where SLOW_S have passed."""
+    return _("the disk has not answered for more than {n} s").format(n=round(SLOW_S))
+
+
 class Writer(threading.Thread):
     """Commits what `put` gave it. `known_ms` gives UTC, or None where the gateway's clock is not to be trusted.
 
@@ -157,7 +162,7 @@ class Writer(threading.Thread):
 
     def why(self) -> str:
         """Why nothing gets to the disk."""
-        return self.gone or _("the disk has not answered for more than {n} s").format(n=round(SLOW_S))
+        return self.gone or no_answer()
 
     def waiting(self) -> list[Group]:
         """What is not on disk, oldest first."""

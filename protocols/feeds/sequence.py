@@ -6,6 +6,7 @@ of ranges.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any, NamedTuple
 
 
@@ -93,10 +94,10 @@ class Ranges:
             ranges[-1] = ranges[-1][0], self._ranges[-1][1]
         return ranges
 
-    def take(self, least: int = 1) -> int | None:
-        """Remove the lowest number that is at least `least`; it, or None where there is none."""
+    def take(self, least: int = 1, most: float = inf) -> int | None:
+        """Remove the lowest number from `least` to `most`; it, or None where there is none."""
         at = bisect_left(self._ranges, least, key=_last)
-        if at == len(self._ranges):
+        if at == len(self._ranges) or self._ranges[at][0] > most:
             return None
         first, last = self._ranges[at]
         taken = max(first, least)

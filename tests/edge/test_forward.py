@@ -20,6 +20,7 @@ from edge.forward import (
     Pace,
     Receipted,
 )
+from protocols.feeds.sequence import Ranges
 
 NOT_AUTHORISED = 0x87
 QUOTA_EXCEEDED = 0x97
@@ -480,7 +481,7 @@ def test_while_history_cannot_be_read_only_what_lies_in_memory_is_sent() -> None
     forward.committed("B", "data", 1, 4)
     forward.disconnected(0.0)
     forward.connected(0.0, 20)
-    memory = {("B", "data"): 3, ("B", "event"): 2}
+    memory = {("B", "data"): Ranges([(3, 9)]), ("B", "event"): Ranges([(2, 2)])}
     sent = []
     while (message := forward.next(0.0, memory)) is not None:
         sent.append(message)

@@ -7,7 +7,7 @@ What was not yet committed is gone when the power is cut.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -22,6 +22,7 @@ import apsw
 from edge.apart import Checked
 from edge.batch import Batch
 from edge.daemon import REOPEN_S, Daemon
+from edge.reader import Reader, Take
 from edge.store import Store, StoreFault
 from edge.writer import POSITIONS_S, RETRY_S, Group, Writer
 from protocols.model import Destination, Site
@@ -168,6 +169,32 @@ class _Writer(Writer):
         self._in_hand = len(self._queue)
 
 
+class _Reader(Reader):
+    """The reading thread without a thread."""
+
+    gateway: "SimGateway"
+
+    def start(self) -> None:
+        self.gateway.reader = self
+
+    def ask(self, read: Callable[[], Any], take: Take) -> None:
+        super().ask(read, take)
+        self.gateway.read_soon()
+
+    def hang(self, now_s: float) -> None:
+        """The disk does not answer any more."""
+        if not self._to_read.empty():
+            self._busy_since_s = now_s if self._busy_since_s is None else self._busy_since_s
+
+    def work(self) -> None:
+        """All that was asked for."""
+        self._busy_since_s = None
+        while not self._to_read.empty():
+            asked = self._to_read.get()
+            assert asked is not None
+            self.read(asked)
+
+
 class _Door:
     def __init__(self, _path: Path) -> None:
         pass
@@ -250,10 +277,12 @@ class SimGateway:
         self.ports: dict[str, _Port] = {}
         self.disk = "well"  # "full"; "lies": the next commit is on disk, and seems to have failed
         self.writer: _Writer
+        self.reader: _Reader
         self.made: dict[tuple[str, int], list[tuple[str, str, int]]] = {}  # message -> boards, boots, uptimes in it
         self._daemon: SimDaemon | None = None
         self._client: Client | None = None
-        self._is_hanging = False
+        self._is_hanging = False  # its disk, for who writes
+        self._is_blind = False  # the same, for who reads
         self._turned_us = self._turns = 0
         self._time = time
         self._chance = chance
@@ -261,12 +290,14 @@ class SimGateway:
         self._broker = broker
         self._wake = Wake(time, self._turn)
         self._disk_wake = Wake(time, self._write)
+        self._read_wake = Wake(time, self._read)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """While this lasts daemons are made of the world's parts."""
         fake_time = SimpleNamespace(monotonic=lambda: self.now_s, time=lambda: self.clock.ms() / 1000)
         writer = type("_ThisWriter", (_Writer,), {"gateway": self})
+        reader = type("_ThisReader", (_Reader,), {"gateway": self})
         with ExitStack() as stack:
             stack.enter_context(
                 patch.multiple(
@@ -278,9 +309,11 @@ class SimGateway:
                     SerialPort=lambda path: _Port(self, path),
                     Store=lambda *arguments, **more: _Disk(self, *arguments, **more),
                     Writer=writer,
+                    Reader=reader,
                 )
             )
             stack.enter_context(patch("edge.writer.time", fake_time))
+            stack.enter_context(patch("edge.reader.time", fake_time))
             stack.enter_context(patch.object(logging.getLogger("tankgate"), "disabled", True))
             yield
 
@@ -298,7 +331,7 @@ class SimGateway:
         """Power."""
         self.is_on = True
         self.ports = {}
-        self._is_hanging = False
+        self._is_hanging = self._is_blind = False
         self._daemon = SimDaemon(self, self.site)
         self._daemon.begin()
         self.soon()
@@ -308,6 +341,7 @@ class SimGateway:
         self.is_on = False
         self._wake.off()
         self._disk_wake.off()
+        self._read_wake.off()
         if self._client is not None:
             self._client.cut()
         for port in self.ports.values():
@@ -342,12 +376,25 @@ class SimGateway:
             self.ports[path].pull()
 
     def hang(self, for_us: float) -> None:
-        """The disk answers nothing for so long."""
-        if self.is_on and not self._is_hanging:
+        """The disk answers nothing for so long; sometimes only who reads has to wait."""
+        if not self.is_on or self._is_hanging or self._is_blind:
+            return
+        self._is_blind = True
+        self.reader.hang(self.now_s)
+        self._read_wake.off()
+        self._read_wake.at(int(self._time.now_us + for_us))
+        if self._chance.random() < 0.5:
             self._is_hanging = True
             self._disk_wake.off()
             self.writer.hang(self.now_s)
             self._disk_wake.at(int(self._time.now_us + for_us))
+
+    def read_soon(self) -> None:
+        """Something waits for the reading thread."""
+        if self._is_blind:
+            self.reader.hang(self.now_s)
+        else:
+            self._read_wake.at(int(self._time.now_us + self._chance.uniform(100, 10_000)))
 
     def soon(self) -> None:
         """Something happened that the deciding thread waits for."""
@@ -386,6 +433,11 @@ class SimGateway:
         self._turns += 1
         if self._turns > SPINS_US // 10:
             raise AssertionError(f"the daemon turns and turns at {self.now_s} s")
+
+    def _read(self) -> None:
+        self._is_blind = False
+        self.reader.work()
+        self._wake.at(self._time.now_us + self._chance.randrange(5000))
 
     def _write(self) -> None:
         self._is_hanging = False

@@ -8,9 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge.config import load_site
-from edge.daemon import Daemon
 from edge.pipeline import Pipeline
-from edge.store import StoreFault
+from edge.store import Store, StoreFault
 from protocols import link
 from tests.simulation.__main__ import live, main
 from tests.simulation.judge import judge
@@ -138,15 +137,15 @@ def test_the_same_seed_is_the_same_life() -> None:
 
 def test_a_store_that_fails_again_while_it_is_read_is_read_later(monkeypatch) -> None:
     """It could not be read at the start (in the life of this seed), and again dies just when that is made up for."""
-    load, failed = Daemon.load_plans, []
+    read, failed = Store.earlier, []
 
-    def fail_first(self):
+    def fail_first(self, *names):
         if not failed:
             failed.append(True)
             raise StoreFault("the disk is gone again")
-        load(self)
+        return read(self, *names)
 
-    monkeypatch.setattr(Daemon, "load_plans", fail_first)
+    monkeypatch.setattr(Store, "earlier", fail_first)
     verdict, done = live(0, hours=0.5)
     assert failed and verdict.faults == [], done
 
