@@ -7,6 +7,7 @@ anything unsaid: a batch that cannot be read comes out as a gap.
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import apsw
@@ -17,6 +18,7 @@ from protocols.feeds import json_feed
 from protocols.model import quality
 
 _PIECE = 200  # batches; between two pieces the log may be written back
+_BEYOND_ALL = 2**62
 _RESOLVED = "resolved"
 
 
@@ -32,11 +34,7 @@ def records(
     begin_ms = from_ms if from_ms is not None else -(2**62)
     end_ms = to_ms if to_ms is not None else 2**62
     clocks = _clocks(connection)
-    gaps = [
-        gap
-        for gap in _gaps(connection)
-        if gap["t_ms"] is None or gap["until_ms"] is None or _crosses(gap, begin_ms, end_ms)
-    ]
+    gaps = [gap for gap in _gaps(connection) if _crosses(gap, begin_ms, end_ms)]
     gaps.sort(key=lambda gap: gap["t_ms"] or 0)
     for first_ms, reading in _readings(connection, begin_ms, end_ms, clocks):
         while gaps and (gaps[0]["t_ms"] or 0) <= first_ms:
@@ -77,9 +75,9 @@ def _gaps(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
 
 
 def _crosses(gap: dict[str, Any], begin_ms: int, end_ms: int) -> bool:
-    """A clock that was put back lets a gap end before it begins."""
+    """Or may do so. A clock that was put back lets a gap end before it begins."""
     ends_ms = gap["t_ms"], gap["until_ms"]
-    return min(ends_ms) <= end_ms and max(ends_ms) >= begin_ms
+    return None in ends_ms or (min(ends_ms) <= end_ms and max(ends_ms) >= begin_ms)
 
 
 def _gap(cause: str, t_ms: int | None, until_ms: int | None, **more: Any) -> dict[str, Any]:
@@ -93,14 +91,16 @@ def _readings(
     births: dict[str, Any] = {}
     for table in ("kept", "batch"):
         for birth, first_ms, batch_to_ms, readings in _batches(connection, table, begin_ms, end_ms):
-            if birth not in births:
-                content = connection.execute("SELECT content FROM birth WHERE birth = ?", (birth,)).get
-                births[birth] = json.loads(content)["points"]
             try:
                 sections, rows = unpack(readings)
             except ValueError:
-                yield first_ms or 0, _gap("disk_fault", first_ms, batch_to_ms)
+                gap = _gap("disk_fault", first_ms, batch_to_ms)
+                if _crosses(gap, begin_ms, end_ms):
+                    yield first_ms or 0, gap
                 continue
+            if birth not in births:
+                content = connection.execute("SELECT content FROM birth WHERE birth = ?", (birth,)).get
+                births[birth] = json.loads(content)["points"]
             for row in rows:
                 reading = _reading(births[birth][row.point], sections[row.section], row, clocks)
                 if reading["t_ms"] is None or begin_ms <= reading["t_ms"] <= end_ms:
@@ -108,17 +108,46 @@ def _readings(
 
 
 def _batches(connection: apsw.Connection, table: str, begin_ms: int, end_ms: int) -> Iterator[Any]:
-    last_id = 0
+    """Birth, first and last time, readings. What cannot be read, up to the next that can, is one without any."""
+    next_id, last_ms = 0, None
     while True:
-        piece: list[Any] = connection.execute(
-            f"SELECT id, birth, from_ms, to_ms, readings FROM {table} WHERE id > ?"
-            " AND (to_ms IS NULL OR to_ms >= ?) AND (from_ms IS NULL OR from_ms <= ?) ORDER BY id LIMIT ?",
-            (last_id, begin_ms, end_ms, _PIECE),
-        ).fetchall()
-        if not piece:
-            return
-        last_id = piece[-1][0]
+        piece: list[Any] = []
+        is_damaged = False
+        try:
+            piece.extend(
+                connection.execute(
+                    f"SELECT id, birth, from_ms, to_ms, readings FROM {table} WHERE id >= ?"
+                    " AND (to_ms IS NULL OR to_ms >= ?) AND (from_ms IS NULL OR from_ms <= ?) ORDER BY id LIMIT ?",
+                    (next_id, begin_ms, end_ms, _PIECE),
+                )
+            )
+        except apsw.CorruptError:
+            is_damaged = True
+        if piece:
+            next_id, last_ms = piece[-1][0] + 1, piece[-1][3]
         yield from (row[1:] for row in piece)
+        if is_damaged:
+            next_id, next_ms = _beyond_damage(connection, table, next_id)
+            yield "", last_ms, next_ms, b""
+        elif not piece:
+            return
+
+
+def _beyond_damage(connection: apsw.Connection, table: str, first_id: int) -> tuple[int, int | None]:
+    """The first batch that can be read again, and when it begins; one beyond all where there is none."""
+    is_met = False
+    last_id = 0
+    with suppress(apsw.CorruptError):
+        last_id = connection.execute(f"SELECT max(id) FROM {table}").get or 0
+    for id in range(first_id, last_id + 1):
+        try:
+            found: Any = connection.execute(f"SELECT from_ms, readings FROM {table} WHERE id = ?", (id,)).fetchone()
+        except apsw.CorruptError:
+            is_met = True
+            continue
+        if is_met and found:
+            return id, found[0]
+    return _BEYOND_ALL, None
 
 
 def _reading(point: dict[str, Any], section: Section, row: Row, clocks: dict[str, Clock]) -> dict[str, Any]:

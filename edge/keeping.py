@@ -19,7 +19,7 @@ from edge.forward import Key
 from edge.pipeline import Pipeline
 from edge.reader import Reader, Take
 from edge.retention import Dropped, readings_max_bytes
-from edge.store import STREAMS, WAL_MAX_BYTES, Earlier, Note, Store, StoreFault
+from edge.store import STREAMS, WAL_MAX_BYTES, DamagedMessage, Earlier, Note, Store, StoreFault
 from edge.uplink import Uplink
 from edge.writer import Group, Writer
 from protocols.feeds.sequence import Ranges
@@ -36,6 +36,7 @@ WELL_S = 5.0  # a store that answers again counts as well after so long
 GAPS_MOST = 20  # for what is given up at once, of one epoch
 STORED_SHARE = 1.2  # what is stored takes in pages, to what it is in bytes
 ALARM = "system.store:FAULT"
+DAMAGED_ALARM = "system.store:DAMAGED"
 ALARM_PRIORITY = 2  # readings may be missing
 
 
@@ -187,6 +188,7 @@ class Keeping:
         is_set_aside = any(note.action == "store_set_aside" for note in self._store.notes)
         self.tell_notes(now_s)
         if is_set_aside:
+            self._daemon.clear_alarm(DAMAGED_ALARM, now_s)
             self._is_set_aside = True
             self._daemon.store_all_alarms()
 
@@ -320,12 +322,17 @@ class Keeping:
         epoch, stream, seq = key
         return epoch != self._store.epoch or seq <= self._stored[stream]
 
-    def tell_damaged(self, key: tuple[str, str, int], now_s: float) -> None:
-        """A message can never be sent again."""
+    def tell_damaged(self, key: tuple[str, str, int], fault: DamagedMessage, now_s: float) -> None:
+        """A message can never be sent again. The file stays in use: what can be read of it is to be sent first."""
         if key not in self._told_damaged:
             self._told_damaged.add(key)
             epoch, stream, seq = key
             self._pipeline.dropped(Dropped(stream, "disk_fault", numbers={epoch: (seq, seq)}), now_s)
+        text = _(
+            "The store is damaged: {fault}. What cannot be read is told as missing; all else is sent, and readings go "
+            "on being stored. The disk is probably worn out: replace it, once nothing waits in tankgate buffer status"
+        )
+        self._daemon.raise_alarm(DAMAGED_ALARM, ALARM_PRIORITY, text.format(fault=fault), now_s)
 
     def tell_not_kept(self, why: str, epoch: str, stream: str, first: int, last: int, now_s: float) -> None:
         """The district asked for what is not here: retention took it, or no disk ever had it."""

@@ -131,7 +131,7 @@ class Unclosed(StoreFault):
 
 
 class DamagedMessage(StoreFault):
-    """One message cannot be made again, because its batch is damaged. All else can be read."""
+    """One message cannot be made again, because it or its batch is damaged. All else can be read."""
 
 
 class Earlier(NamedTuple):
@@ -713,25 +713,33 @@ class Store:
     def payload(self, epoch: str, stream: str, seq: int) -> tuple[str, bytes] | None:
         """Kind and payload of a committed message, byte for byte as it was; None where it is not kept.
 
-        DamagedMessage where the batch that it reports is; StoreFault where the file cannot be read.
+        DamagedMessage where it, or the batch that it reports, is; StoreFault where the file cannot be read.
         """
         if epoch not in self._epochs:
             return None
         epoch_id, gateway = self._epochs[epoch]
-        with self._read() as reader:
-            found = reader.execute(
-                "SELECT kind, body, birth, readings FROM message LEFT JOIN batch ON batch.id = message.batch"
-                " WHERE epoch = ? AND stream = ? AND seq = ?",
-                (epoch_id, stream, seq),
-            ).fetchone()
-        if found is None:
-            return None
-        kind, body, birth, readings = found
-        if stream == "event":
-            return kind, body
-        if readings is None:
-            return None
-        return kind, self._data_payload(gateway, epoch, seq, birth, readings, body)
+        cause: Exception
+        try:
+            with self._read() as reader:
+                found = reader.execute(
+                    "SELECT kind, body, birth, readings FROM message LEFT JOIN batch ON batch.id = message.batch"
+                    " WHERE epoch = ? AND stream = ? AND seq = ?",
+                    (epoch_id, stream, seq),
+                ).fetchone()
+            if found is None:
+                return None
+            kind, body, birth, readings = found
+            return kind, body if stream == "event" else self._data_payload(gateway, epoch, seq, birth, readings, body)
+        except StoreFault as fault:
+            if not isinstance(fault.__cause__, apsw.CorruptError):
+                raise
+            cause = fault.__cause__
+        except (ValueError, LookupError) as error:
+            cause = error
+        text = _("{path}: message {seq} of stream {stream} of epoch {epoch} cannot be read: {cause}")
+        raise DamagedMessage(
+            text.format(path=self._path, seq=seq, stream=stream, epoch=epoch, cause=cause)
+        ) from cause
 
     def payload_of(self, filed: Filed, message: Message) -> bytes | None:
         """The payload of a message of this epoch that is not on disk yet."""
@@ -740,15 +748,12 @@ class Store:
         body = message.reported
         return self._data_payload(self._gateway, self.epoch, message.seq, filed.birth, filed.readings, body)
 
-    def _data_payload(self, gateway: str, epoch: str, seq: int, birth: str, readings: bytes, body: bytes) -> bytes:
-        try:
-            sections, rows = unpack(readings)
-        except ValueError as error:
-            raise DamagedMessage(
-                _("{path}: data message {seq} of epoch {epoch} cannot be read: {cause}").format(
-                    path=self._path, seq=seq, epoch=epoch, cause=error
-                )
-            ) from error
+    def _data_payload(
+        self, gateway: str, epoch: str, seq: int, birth: str, readings: bytes | None, body: bytes
+    ) -> bytes:
+        if readings is None:
+            raise ValueError(_("its readings are gone"))
+        sections, rows = unpack(readings)
         points = self._births[birth]["points"]
         order = message_order(points, sections, rows, indices(body))
         return data_payload(gateway, epoch, seq, birth, points, sections, rows, order)

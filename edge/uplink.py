@@ -268,7 +268,7 @@ class Uplink:
             return
         if isinstance(found, DamagedMessage):
             log.error(_("store: {fault}; this message is left out").format(fault=found))
-            self._daemon.keeping.tell_damaged(key, now_s)
+            self._daemon.keeping.tell_damaged(key, found, now_s)
             self.forward.gone(key)
         elif isinstance(found, StoreFault):
             log.error(_("store: {fault}; tried again in a minute").format(fault=found))

@@ -490,11 +490,15 @@ def test_while_history_cannot_be_read_only_what_lies_in_memory_is_sent() -> None
     assert seqs(drained(forward)) == [1, 1, 1, 2, 3, 1, 2]  # events of A and B, data of A and B
 
 
-def test_what_cannot_be_read_now_is_tried_again_later() -> None:
+def test_what_cannot_be_read_now_is_tried_again_later_and_holds_back_nothing() -> None:
     forward = connected(data=2)
     (first, second) = all_now(forward)
     forward.put_off(first[:3], 10.0)
     answer(forward, [second])
+    forward.committed("A", "data", 3, 3)
+    live = all_now(forward, 10.0)
+    assert live == [("A", "data", 3, False)]
+    answer(forward, live)
     assert forward.backlog() == 1 and all_now(forward, 10.0 + RETRY_S) == [first]
 
 

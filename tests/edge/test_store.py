@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -20,7 +21,7 @@ from edge import store as store_module
 from edge.batch import Batch, Held, Mark, Message, Row, Section, bitmap, data_payload, filed, message_order
 from edge.export import records
 from edge.retention import Drop, Dropped, drop_due
-from edge.store import SCHEMA, WAL_MAX_BYTES, Positions, Store, StoreFault, reading
+from edge.store import PAGE_BYTES, SCHEMA, WAL_MAX_BYTES, DamagedMessage, Positions, Store, StoreFault, reading
 from edge.timebase import Clock
 from edge.writer import Writer
 from protocols.model import StoreSettings
@@ -461,19 +462,78 @@ def test_damage_that_a_commit_has_met_is_not_trusted_by_the_next_opening(tmp_pat
     assert open_store(tmp_path, NOW_MS + 2).notes == []
 
 
-def test_a_damaged_batch_in_old_history_is_a_fault_of_its_messages_alone(tmp_path: Path) -> None:
+DAMAGES = [
+    "UPDATE batch SET readings = substr(readings, 1, 40) WHERE id = 1",
+    "DELETE FROM batch WHERE id = 1",
+    "UPDATE message SET body = x'ffffffffff' WHERE stream = 'data' AND seq = 1",  # rows that are not there
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_batch_in_old_history_is_a_fault_of_its_messages_alone(tmp_path: Path, damage: str) -> None:
     store = open_store(tmp_path)
     commit(store, [one_second(1), one_second(2)])
     store.close()
     connection = apsw.Connection(str(tmp_path / "tankgate.db"))
-    connection.execute("UPDATE batch SET readings = substr(readings, 1, 40) WHERE id = 1")
+    connection.execute(damage)
     connection.close()
     again = open_store(tmp_path, NOW_MS + 1)
     assert again.notes == []
-    with pytest.raises(StoreFault, match="data message 1"):
+    with pytest.raises(DamagedMessage, match="message 1 of stream data"):
         again.payload(store.epoch, "data", 1)
     assert again.payload(store.epoch, "event", 1) == ("gap", event_payload(1))
     assert again.payload(store.epoch, "data", 2) == ("data", live_payload(store, one_second(2), 2))
+
+
+def damage_pages(file: Path, table: str, first: int, count: int) -> None:
+    """So many of the leaves of a table in a store that is closed, from one on."""
+    connection = apsw.Connection(str(file))
+    sql = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path"
+    pages = [page for (page,) in connection.execute(sql, (table,))][first : first + count]
+    connection.close()
+    with file.open("r+b") as opened:
+        for page in pages:
+            opened.seek((page - 1) * PAGE_BYTES)
+            opened.write(b"\xff" * PAGE_BYTES)
+
+
+@pytest.mark.parametrize("table", ["batch", "message"])
+def test_a_damaged_page_in_old_history_is_a_fault_of_what_lies_there_alone(tmp_path: Path, table: str) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 301)])
+    store.close()
+    damage_pages(tmp_path / "tankgate.db", table, 3, 1)
+    again = open_store(tmp_path, NOW_MS + 1)
+    damaged = []
+    for seq in range(1, 301):
+        try:
+            assert again.payload(store.epoch, "data", seq) is not None
+        except DamagedMessage:
+            damaged.append(seq)
+    assert 3 <= len(damaged) < 100 and damaged == list(range(damaged[0], damaged[-1] + 1))
+    again.close()
+    assert open_store(tmp_path, NOW_MS + 2).notes == []  # it stays in use: what can be read is to be sent
+
+
+def test_an_export_goes_on_beyond_damage_and_says_where_it_is(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 301)])
+    store._the_writer.execute("DELETE FROM message")  # whose events are none
+    store.close()
+    damage_pages(tmp_path / "tankgate.db", "batch", 3, 2)
+
+    def exported(from_ms: int | None = None) -> list[dict[str, Any]]:
+        with reading(tmp_path / "tankgate.db") as connection:
+            return list(records(connection, from_ms, None, lambda _point: True))
+
+    found = exported()
+    (at,) = [at for at, each in enumerate(found) if each["record"] == "gap"]
+    gap, before, after = found[at], found[at - 1], found[at + 1]
+    assert (gap["cause"], gap["t_ms"], gap["until_ms"]) == ("disk_fault", before["t_ms"], after["t_ms"])
+    missing = (after["t_ms"] - before["t_ms"]) // 1000
+    assert len(found) - 1 == 20 * (300 - missing) and 5 < missing < 100
+    later = exported(from_ms=after["t_ms"] + 20)  # a second reading: where the damage begins is not in this window
+    assert later[0]["record"] == "gap" and later[1:] == found[at + 21 :]
 
 
 @pytest.mark.parametrize("seed", range(20))

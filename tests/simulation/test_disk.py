@@ -11,6 +11,7 @@ import pytest
 from edge import writer
 from edge.forward import TOO_LARGE
 from edge.store import FILE, WAL_MAX_BYTES
+from tests.edge.test_store import damage_pages
 from tests.simulation.judge import judge
 from tests.simulation.parts import SECOND_US
 from tests.simulation.world import World
@@ -104,3 +105,22 @@ def test_of_what_is_given_up_each_span_is_told_that_somebody_lacks_and_nothing_b
     go_on(world, 10 * MINUTE_S)
     told = {tuple(gap["missing_seq"]) for gap in gaps(world, "disk_quota")}
     assert {span for span in told if span[1] < 100} == {(15, 16), (30, 30)}  # the others were just on their way
+
+
+def test_a_damaged_page_of_history_is_told_raises_an_alarm_and_holds_up_nothing(world: World) -> None:
+    world.broker.down()
+    go_on(world, 10 * MINUTE_S)
+    world.gateway.cut()
+    damage_pages(world.gateway.folder / "store" / FILE, "batch", 5, 2)
+    world.gateway.start()
+    world.broker.up()
+    world.tell_time()
+    go_on(world, 2 * MINUTE_S)
+    begin_us = world.time.now_us - 10 * SECOND_US
+    fresh = [each for each in world.broker.district.received.values() if each.at_us > begin_us]
+    assert any("rows" in each.document for each in fresh)  # what is refused holds all data back for a minute
+    world.come_to_rest()
+    verdict = judge(world)
+    assert verdict.faults == []
+    assert 5 < len(gaps(world, "disk_fault")) < 100 and verdict.missing > 0
+    assert alarms(world, "system.store:DAMAGED") == ["raise"]
