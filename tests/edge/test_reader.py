@@ -26,15 +26,16 @@ pytestmark = pytest.mark.needs("mosquitto")
 SECONDS = 3000  # of history, a message each
 WITHIN_S = 40.0
 ANSWERS_S = 1.0
-# `tankgate`, for whom reading the disk takes as long as the file is there that the first argument names.
+# `tankgate`, for whom reading the disk takes as long as the file is there that the first argument names; for all of it,
+# or for the thread of that name.
 SLOW = """
-import runpy, sys, time
+import runpy, sys, threading, time
 from pathlib import Path
 import apsw
-hangs = Path(sys.argv.pop(1))
+hangs, whom = Path(sys.argv.pop(1)), sys.argv.pop(1)
 class File(apsw.VFSFile):
     def xRead(self, amount, offset):
-        while hangs.exists():
+        while whom in ("all", threading.current_thread().name) and hangs.exists():
             time.sleep(0.02)
         return super().xRead(amount, offset)
 class Disk(apsw.VFS):
@@ -98,15 +99,16 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("whom", ["all", "reader"])  # who writes may find in memory what it needs
 def test_while_the_disk_answers_no_reads_alarms_go_on_and_the_door_answers(
-    gateway_toml: Path, broker: Mosquitto, district: District
+    gateway_toml: Path, broker: Mosquitto, district: District, whom: str
 ) -> None:
     folder = gateway_toml.parent
     hangs, door = folder / "hangs", folder / "store" / NAME
     text = gateway_toml.read_text(encoding="utf-8").replace("127.0.0.1:1883", f"127.0.0.1:{broker.port}")
     gateway_toml.write_text(text, encoding="utf-8")
     begin_history(folder / "store", 20, range(SECONDS), int(time.time() * 1000) - 3_600_000, ())
-    command = [sys.executable, "-c", SLOW, hangs, "--lang", "en", "run", "--simulated", gateway_toml]
+    command = [sys.executable, "-c", SLOW, hangs, whom, "--lang", "en", "run", "--simulated", gateway_toml]
     with subprocess.Popen(command, cwd=ROOT) as daemon:
         try:
             until(lambda: len(district.data) > 20)

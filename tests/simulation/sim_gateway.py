@@ -379,15 +379,19 @@ class SimGateway:
         """The disk answers nothing for so long; sometimes only who reads has to wait."""
         if not self.is_on or self._is_hanging or self._is_blind:
             return
-        self._is_blind = True
-        self.reader.hang(self.now_s)
-        self._read_wake.off()
-        self._read_wake.at(int(self._time.now_us + for_us))
+        self.hang_reads(for_us)
         if self._chance.random() < 0.5:
             self._is_hanging = True
             self._disk_wake.off()
             self.writer.hang(self.now_s)
             self._disk_wake.at(int(self._time.now_us + for_us))
+
+    def hang_reads(self, for_us: float) -> None:
+        """Who reads the disk has to wait."""
+        self._is_blind = True
+        self.reader.hang(self.now_s)
+        self._read_wake.off()
+        self._read_wake.at(int(self._time.now_us + for_us))
 
     def read_soon(self) -> None:
         """Something waits for the reading thread."""

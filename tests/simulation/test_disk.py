@@ -124,3 +124,24 @@ def test_a_damaged_page_of_history_is_told_raises_an_alarm_and_holds_up_nothing(
     assert verdict.faults == []
     assert 5 < len(gaps(world, "disk_fault")) < 100 and verdict.missing > 0
     assert alarms(world, "system.store:DAMAGED") == ["raise"]
+
+
+def test_while_the_disk_answers_no_reads_a_broker_that_comes_back_gets_what_is_newest(world: World) -> None:
+    """Although it is on disk by then."""
+    world.broker.down()
+    go_on(world, 10 * MINUTE_S)
+    world.broker.up()
+    go_on(world, 3)
+    world.gateway.hang_reads(5 * MINUTE_S * SECOND_US)
+    go_on(world, 1)
+    world.broker.down()
+    go_on(world, 30)
+    assert not world.gateway.writer.waiting()
+    world.broker.up()
+    go_on(world, 30)
+    assert alarms(world, "system.store:FAULT") == ["raise"]
+    assert world.broker.district.state["store"]["state"] == "fault"
+    world.come_to_rest()
+    verdict = judge(world)
+    assert (verdict.faults, verdict.missing) == ([], 0)
+    assert alarms(world, "system.store:FAULT") == ["raise", "clear"]
