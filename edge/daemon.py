@@ -288,8 +288,7 @@ class Daemon:
             self.turn()
             if not (self._writer.is_alive() and self._reader.is_alive()):
                 return FOUND_A_FAULT  # the program's own, which Python has told; whoever started it does so again
-        self._stop()
-        return 0
+        return 0 if self._stop() else FOUND_A_FAULT
 
     def begin(self) -> None:
         """Start the other threads, and say who we are."""
@@ -924,8 +923,8 @@ class Daemon:
         self._stopping = True
         os.write(self._wake_write, b"s")
 
-    def _stop(self) -> None:
-        """Commit what was taken, tell the boards, say goodbye upwards, close."""
+    def _stop(self) -> bool:
+        """Commit what was taken, tell the boards, say goodbye upwards, close. Whether nothing is lost."""
         if self._check is not None:
             self._check.kill()
         now_s = time.monotonic()
@@ -933,9 +932,6 @@ class Daemon:
         for uplink in self._uplinks:
             self.keeping.put_positions(uplink)
         is_all_stored = self._writer.stop()
-        if not is_all_stored:
-            log.error(_("store: {fault}. What only memory has is lost, but for what the boards keep").format(
-                fault=self._writer.why()))
         self.keeping.digest(now_s)
         self._write_out()
         for uplink in self._uplinks:
@@ -945,7 +941,12 @@ class Daemon:
             port.close()
         if is_all_stored and self._reader.stop():
             self._store.close()
-        log.info(_("gateway {gateway}: stopped in order").format(gateway=self._site.gateway))
+        if is_all_stored:
+            log.info(_("gateway {gateway}: stopped in order").format(gateway=self._site.gateway))
+        else:
+            text = _("gateway {gateway}: stopped. What only memory had is lost, but for what the boards keep: {fault}")
+            log.error(text.format(gateway=self._site.gateway, fault=self._writer.why()))
+        return is_all_stored
 
 
 def _replace(old: Northbound, new: Northbound) -> None:

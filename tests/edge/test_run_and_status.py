@@ -368,6 +368,20 @@ def test_a_gateway_starts_without_its_store_and_takes_it_when_it_can(gateway_tom
         assert [kind for (kind,) in store.execute(kinds)][:2] == ["birth", "alarm"]
 
 
+def test_a_gateway_that_ends_without_its_store_says_what_is_lost(gateway_toml: Path) -> None:
+    store = gateway_toml.parent / "store"
+    (store / "tankgate.db").mkdir(parents=True)
+    command = [sys.executable, "-m", "edge", "--lang", "en", "run", "--simulated", str(gateway_toml)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "Everything else goes on" not in (line := process.stderr.readline()):
+            assert line
+        process.terminate()
+        last = process.stderr.read().splitlines()[-1]
+    assert process.returncode == FOUND_A_FAULT
+    assert "What only memory had is lost" in last and "it is a folder" in last
+
+
 @pytest.mark.parametrize("command", ["run", "status"])
 def test_problems_are_one_object_for_programs(gateway_toml: Path, command: str) -> None:
     text = gateway_toml.read_text(encoding="utf-8").replace("schema = 1", "schema = 7")
