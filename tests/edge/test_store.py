@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import apsw
@@ -774,6 +775,19 @@ def test_a_commit_that_landed_although_it_failed_is_found(tmp_path: Path) -> Non
     assert store.open(NOW_MS)
     commit(store, [one_second(2)])
     assert store.epochs()[store.epoch]["data"] == (1, 2)
+
+
+def test_what_is_in_the_log_after_a_fault_is_in_the_file_before_it_counts(tmp_path: Path) -> None:
+    """Pages that a failed sync left unwritten are still read from the kernel's memory; copied, they are on disk."""
+    store = open_store(tmp_path)
+    commit(store, [one_second(1)])
+    with reading(tmp_path / "tankgate.db") as export:  # while somebody reads, the log does not end with its writer
+        assert export.execute("SELECT count(*) FROM batch").get == 1
+        store.open(NOW_MS)
+        copied = Path(copy(tmp_path / "tankgate.db", tmp_path / "copy.db"))
+    with reading(copied) as connection:
+        assert connection.execute("SELECT count(*) FROM batch").get == 1
+    assert store.payload(store.epoch, "data", 1) is not None
 
 
 def test_a_store_that_is_gone_is_not_begun_anew_where_its_disk_was(tmp_path: Path) -> None:
