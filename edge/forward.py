@@ -233,11 +233,12 @@ class Forward:
         self.dirty = True
 
     def receipt(
-        self, epochs: Mapping[str, Mapping[str, tuple[int, list[Span]]]], at_ms: int, now_s: float
+        self, epochs: Mapping[str, Mapping[str, tuple[int, list[Span]]]], at_ms: int, now_s: float, current: str = ""
     ) -> Receipted:
         """What the receiver has in its database: of each stream all up to a number, but for what it names missing.
 
         The retained one, which every connection brings first, is known by its time: no news from a receiver.
+        `current`: the epoch that is still being made. What is missing of it beyond its last number never was.
         """
         is_news = self._receipt_ms is not None and at_ms > self._receipt_ms
         self._receipt_ms = at_ms
@@ -255,7 +256,9 @@ class Forward:
                 self._cover(which, committed, missing, now_s)
                 if is_news:
                     self._doubt_less(which, now_s)
-                gone += self._not_kept("retention", which, missing)
+                gone += self._not_kept("retention", which, Ranges(missing).without([(self._oldest[which], _NEVER)]))
+                if epoch != current:  # an older copy of the store took the place of the one that made them
+                    gone += self._not_kept("disk_fault", which, Ranges(missing).without([(1, self._known[which])]))
         return Receipted(gone, is_ahead)
 
     def _is_strange(self, epoch: str) -> bool:
@@ -302,12 +305,10 @@ class Forward:
                 asked.add(*span)
             self._send_again(which, again)
 
-    def _not_kept(self, why: str, which: Stream, missing: list[Span]) -> list[tuple[str, str, str, int, int]]:
+    def _not_kept(self, why: str, which: Stream, missing: Iterable[Span]) -> list[tuple[str, str, str, int, int]]:
         """Told once."""
         told = self._told_gone.setdefault(which, Ranges())
-        oldest = self._oldest.get(which, 1)
-        kept = [(oldest, max(self._known[which], oldest))] if which in self._known else []
-        new = Ranges(missing).without(kept, told)
+        new = Ranges(missing).without(told)
         for span in new:
             told.add(*span)
         return [(why, *which, *span) for span in new]

@@ -330,7 +330,7 @@ class Keeping:
             self._pipeline.dropped(Dropped(stream, "disk_fault", numbers={epoch: (seq, seq)}), now_s)
         text = _(
             "The store is damaged: {fault}. What cannot be read is told as missing; all else is sent, and readings go "
-            "on being stored. The disk is probably worn out: replace it, once nothing waits in tankgate buffer status"
+            "on being stored. The disk is probably worn out: replace it, once nothing waits in `tankgate buffer status`"
         )
         self._daemon.raise_alarm(DAMAGED_ALARM, ALARM_PRIORITY, text.format(fault=fault), now_s)
 

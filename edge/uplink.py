@@ -222,7 +222,7 @@ class Uplink:
         at_ms, epochs = found
         if self._daemon.keeping.is_unread:
             epochs = {epoch: streams for epoch, streams in epochs.items() if epoch == self._daemon.epoch}
-        receipted = self.forward.receipt(epochs, at_ms, now_s)
+        receipted = self.forward.receipt(epochs, at_ms, now_s, self._daemon.epoch)
         for which in receipted.gone:
             self._daemon.keeping.tell_not_kept(*which, now_s)
         if receipted.is_ahead and not self._is_told_ahead:

@@ -432,6 +432,17 @@ def test_what_was_sent_while_there_was_no_disk_and_got_lost_is_told_as_gone() ->
     assert forward.receipt({"0": {"data": (3, [(1, 2)])}}, 3000, 2.0) == ([("retention", "0", "data", 1, 2)], False)
 
 
+def test_what_is_missing_beyond_all_that_was_made_was_lost_with_its_store_or_never_was() -> None:
+    asked = {"A": {"data": (12, [(4, 5), (10, 12)])}}
+    forward = awaiting(data=9)
+    assert forward.receipt(asked, 1000, 0.0) == ([("disk_fault", "A", "data", 10, 12)], True)
+    assert forward.receipt(asked, 2000, 1.0).gone == []  # it is told once
+    assert seqs(all_now(forward)) == [4, 5]  # and never sent
+    assert awaiting(data=9).receipt(asked, 1000, 0.0, current="A").gone == []
+    forward.dropped("A", "data", 1, 9)
+    assert forward.receipt(asked, 3000, 2.0).gone == [("retention", "A", "data", 4, 5)]
+
+
 def test_a_destination_without_receipts_does_not_wait_for_any() -> None:
     forward = Forward({("A", "data", "broker"): [(1, 9)]}, {"A": {"data": (1, 9)}})
     forward.connected(0.0, 20, session_present=False)

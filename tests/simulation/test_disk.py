@@ -145,3 +145,12 @@ def test_while_the_disk_answers_no_reads_a_broker_that_comes_back_gets_what_is_n
     verdict = judge(world)
     assert (verdict.faults, verdict.missing) == ([], 0)
     assert alarms(world, "system.store:FAULT") == ["raise", "clear"]
+
+
+def test_what_a_receipt_misses_of_this_epoch_and_was_never_made_is_no_gap(world: World) -> None:
+    (epoch,) = world.gateway.kept()
+    asked = {epoch: {"data": {"committed": 0, "missing": [[10**6, 10**9]]}}}
+    document = {"schema": "tankgate/receipt/1", "gateway": "simulated", "at_ms": 10**9, "epochs": asked}
+    world.broker._hand_over(world.broker._connection, json.dumps(document).encode())
+    go_on(world, MINUTE_S)
+    assert gaps(world, "disk_fault") == gaps(world, "retention") == []
