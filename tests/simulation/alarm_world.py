@@ -176,7 +176,7 @@ class AlarmWorld:
         clock.set(UTC_MS, True)
         broker = Broker(self.time, Random(f"{seed} broker"))
         cables: dict[str, tuple[Cable, Cable]] = {"/dev/cab1": (up, self._down)}
-        self.gateway = SimGateway(self.time, Random(f"{seed} pi"), site, folder, clock, cables, broker)
+        self.gateway = SimGateway(self.time, Random(f"{seed} pi"), site, folder, clock, cables, {"district": broker})
 
     def run(self, changes: int) -> Iterator[Took]:
         """Begin, and change something again and again."""

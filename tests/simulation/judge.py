@@ -74,7 +74,9 @@ class _Judge:
     def __init__(self, world: World) -> None:
         self.world = world
         self.district = world.broker.district
-        self.verdict = Verdict(doubles=self.district.doubles, faults=self.district.faults)
+        self.districts = {"district": self.district, "company": world.company.district}
+        faults = [fault for district in self.districts.values() for fault in district.faults]
+        self.verdict = Verdict(doubles=self.district.doubles, faults=faults)
         # unit -> number of an answer -> a bit for each register: came at all, came from disk
         self.came: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
         self.stored: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
@@ -129,14 +131,16 @@ class _Judge:
     def _numbers(self) -> None:
         """Of each stream each number came, up to the last that came or lies in the store, or a gap names it."""
         kept = self.world.gateway.kept()
-        for epoch, name in {*self.district.streams(), *((e, name) for e, streams in kept.items() for name in streams)}:
+        on_disk = {(epoch, name) for epoch, streams in kept.items() for name in streams}
+        for epoch, name in {*(stream for each in self.districts.values() for stream in each.streams()), *on_disk}:
             first_kept, last_kept = kept.get(epoch, {}).get(name, (1, 0))
             if first_kept != 1:
                 self._fault(f"{epoch} {name} lost the first {first_kept - 1}: no life is so long, no disk so small")
-            last = max(self.district.last(epoch, name), last_kept)
-            missing = self.district.missing(epoch, name, last)
-            if missing:
-                self._fault(f"of {epoch} {name} are missing {missing} of {last}")
+            for where, district in self.districts.items():
+                last = max(district.last(epoch, name), last_kept)
+                missing = district.missing(epoch, name, last)
+                if missing:
+                    self._fault(f"{where}: of {epoch} {name} are missing {missing} of {last}")
 
     def _row(self, message: Received, row: list[Any]) -> None:
         point, dt_ms, value = row[:3]
@@ -218,7 +222,8 @@ class _Judge:
         if document["cause"] == "disk_fault" and document["missing_seq"]:
             first, last = document["missing_seq"]
             which = document["missing_epoch"], document["of"]
-            came = [seq for seq in range(first, last + 1) if (*which, seq) in self.district.received]
+            received = [district.received for district in self.districts.values()]
+            came = [seq for seq in range(first, last + 1) if all((*which, seq) in each for each in received)]
             if came:
                 self._fault(f"gap {document['seq']} of {document['epoch']} names {which} {came} as gone, and they came")
         board = document["scope"]["board"]

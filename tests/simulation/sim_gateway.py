@@ -219,8 +219,8 @@ class SimDaemon(Daemon):
     def _is_clock_trusted(self) -> bool:
         return self._gateway.clock.is_trusted
 
-    def _client(self, _destination: Destination) -> Any:
-        return self._gateway.client()
+    def _client(self, destination: Destination) -> Any:
+        return self._gateway.client(destination.name)
 
     def _wait(self, _timeout_s: float) -> set[int]:
         return {port.fileno for port in self._gateway.ports.values() if port.heard and port.fileno is not None}
@@ -267,7 +267,7 @@ class SimGateway:
         folder: Path,
         clock: WallClock,
         cables: dict[str, tuple[Cable, Cable]],
-        broker: Broker,
+        brokers: dict[str, Broker],
     ) -> None:
         self.is_on = False
         self.folder = folder
@@ -280,14 +280,14 @@ class SimGateway:
         self.reader: _Reader
         self.made: dict[tuple[str, int], list[tuple[str, str, int]]] = {}  # message -> boards, boots, uptimes in it
         self._daemon: SimDaemon | None = None
-        self._client: Client | None = None
+        self._clients: list[Client] = []
         self._is_hanging = False  # its disk, for who writes
         self._is_blind = False  # the same, for who reads
         self._turned_us = self._turns = 0
         self._time = time
         self._chance = chance
         self.site = site  # what it starts on
-        self._broker = broker
+        self._brokers = brokers  # by destination
         self._wake = Wake(time, self._turn)
         self._disk_wake = Wake(time, self._write)
         self._read_wake = Wake(time, self._read)
@@ -322,10 +322,10 @@ class SimGateway:
         """Its monotonic clock."""
         return self._time.now_us / SECOND_US
 
-    def client(self) -> Client:
+    def client(self, destination: str) -> Client:
         """The daemon's way upwards."""
-        self._client = Client(self._broker, self._time, self._chance, self._soon_enough)
-        return self._client
+        self._clients.append(Client(self._brokers[destination], self._time, self._chance, self._soon_enough))
+        return self._clients[-1]
 
     def start(self) -> None:
         """Power."""
@@ -342,8 +342,8 @@ class SimGateway:
         self._wake.off()
         self._disk_wake.off()
         self._read_wake.off()
-        if self._client is not None:
-            self._client.cut()
+        while self._clients:
+            self._clients.pop().cut()
         for port in self.ports.values():
             port.close()
         if self._daemon is not None:

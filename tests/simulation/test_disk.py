@@ -10,7 +10,7 @@ import pytest
 
 from edge import writer
 from edge.forward import TOO_LARGE
-from edge.store import FILE, WAL_MAX_BYTES
+from edge.store import FILE, WAL_MAX_BYTES, Earlier, Store, StoreFault
 from tests.edge.test_store import damage_pages
 from tests.simulation.judge import judge
 from tests.simulation.parts import SECOND_US
@@ -154,3 +154,24 @@ def test_what_a_receipt_misses_of_this_epoch_and_was_never_made_is_no_gap(world:
     world.broker._hand_over(world.broker._connection, json.dumps(document).encode())
     go_on(world, MINUTE_S)
     assert gaps(world, "disk_fault") == gaps(world, "retention") == []
+
+
+def test_a_store_that_fails_again_while_it_is_read_is_read_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be read at the start, and again dies just when that is made up for."""
+    read, failed = Store.earlier, []
+
+    def fail_first(store: Store, *names: Any) -> Earlier:
+        if not failed:
+            failed.append(True)
+            raise StoreFault("the disk is gone again")
+        return read(store, *names)
+
+    world.gateway.cut()
+    world.gateway.disk = "full"
+    world.gateway.start()
+    go_on(world, MINUTE_S)
+    monkeypatch.setattr(Store, "earlier", fail_first)
+    world.come_to_rest()
+    assert failed and judge(world).faults == []

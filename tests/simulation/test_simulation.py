@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 from edge.config import load_site
 from edge.pipeline import Pipeline
-from edge.store import Store, StoreFault
 from protocols import link
 from tests.simulation.__main__ import live, main
 from tests.simulation.judge import judge
@@ -133,21 +132,6 @@ def test_a_board_that_loses_power_about_the_change_of_its_plan_leaves_a_gap_and_
 
 def test_the_same_seed_is_the_same_life() -> None:
     assert live(17, hours=0.25) == live(17, hours=0.25)
-
-
-def test_a_store_that_fails_again_while_it_is_read_is_read_later(monkeypatch) -> None:
-    """It could not be read at the start (in the life of this seed), and again dies just when that is made up for."""
-    read, failed = Store.earlier, []
-
-    def fail_first(self, *names):
-        if not failed:
-            failed.append(True)
-            raise StoreFault("the disk is gone again")
-        return read(self, *names)
-
-    monkeypatch.setattr(Store, "earlier", fail_first)
-    verdict, done = live(0, hours=0.5)
-    assert failed and verdict.faults == [], done
 
 
 def _forget_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,10 @@ max_bytes = "500 MB"
 url = "mqtt://127.0.0.1:1883"
 feed = "json"
 await_receipt = true
+[destinations.company]
+url = "mqtt://127.0.0.1:1884"
+feed = "json"
+await_receipt = true
 """
 _BOARD = """
 [boards.{name}]
@@ -104,6 +108,7 @@ class World:
         self.faults = Faults()
         self.clock = WallClock(self.time, self._wrong_ms(), self.chance.uniform(-PI_PPM_MAX, PI_PPM_MAX))
         self.broker = Broker(self.time, Random(f"{seed} broker"))
+        self.company = Broker(self.time, Random(f"{seed} company"))  # the second destination
         self.units = {board: {unit_id: Unit(unit_id) for unit_id in UNIT_IDS} for board in BOARDS}
         self.boards: dict[str, SimBoard] = {}
         self.cables: dict[str, tuple[Cable, Cable]] = {}
@@ -118,7 +123,8 @@ class World:
         site = load_site(write_site(folder))
         pi = Random(f"{seed} pi")
         ports = {_port(board): ways for board, ways in self.cables.items()}
-        self.gateway = SimGateway(self.time, pi, site, folder, self.clock, ports, self.broker)
+        brokers = {"district": self.broker, "company": self.company}
+        self.gateway = SimGateway(self.time, pi, site, folder, self.clock, ports, brokers)
 
     def run(self, hours: float) -> None:
         """Begin, let chance have its way for so long, and come to rest. AssertionError where it does not."""
@@ -131,6 +137,7 @@ class World:
             self._each(end_us, 25 * 60, self._cut_gateway)
             self._each(end_us, 30 * 60, self._lose_broker)
             self._each(end_us, 30 * 60, self._kill_broker)
+            self._each(end_us, 60 * 60, self._lose_company)
             self._each(end_us, 40 * 60, self._lose_district)
             self._each(end_us, 40 * 60, self._cut_cable)
             self._each(end_us, 40 * 60, self._pull_plug)
@@ -244,6 +251,11 @@ class World:
         self.broker.kill()
         self.time.after(self._a_while(600), self.broker.up)
 
+    def _lose_company(self) -> None:
+        self._note("the company's broker is killed")
+        self.company.kill()
+        self.time.after(self._a_while(2 * HOUR_S), self.company.up)
+
     def _lose_district(self) -> None:
         self._note("no district")
         self.broker.district.is_there = False
@@ -297,6 +309,7 @@ class World:
         """Nothing happens any more, until all is where it belongs. AssertionError where it does not come there."""
         self.faults.calm()
         self.broker.up()
+        self.company.up()
         self.broker.bring_district_back()
         self._empty_disk()
         self.gateway.pulled.clear()
