@@ -197,7 +197,10 @@ class _Reader(Reader):
 
 class _Door:
     def __init__(self, _path: Path) -> None:
-        pass
+        self.replied: Any = None
+
+    def reply(self, _client: Any, answer: Any) -> None:
+        self.replied = answer
 
     def filenos(self) -> list[int]:
         return []
@@ -362,10 +365,15 @@ class SimGateway:
                     ]
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """As through the daemon's door; what is answered at once."""
+        """As through the daemon's door; what is answered at once, or when the disk has been read."""
         assert self._daemon is not None
         nobody: Any = None
         answer = self._daemon._answer(nobody, request, self.now_s)
+        if answer is None:
+            self.reader.work()
+            self.reader.answer(self.now_s)
+            door: Any = self._daemon._door
+            answer = door.replied
         self.soon()
         return answer
 

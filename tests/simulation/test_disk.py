@@ -92,7 +92,7 @@ def test_of_what_is_given_up_each_span_is_told_that_somebody_lacks_and_nothing_b
         document = json.loads(published[1])
         if document.get("stream") == "data" and document["seq"] in (15, 16, 30):
             lacking.append(document["seq"])
-            world.broker._client.tell("acknowledged", token, TOO_LARGE)
+            world.broker._client.tell("acknowledged", token, TOO_LARGE, published[0])
         else:
             publish(connection, token, published)
 

@@ -42,7 +42,7 @@ def store(world: World) -> dict[str, Any]:
 
 
 def destination(world: World) -> dict[str, Any]:
-    (found,) = world.gateway.ask({"do": "buffer"})["destinations"]
+    found, _company = world.gateway.ask({"do": "buffer"})["destinations"]
     return dict(found)
 
 
