@@ -170,7 +170,7 @@ class JudgedChain(Chain):
 
     def _is_begun(self) -> bool:
         self.run(0.5)
-        ((came,),) = self.ask("SELECT count(*) FROM latest")
+        ((came,),) = self.ask("SELECT count(DISTINCT point) FROM reading")
         return bool(came == len(self.calm))
 
     def _value(self, point: str, now_s: float) -> float:
