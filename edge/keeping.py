@@ -63,6 +63,7 @@ class Keeping:
         self._uplinks = uplinks
         self._stored = dict.fromkeys(STREAMS, 0)  # numbers of this epoch that are on disk
         self._live: dict[tuple[str, str, int], tuple[str, bytes]] = {}  # kind and payload
+        self._in_memory: dict[tuple[str, str], Ranges] | None = None  # the numbers, until they change
         self._untold: list[Group] = []  # of which not everything may be sent yet
         # By the memory, while there is no store, with what somebody lacks of it; told when there is one.
         self._given_up: list[tuple[Dropped, dict[str, Ranges]]] = []
@@ -97,6 +98,7 @@ class Keeping:
         """What is on disk: the boards may free it, the destinations may have it; so they may where there is no disk."""
         while self._writer.committed:
             group = self._writer.committed.popleft()
+            self._in_memory = None
             for batch in group.batches:
                 for mark in batch.taken:
                     self._boards.committed(mark.board, mark.boot, mark.next_record)
@@ -124,6 +126,7 @@ class Keeping:
         if stream in group.told:
             return
         group.told.add(stream)
+        self._in_memory = None
         messages: list[Message] = [m for batch in group.batches for m in batch.messages if m.stream == stream]
         for message in messages:
             self.last_seq[self._store.epoch][stream] = message.seq
@@ -310,12 +313,14 @@ class Keeping:
         """While history cannot be read: the numbers of each stream that lie in memory. None: all can be read."""
         if not self.is_gone(now_s):
             return None
-        epoch = self._store.epoch
-        last_seq = self.last_seq[epoch]
-        found = {(epoch, stream): Ranges([(seq + 1, last_seq[stream])]) for stream, seq in self._stored.items()}
-        for _epoch, stream, seq in self._live:
-            found[epoch, stream].add(seq, seq)
-        return found
+        if self._in_memory is None:
+            epoch = self._store.epoch
+            last_seq = self.last_seq[epoch]
+            found = {(epoch, stream): Ranges([(seq + 1, last_seq[stream])]) for stream, seq in self._stored.items()}
+            for _epoch, stream, seq in self._live:
+                found[epoch, stream].add(seq, seq)
+            self._in_memory = found
+        return self._in_memory
 
     def is_stored(self, key: tuple[str, str, int]) -> bool:
         """Whether a message is on disk."""

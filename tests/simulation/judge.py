@@ -74,7 +74,7 @@ class _Judge:
     def __init__(self, world: World) -> None:
         self.world = world
         self.district = world.broker.district
-        self.districts = {"district": self.district, "company": world.company.district}
+        self.districts = {name: broker.district for name, broker in world.brokers.items()}
         faults = [fault for district in self.districts.values() for fault in district.faults]
         self.verdict = Verdict(doubles=self.district.doubles, faults=faults)
         # unit -> number of an answer -> a bit for each register: came at all, came from disk

@@ -42,8 +42,8 @@ def store(world: World) -> dict[str, Any]:
 
 
 def destination(world: World) -> dict[str, Any]:
-    found, _company = world.gateway.ask({"do": "buffer"})["destinations"]
-    return dict(found)
+    found: dict[str, Any] = world.gateway.ask({"do": "buffer"})["destinations"][0]
+    return found
 
 
 def sent(world: World) -> int:

@@ -95,7 +95,7 @@ def test_a_board_that_loses_power_about_the_change_of_its_plan_leaves_a_gap_and_
     """Before the new plan, while it is sent, just after it; and so where the gateway is without power as well."""
     world = World(1, tmp_path, is_calm=True)
     board, gateway, time = world.boards["cab1"], world.gateway, world.time
-    sites = gateway.site, load_site(write_site(tmp_path, timeout_ms=400))
+    sites = gateway.site, load_site(write_site(tmp_path, world.brokers, timeout_ms=400))
     cuts, generations = [], set()
     with gateway.in_place():
         for each in world.boards.values():
