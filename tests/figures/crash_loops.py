@@ -29,7 +29,7 @@ from typing import NamedTuple
 import click
 
 from hil_tests.bench.board import DIES_WITH_ITS_STARTER
-from hil_tests.bench.ledger import Figures
+from hil_tests.bench.ledger import Figures, Poll
 from tests.figures import tools
 from tests.figures.figure import Measured
 from tests.figures.judged_chain import Gap, JudgedChain, judged
@@ -349,7 +349,7 @@ def _judge(chain: JudgedChain, loops: Loops, faults: int) -> Outcome:
     logs = [*chain.directory.glob("*.log"), *chain.directory.glob("bench/*/console.log")]
     crashed = [log for log in logs if "Traceback" in log.read_text(encoding="utf-8", errors="replace")]
     findings = [
-        *(f"lost reading: {poll}" for poll in lost),
+        *(f"lost reading: {poll}; the nearest gap: {_nearest(gaps, poll)}" for poll in lost),
         *chain.bench.ledger.findings,
         *(f"lost event: {epoch} {seq}" for epoch, seq in sorted(lacking)),
         *(f"no gap: {cut}" for cut in untold),
@@ -376,6 +376,10 @@ def _judge(chain: JudgedChain, loops: Loops, faults: int) -> Outcome:
 def _is_little(figures: Figures) -> bool:
     """Whether so little came that nothing was shown."""
     return figures.received < 0.8 * figures.due or figures.received < 1000
+
+
+def _nearest(gaps: list[Gap], poll: Poll) -> Gap | None:
+    return min(gaps, key=lambda gap: max(gap.from_ms - poll.utc_ms, poll.utc_ms - gap.to_ms), default=None)
 
 
 def _tells(gap: Gap, cut: PowerCut) -> bool:
