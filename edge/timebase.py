@@ -151,6 +151,7 @@ class Timebase:
         drift_ppb = ((best.utc_ms - first.utc_ms) / span_ms - 1) * 1e9
         certain_ppb = (best.err_ms + first.err_ms) / span_ms * 1e9
         self._unsure_ppb = min(self._unsure_ppb, round(2 * certain_ppb) + _STEADY_PPB)
-        if abs(drift_ppb - self.clock.drift_ppb) <= certain_ppb or abs(drift_ppb) > DRIFT_PPM_MAX * 1000:
+        if abs(drift_ppb) > DRIFT_PPM_MAX * 1000:
             return self.clock.drift_ppb  # no crystal is as bad as that: the wall clock was moved
-        return round(drift_ppb)
+        # No further than the pings demand: between slow ones a drift is known less well than that of before.
+        return round(min(max(self.clock.drift_ppb, drift_ppb - certain_ppb), drift_ppb + certain_ppb))

@@ -9,13 +9,13 @@ EPOCH_MS = 1_795_401_600_000
 
 
 class Board:
-    """A board and a wall clock with known truth: uptime runs `ppm` fast, pings take random ways, `slow_s` longer."""
+    """A board and a wall clock with known truth: uptime runs `ppm` fast, pings take random ways, and slow ones."""
 
     def __init__(self, seed: int, ppm: float = 0.0, slow_s: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.now_s = 1000.0
         self.ppm = ppm
-        self.slow_s = slow_s
+        self.slow_there_s = self.slow_back_s = slow_s
         self.wall_step_ms = 0.0
         self.timebase = Timebase(self.now_s)
         self.changes = 0
@@ -31,8 +31,8 @@ class Board:
         while self.timebase.due_s <= end_s:
             sent_s = max(self.timebase.due_s, self.now_s)
             self.timebase.pinged(sent_s)
-            there_s = self.slow_s + self.random.choice((0.0005, 0.001, 0.02))
-            back_s = self.slow_s + self.random.choice((0.0005, 0.001, 0.05))
+            there_s = self.slow_there_s + self.random.choice((0.0005, 0.001, 0.02))
+            back_s = self.slow_back_s + self.random.choice((0.0005, 0.001, 0.05))
             heard_s = sent_s + there_s + back_s
             uptime_ms = self.uptime_ms(sent_s + there_s)
             self.now_s = heard_s
@@ -72,6 +72,16 @@ def test_no_drift_is_told_that_nobody_would_believe() -> None:
     for _ in range(60):
         board.run(10)
         assert abs(board.timebase.clock.drift_ppb) <= DRIFT_PPM_MAX * 1000
+
+
+def test_a_link_that_is_slow_first_up_and_then_down_makes_no_drift() -> None:
+    for ppm in (-80, 80):
+        board = Board(3, ppm)
+        board.slow_there_s = 0.25
+        board.run(140)
+        board.slow_there_s, board.slow_back_s = 0.0, 0.25
+        board.run(100)
+        assert abs(board.timebase.clock.drift_ppb) < 200_000
 
 
 def test_without_a_trusted_clock_there_is_no_time() -> None:
