@@ -25,9 +25,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     """Which has run for a minute, and to which nothing happens by itself."""
     world = World(1, tmp_path, is_calm=True)
     with world.gateway.in_place():
-        for each in world.boards.values():
-            each.start()
-        world.gateway.start()
+        world.start()
         world.tell_time()
         go_on(world, MINUTE_S)
         yield world

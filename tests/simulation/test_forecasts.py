@@ -24,9 +24,7 @@ def cut_off(folder: Path, max_bytes: int | None = None) -> Iterator[World]:
         world.gateway.site = replace(site, store=replace(site.store, max_bytes=max_bytes))
     world.broker.down()
     with world.gateway.in_place():
-        for board in world.boards.values():
-            board.start()
-        world.gateway.start()
+        world.start()
         world.tell_time()
         yield world
         world.gateway.cut()

@@ -34,9 +34,7 @@ def test_where_nothing_happens_nothing_is_missing_and_nothing_comes_twice() -> N
 def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tmp_path: Path) -> None:
     world = World(5, tmp_path, is_calm=True)
     with world.gateway.in_place():
-        for board in world.boards.values():
-            board.start()
-        world.gateway.start()
+        world.start()
         world.time.run(HOUR_S * SECOND_US)
         told = [world.broker.district.state["clock"]]
         world.tell_time()
@@ -52,9 +50,7 @@ def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tm
 def test_a_clock_that_runs_free_gives_no_reading_what_it_is_set_to(step_ms: int, tmp_path: Path) -> None:
     world = World(6, tmp_path, is_calm=True)
     with world.gateway.in_place():
-        for board in world.boards.values():
-            board.start()
-        world.gateway.start()
+        world.start()
         world.tell_time()
         world.time.run(10 * MINUTE_US)
         world.clock.set(world.clock.ms(), False)
@@ -72,10 +68,8 @@ def test_what_was_taken_in_a_wrong_year_is_kept_as_long_as_all_else(wrong_ms: in
     """Trusted, and put right after five minutes; then the gateway starts again, and nothing went upwards yet."""
     world = World(7, tmp_path, is_calm=True)
     with world.gateway.in_place():
-        for board in world.boards.values():
-            board.start()
         world.broker.down()
-        world.gateway.start()
+        world.start()
         for end_min, off_ms in ((5, wrong_ms), (10, 0)):
             world.clock.set(UTC_MS + world.time.now_us / 1000 + off_ms, True)
             world.time.run(end_min * MINUTE_US)
@@ -98,9 +92,7 @@ def test_a_board_that_loses_power_about_the_change_of_its_plan_leaves_a_gap_and_
     sites = gateway.site, load_site(write_site(tmp_path, world.brokers, timeout_ms=400))
     cuts, generations = [], set()
     with gateway.in_place():
-        for each in world.boards.values():
-            each.start()
-        gateway.start()
+        world.start()
         world.tell_time()
         time.run(MINUTE_US)
         for number, (after_ms, is_gateway_cut) in enumerate(product((0, 60, 80, 100, 150, 200, 500), (False, True))):

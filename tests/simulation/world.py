@@ -127,11 +127,15 @@ class World:
         ports = {_port(board): ways for board, ways in self.cables.items()}
         self.gateway = SimGateway(self.time, pi, site, folder, self.clock, ports, self.brokers)
 
-    def run(self, hours: float) -> None:
-        """Begin, let chance have its way for so long, and come to rest. AssertionError where it does not."""
+    def start(self) -> None:
+        """Power for the boards and the gateway."""
         for board in self.boards.values():
             board.start()
         self.gateway.start()
+
+    def run(self, hours: float) -> None:
+        """Begin, let chance have its way for so long, and come to rest. AssertionError where it does not."""
+        self.start()
         end_us = int(hours * HOUR_S * SECOND_US)
         if not self.is_calm:
             self._each(end_us, 20 * 60, self._cut_board)
