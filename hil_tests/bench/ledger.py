@@ -7,7 +7,8 @@ the gateway anything: its inputs are the wires and the messages that `tankgate l
 What the bench cannot know it does not claim: a reading is due only where no right gateway could leave it out, so not
 for a value exactly at the deadband, at the very heartbeat second, for a request whose failure the board may still
 retry, nor because of a clock that was just stepped. A true reading beyond what is due is `extra`: these, and those
-that changed an alarm. Whatever was in fact received is what the next reading is compared to.
+that changed an alarm. Whatever was in fact received is what the next reading is compared to; what a gap names never
+came to a gateway that could compare with it.
 """
 
 import math
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-_SLACK_MS = 60  # beside the message's err_ms: how far the bench's own times may be off on a busy machine
+_SLACK_MS = 60  # beside a message's err_ms: how far the bench's own times may be off on a busy machine
 _STALL_MS = 2000  # how long after a period a board may stamp the last poll that the bench has seen
 _SLOT_MS = 300  # how near the heartbeat second the two clocks may differ about it
 _TWO_BUSES_MS = 200  # samples of a board's buses may lie in its ring in another order than on the wires
@@ -93,6 +94,7 @@ class _Entry:
     reading_ms: int | None = None  # the received reading's own time, in the gateway's clock
     epoch: str = ""  # of the message that brought it
     refused: bool = False  # the board said that it did not get it
+    admitted: bool = False  # a gap names it
     memory: _Memory = _NOTHING
 
 
@@ -110,11 +112,12 @@ class _Gap:
     from_ms: int
     to_ms: int
     scope: Mapping[str, Any]
+    slack_ms: int
 
     def covers(self, point: str, rule: Rule, utc_ms: int) -> bool:
         points = self.scope.get("points")
         return (
-            self.from_ms - _SLACK_MS <= utc_ms <= self.to_ms + _SLACK_MS
+            self.from_ms - self.slack_ms <= utc_ms <= self.to_ms + self.slack_ms
             and self.scope.get("board") in (None, rule.board)
             and self.scope.get("bus") in (None, rule.bus)
             and (points is None or point in points)
@@ -147,7 +150,7 @@ class Ledger:
             track = self._tracks[poll.point]
             # A failure bears the time of its request: a reply that came late to an earlier one may have ended since.
             track.times.append(max(poll.utc_ms, track.times[-1] if track.times else 0))
-            track.entries.append(_Entry(poll))
+            track.entries.append(_Entry(poll, admitted=any(self._is_named(track, poll, gap) for gap in self._gaps)))
             self._sampled += poll.certain
             self._walk(track, len(track.entries) - 1)
 
@@ -175,7 +178,8 @@ class Ledger:
         if kind == "data":
             self._data(payload, message["received_ms"])
         elif kind == "gap" and None not in (payload["from_ms"], payload["to_ms"]):
-            self._gaps.append(_Gap(payload["from_ms"], payload["to_ms"], payload["scope"]))
+            slack_ms = _SLACK_MS + (payload["time"]["err_ms"] or 0)
+            self._gap(_Gap(payload["from_ms"], payload["to_ms"], payload["scope"], slack_ms))
         elif kind == "clock":
             self._clock(payload)
 
@@ -195,6 +199,22 @@ class Ledger:
             take(self._clocks[payload["boot"]], payload["t0_uptime_ms"])
         else:
             self._unsynced[payload["boot"]].append(lambda clock: take(clock, payload["t0_uptime_ms"]))
+
+    def _gap(self, gap: _Gap) -> None:
+        self._gaps.append(gap)
+        for track in self._tracks.values():
+            for offset in self._offsets():
+                begin = bisect_left(track.times, gap.from_ms - offset - gap.slack_ms)
+                for at in range(begin, bisect_right(track.times, gap.to_ms - offset + gap.slack_ms)):
+                    entry = track.entries[at]
+                    entry.admitted = entry.admitted or self._is_named(track, entry.poll, gap)
+                    self._walk(track, at)
+
+    def _is_named(self, track: _Track, poll: Poll, gap: _Gap) -> bool:
+        return any(gap.covers(poll.point, track.rule, poll.utc_ms + offset) for offset in self._offsets())
+
+    def _offsets(self) -> set[int]:
+        return {0, *(offset for _, offset in self._steps)}
 
     def _clock(self, payload: Mapping[str, Any]) -> None:
         zero_ms, drift_ppm = payload["utc_at_uptime_0_ms"], payload["drift_ppm"]
@@ -227,7 +247,7 @@ class Ledger:
         """The poll that a reading came of: one that it agrees with, ended before it, and was followed by the next
         only after it, for a board asks again only when it has stamped what it got."""
         times = track.times
-        for offset in sorted({0, *(offset for _, offset in self._steps)}, key=abs):
+        for offset in sorted(self._offsets(), key=abs):
             utc_ms = reading.utc_ms - offset
             for at in range(bisect_right(times, utc_ms + slack_ms) - 1, -1, -1):
                 next_ms = times[at + 1] if at + 1 < len(times) else times[at] + track.rule.period_ms + _STALL_MS
@@ -295,7 +315,9 @@ class Ledger:
             is_wanted = self._is_wanted(track, entry, before)
             is_due = is_wanted and self._must_come(entry, before)
             self._mark(track, index, is_due)
-            if entry.reading_ms is not None or is_due:
+            if entry.reading_ms is None and entry.admitted:
+                memory = before._replace(missed=False)
+            elif entry.reading_ms is not None or is_due:
                 memory = _Memory(index, entry.epoch, max(self._slots(track.rule, entry)))
             else:
                 memory = before._replace(missed=is_wanted)
@@ -376,9 +398,9 @@ class Ledger:
         """The account at `utc_ms`. What is due is in flight for `patience_ms` from its own time, or from the last
         disturbance if that was later; then it is lost."""
         admitted = lost = 0
-        for _point, _entry, age_ms, is_admitted in self._missing(utc_ms):
-            admitted += is_admitted
-            lost += not is_admitted and age_ms > patience_ms
+        for entry, age_ms in self._missing(utc_ms):
+            admitted += entry.admitted
+            lost += not entry.admitted and age_ms > patience_ms
         return Figures(
             sampled=self._sampled,
             due=self._due,
@@ -397,24 +419,15 @@ class Ledger:
 
     def missing(self, utc_ms: int, patience_ms: int) -> list[Poll]:
         """What `figures` counts as lost."""
-        return [
-            entry.poll
-            for _, entry, age_ms, is_admitted in self._missing(utc_ms)
-            if not is_admitted and age_ms > patience_ms
-        ]
+        return [entry.poll for entry, age_ms in self._missing(utc_ms) if not entry.admitted and age_ms > patience_ms]
 
-    def _missing(self, utc_ms: int) -> Iterator[tuple[str, _Entry, int, bool]]:
-        offsets = {0, *(offset for _, offset in self._steps)}
-        for point, track in self._tracks.items():
+    def _missing(self, utc_ms: int) -> Iterator[tuple[_Entry, int]]:
+        """What is due and did not come, with its age."""
+        for track in self._tracks.values():
             for at in sorted(track.open):
                 entry = track.entries[at]
                 since_ms = max(entry.poll.utc_ms, self._disturbed_ms)
-                is_admitted = any(
-                    gap.covers(point, track.rule, entry.poll.utc_ms + offset)
-                    for gap in self._gaps
-                    for offset in offsets
-                )
-                yield point, entry, utc_ms - since_ms, is_admitted
+                yield entry, utc_ms - since_ms
 
 
 def _agree(track: _Track, poll: Poll, reading: Poll) -> bool:

@@ -44,7 +44,7 @@ JOIN point p ON p.id = r.point ORDER BY m.received_at, s.epoch, m.seq, r.t, p.po
 """
 _GAPS = """
 SELECT s.epoch, gap.seq, (extract(epoch FROM from_t) * 1000)::bigint, (extract(epoch FROM to_t) * 1000)::bigint,
-    cause, board, bus, gap.payload -> 'scope'
+    cause, board, bus, gap.payload -> 'scope', (gap.payload #>> '{time,err_ms}')::integer
 FROM gap JOIN stream s ON s.id = gap.stream WHERE from_t IS NOT NULL ORDER BY s.epoch, gap.seq
 """
 
@@ -60,6 +60,7 @@ class Gap(NamedTuple):
     board: str | None
     bus: str | None
     scope: dict[str, Any]
+    err_ms: int | None
 
 
 class JudgedChain(Chain):
@@ -144,7 +145,7 @@ class JudgedChain(Chain):
 
     def take_in(self) -> list[Gap]:
         """Give the ledger what the database has by now; all gaps."""
-        gaps = [Gap(*row[:-1], _object(row[-1])) for row in self.ask(_GAPS)]
+        gaps = [Gap(*row[:-2], _object(row[-2]), row[-1]) for row in self.ask(_GAPS)]
         for gap in gaps:
             if (gap.epoch, gap.seq) not in self._taken_gaps:
                 self._taken_gaps.add((gap.epoch, gap.seq))
@@ -237,7 +238,8 @@ def _data_messages(table: list[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
 
 
 def _gap_message(gap: Gap) -> dict[str, Any]:
-    return _message(gap.epoch, "event", gap.seq, 0, "gap", from_ms=gap.from_ms, to_ms=gap.to_ms, scope=gap.scope)
+    span: dict[str, Any] = {"from_ms": gap.from_ms, "to_ms": gap.to_ms, "time": {"err_ms": gap.err_ms}}
+    return _message(gap.epoch, "event", gap.seq, 0, "gap", scope=gap.scope, **span)
 
 
 def _message(epoch: str, stream: str, seq: int, received_ms: int, kind: str = "data", **payload: Any) -> dict[str, Any]:

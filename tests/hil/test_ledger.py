@@ -12,6 +12,7 @@ from hil_tests.bench.ledger import Figures, Ledger, Poll, Rule
 T0 = 1_800_000_010_000
 RULE = Rule("cab1", "gas-a", 1000, 1.0, 60)
 RULES = {"GD01.gas": RULE, "GD02.gas": RULE, "GD07.gas": Rule("cab2", "gas-b", 1000, 1.0, 60)}
+CAB1 = {"board": "cab1", "bus": None, "points": None}
 Row = tuple[float, float | None] | tuple[float, float | None, int] | tuple[float, float | None, int, int]
 
 
@@ -45,6 +46,11 @@ def data(
         **more,
     }
     return {"received_ms": last_ms + delay_ms, "topic": "", "retained": False, "payload": payload, "duplicate": False}
+
+
+def gap(from_ms: int | None, to_ms: int | None, scope: dict, seq: int = 1, err_ms: int | None = 5) -> dict:
+    span = {"from_ms": from_ms, "to_ms": to_ms, "time": {"kind": "synced", "err_ms": err_ms}}
+    return event("gap", seq, scope=scope, **span)
 
 
 def event(kind: str, seq: int = 1, **payload: object) -> dict:
@@ -239,7 +245,7 @@ def test_unsynced_readings_wait_for_their_clock():
 @pytest.mark.parametrize(
     ("scope", "admitted"),
     [
-        ({"board": "cab1", "bus": None, "points": None}, 2),
+        (CAB1, 2),
         ({"board": "cab2", "bus": None, "points": None}, 0),
         ({"board": None, "bus": None, "points": ["GD01.gas"]}, 2),
         ({"board": "cab1", "bus": "gas-b", "points": None}, 0),
@@ -248,16 +254,38 @@ def test_unsynced_readings_wait_for_their_clock():
 def test_what_a_gap_admits_is_not_lost(scope, admitted):
     book = ledger()
     book.polled(good(t, value) for t, value in [(0, 3.0), (1, 5.0), (2, 7.0), (3, 9.0)])
-    book.received(event("gap", from_ms=T0 + 900, to_ms=T0 + 2100, scope=scope))
+    book.received(gap(T0 + 900, T0 + 2100, scope))
     assert (after(book).admitted, after(book).lost) == (admitted, 4 - admitted)
+
+
+@pytest.mark.parametrize("order", ["polls first", "gap first"])
+def test_what_a_gap_names_is_never_compared_with(order):
+    book = ledger()
+    polls = [good(t, value) for t, value in [(0, 3.0), (1, 5.0), (2, 3.0), (50.5, 3.0), (51.5, 3.0)]]
+    if order == "polls first":
+        book.polled(polls)
+    book.received(gap(T0 + 900, T0 + 1500, CAB1, 1))
+    book.received(gap(T0 + 50_400, T0 + 51_000, CAB1, 2))  # the heartbeat is in it
+    if order == "gap first":
+        book.polled(polls)
+    book.received(data(1, [(0.01, 3.0)]))
+    assert [poll.utc_ms - T0 for poll in book.missing(T0 + 60_000, 0)] == [51_500]
+    assert after(book).admitted == 2
+
+
+def test_a_gap_is_no_surer_of_its_ends_than_its_clock():
+    for err_ms, lost in ((5, 1), (250, 0)):
+        book = ledger()
+        book.polled([good(0, 3.0)])
+        book.received(gap(T0 + 300, T0 + 900, CAB1, err_ms=err_ms))
+        assert after(book).lost == lost, err_ms
 
 
 def test_a_gap_of_which_one_end_has_no_time_admits_nothing():
     book = ledger()
     book.polled([good(0, 3.0)])
-    scope = {"board": "cab1", "bus": None, "points": None}
-    book.received(event("gap", 1, from_ms=T0 - 900, to_ms=None, scope=scope))
-    book.received(event("gap", 2, from_ms=None, to_ms=T0 + 900, scope=scope))
+    book.received(gap(T0 - 900, None, CAB1, 1))
+    book.received(gap(None, T0 + 900, CAB1, 2))
     assert after(book).lost == 1
 
 
