@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.figures.figure import Measured
 
 ROOT = Path(__file__).parents[2]
-_SEEDS = 16  # an end where one process waits for the other weighs little
+_SEEDS = 48  # an end where one process waits for the other weighs little
 _HOURS = 6.0
 
 
