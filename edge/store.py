@@ -278,7 +278,8 @@ class Store:
         for birth, content in writer.execute("SELECT birth, content FROM birth"):
             self._births.setdefault(birth, json.loads(content))
         self.journal_head = writer.execute("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
-        self._next_batch = max(self._next_batch, (writer.execute("SELECT max(id) FROM batch").get or 0) + 1)
+        ids = (writer.execute(f"SELECT max(id) FROM {table}").get or 0 for table in ("batch", "kept"))
+        self._next_batch = max(self._next_batch, *(id + 1 for id in ids))  # those set apart keep theirs
         newest = (
             "SELECT made_s FROM batch ORDER BY id DESC LIMIT 1",
             "SELECT made_s FROM message WHERE made_s IS NOT NULL ORDER BY epoch DESC, stream DESC, seq DESC LIMIT 1",

@@ -622,6 +622,20 @@ def test_readings_around_an_alarm_stay_as_long_as_events_do(tmp_path: Path) -> N
     assert store.what_goes(Drop("kept", "retention", 22 * 60, 0)) is None
 
 
+def test_readings_are_set_apart_beside_earlier_ones_after_a_start_without_any_others(tmp_path: Path) -> None:
+    for minute in (0, 60, 120):
+        store = open_store(tmp_path)
+        commit(store, [replace(at_minute(minute, 1), raised_ms=(NOW_MS + minute * 60_000,))])
+        goes = store.what_goes(Drop("data", "retention", 1, 0))
+        assert goes is not None
+        store.commit([], {}, [goes])
+        assert store.usage().oldest_s is None  # no board has spoken for as long as readings stay
+        store.close()
+    with reading(tmp_path / "tankgate.db") as connection:
+        there = [record["t_ms"] for record in records(connection, None, None, lambda _point: True)]
+    assert there == [NOW_MS + minute * 60_000 for minute in (0, 60, 120)]
+
+
 def test_readings_of_a_wrong_year_that_go_take_no_alarm_along(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     for seq, (minute, now_s) in enumerate(((5_256_000, 0.0), (60, 3600.0), (99, 5940.0)), start=1):
