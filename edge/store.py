@@ -120,10 +120,7 @@ class StoreFault(Exception):
     @property
     def is_full(self) -> bool:
         """Whether there is no room, on the disk or within what the store may take."""
-        cause = self.__cause__
-        return isinstance(cause, apsw.FullError) or (
-            isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        )
+        return _is_full(self.__cause__)
 
 
 class Unclosed(StoreFault):
@@ -222,8 +219,8 @@ class Store:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             try:
                 self._begin(now_utc_ms, is_epoch_told)
-            except apsw.FullError:
-                if not self.give_up_reserve():
+            except apsw.Error as fault:
+                if not _is_full(fault) or not self.give_up_reserve():
                     raise
                 self._let_go()
                 self._begin(now_utc_ms, is_epoch_told)
@@ -823,6 +820,15 @@ def _transaction(connection: apsw.Connection) -> Iterator[None]:
         if connection.in_transaction:
             with suppress(apsw.Error):
                 connection.execute("ROLLBACK")
+
+
+def _is_full(cause: BaseException | None) -> bool:
+    """Where the log's index, a file of shared memory, finds no room, SQLite calls that an input/output error."""
+    if isinstance(cause, apsw.IOError):
+        return getattr(cause, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+    if isinstance(cause, OSError):
+        return cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(cause, apsw.FullError)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shutil import copy
@@ -25,6 +26,7 @@ from edge.retention import Drop, Dropped, drop_due
 from edge.store import PAGE_BYTES, SCHEMA, WAL_MAX_BYTES, DamagedMessage, Positions, Store, StoreFault, reading
 from edge.timebase import Clock
 from edge.writer import Writer
+from hil_tests.disk import Disk
 from protocols.model import StoreSettings
 
 NOW_MS = 1_795_400_000_000
@@ -834,6 +836,22 @@ def test_a_full_disk_gets_the_reserve(tmp_path: Path) -> None:
     assert store.usage().is_full and not reserve.exists()
     store.keep_reserve()
     assert not store.usage().is_full and reserve.exists()
+
+
+@pytest.mark.needs(*Disk.TOOLS)
+def test_a_disk_without_any_room_gets_the_reserve_at_the_start_too(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "disk.img", tmp_path / "disk")
+    try:
+        open_store(disk.mount_point).close()
+        with (disk.mount_point / "others").open("wb", buffering=0) as others, suppress(OSError):
+            while True:
+                others.write(bytes(4096))
+        store = open_store(disk.mount_point)
+        commit(store, [one_second(1)])
+        assert store.usage().is_full and not (disk.mount_point / "tankgate-reserve").exists()
+        store.close()
+    finally:
+        disk.unmount()
 
 
 def test_a_store_that_comes_from_another_machine_says_so(tmp_path: Path) -> None:
