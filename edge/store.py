@@ -574,7 +574,8 @@ class Store:
         """Have it, as soon as the disk has room for it twice over. A disk without that room is no fault."""
         try:
             disk = os.statvfs(self._path.parent)
-            has = self._reserve.exists()
+            # What it takes, not what it says: a copy may be a hole.
+            has = self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE_BYTES
             if not has and disk.f_bavail * disk.f_frsize >= 2 * RESERVE_BYTES:
                 fd = os.open(self._reserve, os.O_CREAT | os.O_WRONLY, 0o640)
                 try:

@@ -838,6 +838,15 @@ def test_a_full_disk_gets_the_reserve(tmp_path: Path) -> None:
     assert not store.usage().is_full and reserve.exists()
 
 
+@pytest.mark.parametrize("size_bytes", [0, 16 << 20])  # the cord was pulled while it was made; it was copied
+def test_a_reserve_that_takes_no_room_is_made_again(tmp_path: Path, size_bytes: int) -> None:
+    reserve = tmp_path / "tankgate-reserve"
+    with reserve.open("wb") as file:
+        file.truncate(size_bytes)
+    open_store(tmp_path).close()
+    assert reserve.stat().st_blocks * 512 >= 16 << 20
+
+
 @pytest.mark.needs(*Disk.TOOLS)
 def test_a_disk_without_any_room_gets_the_reserve_at_the_start_too(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "disk.img", tmp_path / "disk")
