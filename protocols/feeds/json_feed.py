@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from protocols.feeds.sequence import Ranges
 from protocols.model import GOOD, Point, Site, has_value
 
 # What a number may be at most; schema/common.json says the same. Whatever a receiver computes with such times stays
@@ -351,8 +352,9 @@ def action(
 def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, dict[str, tuple[int, list[Any]]]]] | None:
     """When it was written (UTC in ms), and by epoch and stream: committed up to, and the ranges missing.
 
-    None where this is no receipt for this gateway. Of more ranges than RECEIPT_RANGES_MAX the first are taken: what is
-    missing beside them stands in a later receipt.
+    None where this is no receipt for this gateway; what names something missing that is no range promises nothing.
+    Of more ranges than RECEIPT_RANGES_MAX the lowest are taken, and the next one bounds `committed`: what is missing
+    beyond it stands in a later receipt.
     """
     match read(payload):
         case {"schema": "tankgate/receipt/1", "gateway": str(named), "at_ms": int(at_ms), "epochs": dict(epochs)}:
@@ -366,19 +368,21 @@ def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, di
             if stream not in ("data", "event"):
                 continue
             match entry:
-                case {"committed": int(committed), "missing": list(missing)}:
-                    ranges = [_range(each) for each in missing[:RECEIPT_RANGES_MAX]]
-                    taken.setdefault(epoch, {})[stream] = (committed, [each for each in ranges if each])
+                case {"committed": int(committed), "missing": list(missing)} if all(map(_is_range, missing)):
+                    ranges = list(Ranges(sorted(map(tuple, missing))))
+                    for first, _last in ranges[RECEIPT_RANGES_MAX : RECEIPT_RANGES_MAX + 1]:
+                        committed = min(committed, first - 1)
+                    taken.setdefault(epoch, {})[stream] = (committed, ranges[:RECEIPT_RANGES_MAX])
                 case _:
                     return None
     return at_ms, taken
 
 
-def _range(written: Any) -> tuple[int, int] | None:
+def _is_range(written: Any) -> bool:
     match written:
-        case [int(first), int(last)] if 1 <= first <= last:
-            return first, last
-    return None
+        case [int(first), int(last)]:
+            return 1 <= first <= last <= COUNT_MAX
+    return False
 
 
 def command(payload: bytes | bytearray, gateway: str) -> Command | None:

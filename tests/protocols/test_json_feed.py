@@ -507,12 +507,22 @@ def test_what_became_of_a_command():
     assert refused == golden("reply-refused")
 
 
-def test_ranges_that_are_none_are_left_out_and_of_too_many_the_first_are_taken():
-    def ranges(missing):
-        epochs = {"A": {"data": {"committed": 9, "missing": missing}}, "B": 7}
-        document = {"schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1, "epochs": epochs}
-        found = json_feed.receipt(json.dumps(document).encode(), "jt-0042")
-        return found[1]["A"]["data"][1]
+def read_receipt(committed, missing):
+    epochs = {"A": {"data": {"committed": committed, "missing": missing}}, "B": 7}
+    document = {"schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1, "epochs": epochs}
+    found = json_feed.receipt(json.dumps(document).encode(), "jt-0042")
+    return found and found[1]["A"]["data"]
 
-    assert ranges([[3, 2], [0, 5], [4], "x", [4, 4], [1.5, 2]]) == [(4, 4)]
-    assert len(ranges([[i, i] for i in range(1, 5000, 2)])) == json_feed.RECEIPT_RANGES_MAX
+
+@pytest.mark.parametrize("missing", [[3, 2], [0, 5], [4], "x", [1.5, 2], [8, 2**53], [2**63, 2**63]])
+def test_what_is_missing_and_no_range_makes_a_receipt_worthless(missing):
+    assert read_receipt(9, [[4, 4]]) == (9, [(4, 4)])
+    assert read_receipt(9, [[4, 4], missing]) is None
+
+
+def test_of_too_many_ranges_the_lowest_are_taken_and_the_next_one_bounds_what_is_committed():
+    missing = [[number, number] for number in range(1, 5000, 2)]
+    for in_some_order in (missing, missing[::-1]):
+        committed, taken = read_receipt(6000, in_some_order)
+        assert (committed, len(taken), taken[-1]) == (2000, json_feed.RECEIPT_RANGES_MAX, (1999, 1999))
+    assert read_receipt(7, missing)[0] == 7
