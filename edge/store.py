@@ -19,7 +19,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from gettext import gettext as _
@@ -833,11 +833,11 @@ def _is_full(cause: BaseException | None) -> bool:
 
 
 @contextmanager
-def faults(path: Path) -> Iterator[None]:
+def faults(path: Path, raised: tuple[type[Exception], ...] = (apsw.Error, OSError)) -> Iterator[None]:
     """What SQLite and the system raise, as a StoreFault that says where."""
     try:
         yield
-    except (apsw.Error, OSError) as error:
+    except raised as error:
         cause = reason(error) if isinstance(error, OSError) else error
         raise StoreFault(_("{path}: {cause}").format(path=path, cause=cause)) from error
 
@@ -858,12 +858,11 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
             raise Unclosed(told.format(path=path))
         uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_memory else "&immutable=1")
         connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.set_busy_timeout(READ_WAIT_MS)
-            yield connection
-        finally:
-            connection.close()
+    # From here on what the system raises is of what its user does with what was read.
+    with faults(path, (apsw.Error,)), closing(connection):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.set_busy_timeout(READ_WAIT_MS)
+        yield connection
 
 
 def _connect(path: Path) -> apsw.Connection:

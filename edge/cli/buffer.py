@@ -238,15 +238,15 @@ def export(
 def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
-    else:
-        try:
-            file = output.open("w", encoding="utf-8", newline="")
-        except OSError as fault:
-            text = _("{file}: cannot be written: {reason}. Name a new file in a folder where this user may write.")
-            click.echo(text.format(file=output, reason=reason(fault)), err=True)
-            sys.exit(USAGE)
-        with file:
+        sys.stdout.flush()  # else what cannot take it is only found out when nobody can tell any more
+        return
+    try:
+        with output.open("w", encoding="utf-8", newline="") as file:
             yield file
+    except OSError as fault:
+        text = _("{file}: cannot be written: {reason}. Name a new file in a folder where this user may write.")
+        click.echo(text.format(file=output, reason=reason(fault)), err=True)
+        sys.exit(USAGE)
 
 
 def _write(file: IO[str], found: Iterable[dict[str, Any]], zone: ZoneInfo, as_json: bool) -> tuple[bool, bool]:

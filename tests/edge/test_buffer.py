@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import secrets
 import sqlite3
@@ -160,6 +161,20 @@ def test_a_file_that_cannot_be_written_is_told_with_what_to_do(gateway_toml: Pat
         ended = tankgate("buffer", "export", gateway_toml, "--output", output)
         assert ended.returncode == USAGE and f"{output}: cannot be written: " in ended.stderr and said in ended.stderr
         assert "Name a new file in a folder where this user may write." in ended.stderr
+
+
+def test_what_cannot_take_the_export_is_not_taken_for_the_store(gateway_toml: Path, history: Store) -> None:
+    stick = tankgate("buffer", "export", gateway_toml, "--output", "/dev/full")
+    assert stick.returncode == USAGE and "/dev/full: cannot be written: the disk is full." in stick.stderr
+    with Path("/dev/full").open("w") as full:
+        screen = tankgate("buffer", "export", gateway_toml, stdout=full)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:  # as by `| head`, which has seen enough
+        seen = tankgate("buffer", "export", gateway_toml, stdout=closed)
+    assert (screen.returncode, seen.returncode) == (1, 1)
+    assert "the disk is full" in screen.stderr and "pipe" not in seen.stderr.lower()
+    assert FILE not in stick.stderr + screen.stderr + seen.stderr
 
 
 def test_an_export_neither_waits_for_a_commit_nor_holds_up_the_log(history: Store, gateway_toml: Path) -> None:

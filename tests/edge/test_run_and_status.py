@@ -25,12 +25,15 @@ ROOT = Path(__file__).parents[2]
 FOUND_A_FAULT, USAGE, UNREACHABLE, BUSY = 1, 2, 3, 4
 
 
-def tankgate(*arguments: str | Path, language: str = "en", columns: int = 120) -> subprocess.CompletedProcess[str]:
+def tankgate(
+    *arguments: str | Path, language: str = "en", columns: int = 120, stdout: Any = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edge", "--lang", language, *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"COLUMNS": str(columns)},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
