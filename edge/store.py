@@ -859,10 +859,19 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
         uri = f"{path.absolute().as_uri()}?mode=ro" + ("" if has_memory else "&immutable=1")
         connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     # From here on what the system raises is of what its user does with what was read.
-    with faults(path, (apsw.Error,)), closing(connection):
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.set_busy_timeout(READ_WAIT_MS)
-        yield connection
+    try:
+        with faults(path, (apsw.Error,)), closing(connection):
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.set_busy_timeout(READ_WAIT_MS)
+            yield connection
+    except StoreFault as fault:
+        if not isinstance(fault.__cause__, apsw.NotADBError | apsw.SQLError):
+            raise
+        told = _(
+            "{path}: this version of tankgate cannot read it ({cause}): it is no store, or another version's. The "
+            "version that wrote it can read it; the gateway sets it aside when it starts, and begins a new one"
+        )
+        raise StoreFault(told.format(path=path, cause=fault.__cause__)) from fault
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -154,6 +154,12 @@ def test_what_cannot_be_exported_is_said(gateway_toml: Path) -> None:
     assert none.returncode == FOUND_A_FAULT and "tankgate.db: there is no such file" in none.stderr
     wrong = tankgate("buffer", "export", gateway_toml, "--from", "yesterday")
     assert wrong.returncode == USAGE and "yesterday is no time" in wrong.stderr
+    file = gateway_toml.parent / "store" / FILE
+    file.parent.mkdir()
+    for content in (b"", b"no store" * 1000):
+        file.write_bytes(content)
+        other = tankgate("buffer", "export", gateway_toml)
+        assert other.returncode == FOUND_A_FAULT and "The version that wrote it can read it" in other.stderr
 
 
 def test_a_file_that_cannot_be_written_is_told_with_what_to_do(gateway_toml: Path, history: Store) -> None:
