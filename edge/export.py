@@ -2,7 +2,7 @@
 
 Owns one pass over the file, a piece at a time, beside a running gateway and without holding up its log. Readings that
 were taken before a clock was known get their time by the clock record of their boot, if there is one. Must never skip
-anything unsaid: a batch that cannot be read comes out as a gap.
+anything unsaid: a batch that cannot be read comes out as a gap, and so do events that tell of gaps and clocks.
 """
 
 import json
@@ -47,8 +47,9 @@ def records(
 def _clocks(connection: apsw.Connection) -> dict[str, Clock]:
     """Of each boot the first one: the readings without a time are those of before it."""
     clocks: dict[str, Clock] = {}
-    for (body,) in connection.execute("SELECT body FROM message WHERE stream = 'event' AND kind = 'clock'"):
-        event = json.loads(body)
+    for event in _events(connection, "clock"):
+        if event is None:
+            continue  # told with the gaps
         drift_ppb = round(event["drift_ppm"] * 1000)
         clock = Clock(_RESOLVED, event["err_ms"], event["utc_at_uptime_0_ms"], drift_ppb)
         clocks.setdefault(event["boot"], clock)
@@ -56,8 +57,10 @@ def _clocks(connection: apsw.Connection) -> dict[str, Clock]:
 
 
 def _gaps(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
-    for (body,) in connection.execute("SELECT body FROM message WHERE stream = 'event' AND kind = 'gap'"):
-        event = json.loads(body)
+    for event in _events(connection, "gap"):
+        if event is None:
+            yield _gap("disk_fault", None, None)
+            continue
         yield _gap(
             event["cause"],
             event["from_ms"],
@@ -72,6 +75,27 @@ def _gaps(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
             until_boot=event.get("boot"),
             until_uptime_ms=event.get("to_uptime_ms"),
         )
+
+
+def _events(connection: apsw.Connection, kind: str) -> Iterator[dict[str, Any] | None]:
+    """Of all epochs, the oldest first; some that cannot be read are one None."""
+    sql = "FROM message WHERE epoch = ? AND stream = 'event'"
+    for (epoch,) in connection.execute("SELECT id FROM epoch ORDER BY id").fetchall():
+        next_seq = 1
+        while next_seq < _BEYOND_ALL:
+            try:
+                found = connection.execute(f"SELECT seq, kind, body {sql} AND seq >= ? ORDER BY seq", (epoch, next_seq))
+                for seq, its_kind, body in found:
+                    next_seq = seq + 1
+                    if its_kind == kind:
+                        yield json.loads(body)
+                next_seq = _BEYOND_ALL
+            except ValueError:
+                yield None
+            except apsw.CorruptError:
+                yield None
+                one, last = f"SELECT body {sql} AND seq = ?", f"SELECT max(seq) {sql}"
+                next_seq, _row = _beyond_damage(connection, (one, epoch), (last, epoch), next_seq)
 
 
 def _crosses(gap: dict[str, Any], begin_ms: int, end_ms: int) -> bool:
@@ -127,26 +151,32 @@ def _batches(connection: apsw.Connection, table: str, begin_ms: int, end_ms: int
             next_id, last_ms = piece[-1][0] + 1, piece[-1][3]
         yield from (row[1:] for row in piece)
         if is_damaged:
-            next_id, next_ms = _beyond_damage(connection, table, next_id)
-            yield "", last_ms, next_ms, b""
+            one, last = f"SELECT from_ms, readings FROM {table} WHERE id = ?", f"SELECT max(id) FROM {table}"
+            next_id, row = _beyond_damage(connection, (one,), (last,), next_id)
+            yield "", last_ms, row and row[0], b""
         elif not piece:
             return
 
 
-def _beyond_damage(connection: apsw.Connection, table: str, first_id: int) -> tuple[int, int | None]:
-    """The first batch that can be read again, and when it begins; one beyond all where there is none."""
+def _beyond_damage(
+    connection: apsw.Connection, one: tuple[Any, ...], last: tuple[Any, ...], first: int
+) -> tuple[int, Any]:
+    """The first number from `first` on that can be read again, and its row; one beyond all, and None, without any.
+
+    `one`, but for the number, and `last` are SQL and what belongs to it.
+    """
     is_met = False
-    last_id = 0
+    end = 0
     with suppress(apsw.CorruptError):
-        last_id = connection.execute(f"SELECT max(id) FROM {table}").get or 0
-    for id in range(first_id, last_id + 1):
+        end = connection.execute(last[0], last[1:]).get or 0
+    for number in range(first, end + 1):
         try:
-            found: Any = connection.execute(f"SELECT from_ms, readings FROM {table} WHERE id = ?", (id,)).fetchone()
+            found: Any = connection.execute(one[0], (*one[1:], number)).fetchone()
         except apsw.CorruptError:
             is_met = True
             continue
         if is_met and found:
-            return id, found[0]
+            return number, found
     return _BEYOND_ALL, None
 
 

@@ -539,6 +539,26 @@ def test_an_export_goes_on_beyond_damage_and_says_where_it_is(tmp_path: Path) ->
     assert later[0]["record"] == "gap" and later[1:] == found[at + 21 :]
 
 
+@pytest.mark.parametrize("kept", ["data", "event"])  # which messages the damaged page is of
+def test_damaged_messages_keep_no_reading_from_being_exported(tmp_path: Path, kept: str) -> None:
+    store = open_store(tmp_path)
+    gap = {"from_ms": 1, "to_ms": 2, "of": "data", "cause": "ring_full", "polls": 1, "polls_are": "at_most"}
+    payload = json.dumps(gap | {"scope": {"board": "cab1", "bus": None}}).encode()
+    commit(store, [one_second(seq) for seq in range(1, 301)])
+    store._the_writer.execute("DELETE FROM message WHERE stream <> ?", (kept,))
+    store._the_writer.execute("UPDATE message SET body = ? WHERE stream = 'event' AND seq < 300", (payload,))
+    store._the_writer.execute("UPDATE message SET body = 'x' WHERE stream = 'event' AND seq = 300")
+    store.close()
+    damage_pages(tmp_path / "tankgate.db", "message", 1, 2)
+    with reading(tmp_path / "tankgate.db") as connection:
+        found = list(records(connection, None, None, lambda _point: True))
+    causes = [each["cause"] for each in found if each["record"] == "gap"]
+    assert len(found) - len(causes) == 20 * 300
+    # Where gaps may be missing, that is told: two pages, and the last event, which is none.
+    assert causes.count("disk_fault") == (2 if kept == "event" else 0)
+    assert (kept == "event") == (200 < causes.count("ring_full") < 300)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_lies_in_the_file_the_second_start_at_the_latest_has_a_store(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
