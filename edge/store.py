@@ -45,6 +45,9 @@ RESERVE_BYTES = 16 << 20
 READ_WAIT_MS = 1000  # how long a read waits for a WAL that is being recovered
 EPOCH_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 STREAMS = ("data", "event")
+# However large the file may be, so much more than it had at its opening finds room: only after a commit it is known
+# what is too much, and more than waits in memory for a disk never comes at once.
+_MORE_PAGES = (24 << 20) // PAGE_BYTES
 _SHRINK_PAGES = 512  # at most so many are given back at once, where the file is larger than it may be
 _DROP_LOT = 2000  # batches or events
 _MARKS_EVERY = 60  # commits, until the marks are written into their table
@@ -246,7 +249,7 @@ class Store:
             writer = _connect(self._path)
         self._writer = writer
         sync_directory(self._path.parent)
-        writer.pragma("max_page_count", self._max_pages)
+        writer.pragma("max_page_count", max(self._max_pages, writer.pragma("page_count") + _MORE_PAGES))
         newest = writer.execute("SELECT machine, epoch FROM epoch ORDER BY id DESC LIMIT 1").fetchone()
         machine, epoch = newest or ("", "")
         if machine and self._machine and machine != self._machine:

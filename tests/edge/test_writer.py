@@ -4,7 +4,9 @@ The disk is real, and gone: something else lies in its place.
 """
 
 import os
+import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,12 @@ from typing import Any
 import pytest
 
 from edge import writer as writer_module
-from edge.batch import Batch, Mark, Message, bitmap
-from edge.retention import Dropped
-from edge.store import STREAMS, StoreFault
+from edge.batch import Batch, Mark, Message, Row, bitmap
+from edge.retention import Dropped, readings_max_bytes
+from edge.store import STREAMS, WAL_MAX_BYTES, Store, StoreFault
 from edge.writer import Group, Writer
 from protocols.model import StoreSettings
-from tests.edge.test_store import BIRTH, NOW_MS, open_store
+from tests.edge.test_store import BIRTH, NOW_MS, one_second, open_store
 
 KEEP = StoreSettings("store", max_bytes=50 * 10**6, readings_days=30, alarms_days=365)
 MEMORY_BYTES = 1 << 20
@@ -158,6 +160,41 @@ def test_what_a_failed_commit_left_on_disk_all_the_same_is_neither_given_up_nor_
     assert disk.writer.gone == "" and disk.store.epochs()[disk.store.epoch]["data"] == (1, disk.seq)
     committed = [message for group in disk.writer.committed for each in group.batches for message in each.messages]
     assert [message.seq for message in committed if message.stream == "data"][:3] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("max_bytes", "waiting"), [(6 * 10**6, 1), (9 * 10**6, 500)])  # it was lowered; an outage
+def test_what_comes_finds_room_in_a_store_that_has_none_and_the_oldest_goes_for_it(
+    tmp_path: Path, max_bytes: int, waiting: int
+) -> None:
+    chance = random.Random(1)
+    rows = tuple(Row(0, i, i % 20, chance.random(), 0, 0) for i in range(250))
+
+    def second(seq: int) -> Group:
+        return Group([replace(one_second(seq), rows=rows, messages=one_second(seq).messages[:1])], 0.0)
+
+    def used_bytes(store: Store) -> int:
+        return store.usage().file_bytes - store.usage().unused_bytes
+
+    store = open_store(tmp_path, max_bytes=9 * 10**6)
+    while used_bytes(store) < 4_200_000:
+        store.commit([each for seq in range(50) for each in second(store._next_batch + seq).packed()], {})
+    store.close()
+    store = open_store(tmp_path, max_bytes=max_bytes)
+    keep = StoreSettings("store", max_bytes, readings_days=30, alarms_days=365)
+    hears, wake = os.pipe()
+    os.set_blocking(wake, False)
+    writer = Writer(store, wake, keep, lambda: NOW_MS)
+    for seq in range(1, waiting + 1):
+        writer.put(second(seq), 0.0)
+    for _time in range(10):
+        writer.work()
+        while writer.surplus:
+            writer.put(Group([], 0.0, writer.surplus.popleft()), 0.0)
+    assert (writer.gone, writer.waiting()) == ("", [])
+    assert used_bytes(store) <= readings_max_bytes(keep, WAL_MAX_BYTES)
+    assert store.epochs()[store.epoch]["data"] == (1, waiting)
+    os.close(hears)
+    os.close(wake)
 
 
 def test_what_waited_for_hours_is_committed_in_pieces(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
