@@ -705,12 +705,17 @@ class Store:
     def _time_ms(self, epoch: str, stream: str, seq: int) -> int | None:
         if epoch not in self._epochs:
             return None
-        with self._read() as reader:
-            return reader.execute(
-                "SELECT coalesce(from_ms, made_ms) FROM message LEFT JOIN batch ON batch.id = message.batch"
-                " WHERE epoch = ? AND stream = ? AND seq = ?",
-                (self._epochs[epoch][0], stream, seq),
-            ).get
+        try:
+            with self._read() as reader:
+                return reader.execute(
+                    "SELECT coalesce(from_ms, made_ms) FROM message LEFT JOIN batch ON batch.id = message.batch"
+                    " WHERE epoch = ? AND stream = ? AND seq = ?",
+                    (self._epochs[epoch][0], stream, seq),
+                ).get
+        except StoreFault as fault:
+            if isinstance(fault.__cause__, apsw.CorruptError):  # told when it is to be sent
+                return None
+            raise
 
     def payload(self, epoch: str, stream: str, seq: int) -> tuple[str, bytes] | None:
         """Kind and payload of a committed message, byte for byte as it was; None where it is not kept.

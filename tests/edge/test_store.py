@@ -514,6 +514,8 @@ def test_a_damaged_page_in_old_history_is_a_fault_of_what_lies_there_alone(tmp_p
         except DamagedMessage:
             damaged.append(seq)
     assert 3 <= len(damaged) < 100 and damaged == list(range(damaged[0], damaged[-1] + 1))
+    times_ms = again.times_ms((store.epoch, "data", seq) for seq in range(1, 301))
+    assert [seq for (_epoch, _stream, seq), t_ms in times_ms.items() if t_ms is None] == damaged
     again.close()
     assert open_store(tmp_path, NOW_MS + 2).notes == []  # it stays in use: what can be read is to be sent
 
