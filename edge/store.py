@@ -630,15 +630,10 @@ class Store:
         }
 
     def _span(self, epoch_id: int, stream: str) -> tuple[int, int]:
-        first, last = (
-            f"SELECT {which}(seq) FROM message WHERE epoch = :epoch AND stream = :stream" for which in ("min", "max")
-        )  # apart: of both at once SQLite would read all
         if self._reader is None:
             return 1, 0
         with self._read() as reader:
-            sql = f"SELECT ({first}), ({last})"
-            found: Any = reader.execute(sql, {"epoch": epoch_id, "stream": stream}).fetchone()
-        return found if found[1] else (1, 0)
+            return _span(reader, epoch_id, stream)
 
     def taken(self) -> list[Mark]:
         """How far each board's newest boot is on disk."""
@@ -764,6 +759,15 @@ class Store:
         points = self._births[birth]["points"]
         order = message_order(points, sections, rows, indices(body))
         return data_payload(gateway, epoch, seq, birth, points, sections, rows, order)
+
+
+def _span(connection: apsw.Connection, epoch_id: int, stream: str) -> tuple[int, int]:
+    """First and last number kept; (1, 0) without any."""
+    first, last = (
+        f"SELECT {which}(seq) FROM message WHERE epoch = :epoch AND stream = :stream" for which in ("min", "max")
+    )  # apart: of both at once SQLite would read all
+    found: Any = connection.execute(f"SELECT ({first}), ({last})", {"epoch": epoch_id, "stream": stream}).fetchone()
+    return found if found[1] else (1, 0)
 
 
 def _batches_that_go(writer: apsw.Connection, drop: Drop, table: str) -> Dropped:
@@ -947,6 +951,10 @@ def _check(connection: apsw.Connection) -> None:
     for (readings,) in connection.execute("SELECT readings FROM batch ORDER BY id DESC LIMIT 1"):
         unpack(readings)
     connection.execute("SELECT * FROM message ORDER BY epoch DESC, stream DESC, seq DESC LIMIT 1").fetchall()
+    epochs: list[Any] = connection.execute("SELECT id FROM epoch").fetchall()
+    for (epoch_id,) in epochs:
+        for stream in STREAMS:
+            _span(connection, epoch_id, stream)  # without these nobody knows what was made
 
 
 def _damage_mark(path: Path) -> Path:

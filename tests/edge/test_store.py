@@ -520,6 +520,16 @@ def test_a_damaged_page_in_old_history_is_a_fault_of_what_lies_there_alone(tmp_p
     assert open_store(tmp_path, NOW_MS + 2).notes == []  # it stays in use: what can be read is to be sent
 
 
+def test_where_a_stream_begins_or_ends_cannot_be_read_the_file_is_set_aside(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 301)])
+    store.close()
+    damage_pages(tmp_path / "tankgate.db", "message", 0, 1)
+    again = open_store(tmp_path, NOW_MS + 1)
+    assert [note.action for note in again.notes] == ["store_set_aside"]
+    assert again.epochs() == {again.epoch: {"data": (1, 0), "event": (1, 0)}}
+
+
 def test_an_export_goes_on_beyond_damage_and_says_where_it_is(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     commit(store, [one_second(seq) for seq in range(1, 301)])
