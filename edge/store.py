@@ -376,29 +376,34 @@ class Store:
             taken = {mark.board: mark for batch in batches for mark in batch.taken}
             with_readings = [batch for batch in batches if batch.readings is not None]
             carrier = with_readings[-1] if with_readings and self._marks_due and not dropped else None
-            try:
-                with _transaction(writer):
-                    for each in dropped:
-                        self._delete(writer, each)
-                    head = self.journal_head
-                    for batch in batches:
-                        carries = taken if batch is carrier else {}
-                        self._insert(writer, batch, next_batch, carries, now_utc_ms, made_s)
-                        next_batch += batch.readings is not None
-                        head = self._chain(writer, batch, head)
-                    if carrier is None and (taken or dropped):
-                        _write_marks(writer, self._taken | taken, next_batch - 1)
-                    for destination, ranges in positions.items():
-                        _replace_positions(writer, destination, ranges)
-            except (apsw.CorruptError, apsw.NotADBError, apsw.FullError) as fault:
-                if not isinstance(fault, apsw.FullError) or self._is_damage(writer):
-                    _damage_mark(self._path).touch()
-                raise
+            with self._marking_damage(writer), _transaction(writer):
+                for each in dropped:
+                    self._delete(writer, each)
+                head = self.journal_head
+                for batch in batches:
+                    carries = taken if batch is carrier else {}
+                    self._insert(writer, batch, next_batch, carries, now_utc_ms, made_s)
+                    next_batch += batch.readings is not None
+                    head = self._chain(writer, batch, head)
+                if carrier is None and (taken or dropped):
+                    _write_marks(writer, self._taken | taken, next_batch - 1)
+                for destination, ranges in positions.items():
+                    _replace_positions(writer, destination, ranges)
             self._is_looked_through = False
         self._next_batch, self.journal_head, self._tried, self._newest_s = next_batch, head, None, made_s
         self._taken |= taken
         if taken:
             self._marks_due = _MARKS_EVERY if carrier is None else self._marks_due - 1
+
+    @contextmanager
+    def _marking_damage(self, writer: apsw.Connection) -> Iterator[None]:
+        """Damage that is met here will not go away by itself: the next opening does not trust the file again."""
+        try:
+            yield
+        except (apsw.CorruptError, apsw.NotADBError, apsw.FullError) as fault:
+            if not isinstance(fault, apsw.FullError) or self._is_damage(writer):
+                _damage_mark(self._path).touch()
+            raise
 
     def _is_damage(self, writer: apsw.Connection) -> bool:
         """Whether it is not full, but looks so, for a page names one far beyond its end. That is looked for once."""
@@ -495,7 +500,7 @@ class Store:
     def usage(self) -> Usage:
         """How much there is, and how much room."""
         writer = self._the_writer
-        with faults(self._path):
+        with faults(self._path), self._marking_damage(writer):
             disk = os.statvfs(self._path.parent)
             pages, unused = writer.pragma("page_count"), writer.pragma("freelist_count")
             kept: Any = writer.execute("SELECT coalesce(sum(length(readings)), 0), min(made_s) FROM kept").fetchone()
@@ -518,8 +523,8 @@ class Store:
 
     def what_goes(self, drop: Drop) -> Dropped | None:
         """What such a drop comes to, a lot of it at most; `commit` then deletes it. None where there is nothing."""
-        with faults(self._path):
-            find = {"data": self._readings_that_go, "kept": _kept_that_go, "event": self._events_that_go}[drop.stream]
+        find = {"data": self._readings_that_go, "kept": _kept_that_go, "event": self._events_that_go}[drop.stream]
+        with faults(self._path), self._marking_damage(self._the_writer):
             return find(self._the_writer, drop)
 
     def _readings_that_go(self, writer: apsw.Connection, drop: Drop) -> Dropped | None:
@@ -553,7 +558,7 @@ class Store:
 
     def shrink(self) -> None:
         """Give back some of what is unused, where the file is larger than it may be (`max_bytes` was lowered)."""
-        with faults(self._path):
+        with faults(self._path), self._marking_damage(self._the_writer):
             more = self._the_writer.pragma("page_count") - self._max_pages
             if more > 0:
                 self._the_writer.execute(f"PRAGMA incremental_vacuum({min(more, _SHRINK_PAGES)})").fetchall()

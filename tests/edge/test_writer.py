@@ -19,7 +19,7 @@ from edge.retention import Dropped, readings_max_bytes
 from edge.store import STREAMS, WAL_MAX_BYTES, Store, StoreFault
 from edge.writer import Group, Writer
 from protocols.model import StoreSettings
-from tests.edge.test_store import BIRTH, NOW_MS, one_second, open_store
+from tests.edge.test_store import BIRTH, NOW_MS, commit, damage_pages, one_second, open_store
 
 KEEP = StoreSettings("store", max_bytes=50 * 10**6, readings_days=30, alarms_days=365)
 MEMORY_BYTES = 1 << 20
@@ -193,6 +193,30 @@ def test_what_comes_finds_room_in_a_store_that_has_none_and_the_oldest_goes_for_
     assert (writer.gone, writer.waiting()) == ("", [])
     assert used_bytes(store) <= readings_max_bytes(keep, WAL_MAX_BYTES)
     assert store.epochs()[store.epoch]["data"] == (1, waiting)
+    os.close(hears)
+    os.close(wake)
+
+
+@pytest.mark.parametrize("page", [0, 3])  # the oldest batches; some that are to go
+def test_where_damage_keeps_the_oldest_from_going_the_file_is_set_aside(tmp_path: Path, page: int) -> None:
+    store = open_store(tmp_path)
+    commit(store, [one_second(seq) for seq in range(1, 301)])
+    commit(store, [one_second(seq) for seq in range(301, 304)])
+    store.close()
+    damage_pages(tmp_path / "tankgate.db", "batch", page, 1)
+    store = open_store(tmp_path)
+    assert store.notes == []
+    hears, wake = os.pipe()
+    os.set_blocking(wake, False)
+    writer = Writer(store, wake, replace(KEEP, max_bytes=4_300_000), lambda: NOW_MS)
+    told = []
+    for seq in range(1, 6):
+        writer.put(Group([one_second(seq)], 0.0), 0.0)
+        writer.work()
+        told.append(writer.gone != "")
+    assert told == [True, False, False, False, False]
+    assert [note.action for note in store.notes] == ["store_set_aside"]
+    assert store.epochs()[store.epoch]["event"] == (2, 5)  # the first was in the file that is set aside
     os.close(hears)
     os.close(wake)
 
