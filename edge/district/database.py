@@ -446,14 +446,17 @@ class Database:
         return counts
 
     async def standings(self) -> list[Standing]:
-        """Of every stream of which a message came lately, or of which something is missing."""
+        """Of every stream of which a message came lately, or of which something is missing.
+
+        By one look at all of it: what has come since the last sweep may have left holes that it did not find.
+        """
         rows = await self._connection.fetch(
-            "SELECT g.gateway, s.epoch, s.stream,"
+            _AGED + "SELECT g.gateway, s.epoch, s.stream,"
             " greatest(upper(s.came) - 1, s.announced, 0) AS last,"
             " array_remove(array_agg(lower(h.numbers) ORDER BY h.numbers), NULL) AS first,"
             " array_agg(upper(h.numbers) - 1 ORDER BY h.numbers) AS end,"
             " array_agg(h.since > now() - $1::float8 * interval '1 second' ORDER BY h.numbers) AS young"
-            " FROM stream s JOIN gateway g ON g.id = s.gateway LEFT JOIN hole h ON h.stream = s.id"
+            " FROM stream s JOIN gateway g ON g.id = s.gateway LEFT JOIN aged h ON h.stream = s.id"
             " WHERE s.came_at > now() - $2::int * interval '1 day' OR h.stream IS NOT NULL"
             " GROUP BY s.id, g.id ORDER BY g.gateway, s.epoch, s.stream",
             ASK_AFTER_S,
@@ -589,8 +592,8 @@ _COMPLETE = [
         ("gap", "to_t", "boot", "to_uptime_ms"),
     )
 ]
-# A hole that shrinks keeps its age.
-_FIND_HOLES = """
+# What is missing now; a hole that shrinks keeps its age.
+_AGED = """
 WITH missing AS (
     SELECT id AS stream,
         unnest(int8multirange(int8range(1, greatest(upper(came), announced + 1))) - came - dropped) AS numbers
@@ -598,7 +601,10 @@ WITH missing AS (
 ), aged AS (
     SELECT m.stream, m.numbers, coalesce(min(h.since), now()) AS since
     FROM missing m LEFT JOIN hole h ON h.stream = m.stream AND h.numbers && m.numbers GROUP BY m.stream, m.numbers
-), filled AS (
+)
+"""
+_FIND_HOLES = f"""
+{_AGED}, filled AS (
     DELETE FROM hole h WHERE NOT EXISTS (SELECT FROM aged a WHERE a.stream = h.stream AND a.numbers = h.numbers)
 )
 INSERT INTO hole SELECT * FROM aged ON CONFLICT DO NOTHING

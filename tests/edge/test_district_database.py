@@ -12,6 +12,7 @@ import pytest
 
 from edge.district.database import UNAVAILABLE, Counts, Database, NoPlace, prepare, scripts
 from edge.district.messages import read
+from edge.district.receipts import receipts
 from edge.feed_schemas import Schemas
 from protocols.feeds import json_feed
 from protocols.feeds.json_feed import TimeQuality
@@ -435,6 +436,16 @@ def test_holes_are_found_age_and_fill(district):
 def test_the_end_of_a_stream_is_missing_too(district):
     district.take(birth(), data(1), state(4, next_event=1))
     assert standings(district)["data"] == (3, [(2, 3, True)])
+
+
+@pytest.mark.parametrize("comes", [data(3), state(4, next_event=1)])
+def test_nothing_is_promised_that_is_missing_since_the_last_sweep(district, comes):
+    """Another copy has committed what comes behind it, or a state tells of it."""
+    district.take(birth(), data(1))
+    district.sweep()
+    district.take(comes)
+    promised = receipts(district.run(district.database.standings()))
+    assert promised[GATEWAY][EPOCH]["data"] == {"committed": 1, "missing": []}
 
 
 def test_what_a_gap_has_dropped_is_not_missing(district):
