@@ -86,6 +86,10 @@ class Database:
     async def connect(self) -> asyncpg.Connection:
         """Connect, and make or upgrade the tables, where that has not been done. NoPlace where they cannot be."""
         if self._live is None or self._live.is_closed():
+            # It may be another database now, or this one as it once was: a backup, a standby.
+            self._gateways.clear()
+            self._streams.clear()
+            self._points.clear()
             # A receipt must not promise what a crash of the database can take back.
             settings = {"synchronous_commit": "on"}
             self._live = connection = await asyncpg.connect(

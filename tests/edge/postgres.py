@@ -75,6 +75,11 @@ class Postgres:
         self._run("createdb", "-h", self._directory, "-U", "tankgate", database)
         return self.url(database)
 
+    def restore(self, database: str, backup: str) -> None:
+        """From now on this database is as that one; whoever is connected is thrown out."""
+        self._run("dropdb", "--force", "-h", self._directory, "-U", "tankgate", database)
+        self._run("createdb", "-h", self._directory, "-U", "tankgate", "--template", backup, database)
+
     def _run(self, *command: object) -> None:
         done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, cwd="/", **self._as)
         if done.returncode:

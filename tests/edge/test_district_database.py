@@ -549,6 +549,22 @@ def test_a_restarted_database_is_found_again():
         server.close()
 
 
+def test_a_database_that_is_set_back_while_copies_run_is_filled_like_any_other(postgres):
+    """What it had until then is not known by the same ids any more: here they are those of another epoch."""
+    district, backup = District(postgres.create("set-back")), District(postgres.create("backup"))
+    district.take(birth(), data(1))
+    backup.take(birth(), *(data(seq, epoch="01KA0000") for seq in (1, 2)))
+    backup.close()
+    postgres.restore("set-back", "backup")
+    with pytest.raises(UNAVAILABLE):
+        district.take(data(2))
+    district.database.abandon()
+    assert district.take(data(2)).messages == 1
+    kept = "SELECT epoch, seq FROM message JOIN stream ON stream.id = message.stream ORDER BY 1, 2"
+    assert district.rows(kept) == [("01KA0000", 1), ("01KA0000", 2), (EPOCH, 2)]
+    district.close()
+
+
 # --- an engineer's questions --------------------------------------------------------------------------------
 
 
