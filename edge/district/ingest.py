@@ -3,7 +3,8 @@
 Owns the order that makes nothing lost: a message is acknowledged when its transaction is committed, and a receipt is
 made of what is committed. Streams come by a shared subscription, so that every message goes to one copy; retained
 documents go to all. While one transaction is under way the next messages are read; whatever has come by then makes
-the next transaction. One copy, whose database connection holds a lock, sweeps and writes the receipts.
+the next transaction. One copy that has its broker, and whose database connection holds a lock, sweeps and writes the
+receipts.
 Must never acknowledge before the commit, nor give up while broker or database are away.
 
 Source: MQTT 5.0, sections 3.3.4 (Receive Maximum), 4.8.2 (shared subscriptions).
@@ -144,11 +145,13 @@ class Ingest:
     # --- back -----------------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        """Each PERIOD_S, where no other copy does it."""
+        """Each PERIOD_S, where no other copy does it. One that has no broker can write no receipts: it lets another."""
         database = Database(self._url, self._violations)
         while True:
             try:
-                if await database.is_sweeper():
+                if self._subscriber.problem is not None:
+                    database.abandon()
+                elif await database.is_sweeper():
                     self.counts.add(await database.sweep())
                     await self._write_receipts(database)
                     self._tell_losses(await database.losses())

@@ -259,6 +259,19 @@ def test_a_receipt_is_retained_and_says_what_is_committed(broker, database, copy
     until(lambda: query(database, told) == [("3",)])
 
 
+def test_a_copy_that_lost_its_broker_leaves_the_receipts_to_another(broker, database, copy):
+    """Two nodes of a cluster, of which one is gone for good."""
+    nodes = broker(), broker()
+    first = copy(nodes[0], database, "ingest-1")
+    until(lambda: query(database, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"))
+    copy(nodes[1], database, "ingest-2")
+    gateway = Gateway(nodes[1])
+    nodes[0].kill()
+    first.until_said("broker: ")
+    send(nodes[1], birth(), data(1))
+    gateway.until_receipted("data", 1, [])
+
+
 def test_receipts_that_the_broker_refuses_are_told(broker, database, copy, tmp_path):
     (tmp_path / "acl").write_text("topic readwrite tankgate/v1/+/data\ntopic read tankgate/#\n")
     running = broker(f"allow_anonymous true\nacl_file {tmp_path / 'acl'}")
