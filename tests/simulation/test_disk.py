@@ -173,3 +173,18 @@ def test_a_store_that_fails_again_while_it_is_read_is_read_later(
     monkeypatch.setattr(Store, "earlier", fail_first)
     world.come_to_rest()
     assert failed and judge(world).faults == []
+
+
+def test_nothing_is_written_over_what_a_store_knows_that_could_not_be_read_at_the_start(world: World) -> None:
+    """How far each board had come: without that nobody could tell what a board lost by its own restart meanwhile."""
+    board = world.boards["cab1"]
+    world.gateway.cut()
+    go_on(world, MINUTE_S)
+    board.cut()
+    board.start()
+    world.gateway.disk = "full"
+    world.gateway.start()
+    go_on(world, MINUTE_S)
+    world.come_to_rest()
+    verdict = judge(world)
+    assert verdict.faults == [] and verdict.missing > 10
