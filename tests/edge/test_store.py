@@ -817,10 +817,12 @@ def test_through_every_fault_everything_is_stored_once(tmp_path: Path, fault: st
 def test_a_commit_that_landed_although_it_failed_is_found(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     commit(store, [one_second(1)])
-    store._tried = (2, ("data", 2))  # as after a fault
-    assert not store.open(NOW_MS)
-    store._tried = (1, ("data", 1))
-    assert store.open(NOW_MS)
+    for message in (("data", 2), None):  # of readings that are not reported there is none
+        store._tried = (2, message)  # as after a fault
+        assert not store.open(NOW_MS)
+    for message in (("data", 1), None):
+        store._tried = (1, message)
+        assert store.open(NOW_MS)
     commit(store, [one_second(2)])
     assert store.epochs()[store.epoch]["data"] == (1, 2)
 
