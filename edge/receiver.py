@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.broker_url import address
+from edge.fault_words import reason
 from edge.northbound import tls_context
 from protocols.feeds import json_feed
 from protocols.feeds.sequence import Ranges, Stream, identity
@@ -139,8 +140,7 @@ class Subscriber:
                 self._host, self._port, KEEPALIVE_S, clean_start=not self._has_session, properties=properties
             )
         except OSError as error:
-            is_refused = isinstance(error, ConnectionRefusedError)
-            self.problem = _("nobody listens at this port") if is_refused else error.strerror or str(error)
+            self.problem = reason(error)
             self._retry_s = time.monotonic() + RETRY_S
         else:
             self._is_open = True

@@ -5,6 +5,7 @@ Must never change what it shows: `--json` prints every message that came, with w
 
 import asyncio
 import json
+import re
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 
 from edge.alarms.words import AUXILIARY
-from edge.cli import FOUND_A_FAULT, UNREACHABLE
+from edge.cli import FOUND_A_FAULT, UNREACHABLE, USAGE
 from edge.feed_screen import STRANGE, FeedScreen, gap_text
 from edge.receiver import Received, Receiver
 from protocols.feeds import json_feed
@@ -119,7 +120,7 @@ def _violations() -> Violations:
 def _into(database: str, broker: Destination, gateway: str, session: str, seconds: int | None) -> int:
     """One copy of the district's side; the exit code."""
     try:
-        from edge.district.database import UNAVAILABLE, NoPlace
+        from edge.district.database import SERVER_MIN, UNAVAILABLE, NoPlace, why
         from edge.district.ingest import Ingest
         from edge.feed_schemas import Schemas
     except ModuleNotFoundError as missing:
@@ -139,12 +140,18 @@ def _into(database: str, broker: Destination, gateway: str, session: str, second
 
     try:
         ingest = Ingest(broker, database, gateway, session, Schemas().violations, say)
-        asyncio.run(run(ingest))
-    except ValueError as error:  # of a URL or a certificate
+    except ValueError as error:  # of the broker's URL or a certificate
         raise click.UsageError(str(error)) from error
-    except (*UNAVAILABLE, NoPlace) as fault:
-        click.echo(_("The database cannot be used: {fault}").format(fault=fault), err=True)
-        return UNREACHABLE
+    try:
+        asyncio.run(run(ingest))
+    except (*UNAVAILABLE, NoPlace, ValueError) as fault:
+        text = _(
+            "--into {database} cannot be used: {fault}. It takes postgresql://user:password@host:port/name: a database "
+            "of PostgreSQL {needed} or newer, in which this user may make tables."
+        )
+        shown = re.sub(r"//.*@", "//", re.sub(r"password=[^&]*", "password=...", database))
+        click.echo(text.format(database=shown, fault=why(fault), needed=SERVER_MIN), err=True)
+        return USAGE if isinstance(fault, ValueError) else UNREACHABLE
     text = _(
         "{messages} new messages, {readings} readings. {again} came again; {waiting} had to wait for a birth or a "
         "clock; {set_aside} set aside as unreadable; {losses} ranges of numbers lost."

@@ -23,6 +23,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from edge.district.messages import Data, Document, Event, Line, Message, Unreadable, read, resolved, whole
 from edge.district.receipts import ASK_AFTER_S, SPEAK_OF_DAYS, Standing
+from edge.fault_words import reason
 from protocols.feeds.check import Violations
 from protocols.feeds.sequence import Ranges, Stream
 
@@ -51,6 +52,11 @@ Row = tuple[datetime, float | int | None, int, int, int, int, int]
 
 class NoPlace(Exception):
     """This database cannot be used, and why."""
+
+
+def why(fault: Exception) -> str:
+    """Why there is no database: of what the machine did a time-out has no words of its own."""
+    return reason(fault) if isinstance(fault, OSError) else str(fault)
 
 
 @dataclass(slots=True)

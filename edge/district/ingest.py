@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from gettext import gettext as _
 
-from edge.district.database import UNAVAILABLE, Counts, Database
+from edge.district.database import UNAVAILABLE, Counts, Database, why
 from edge.district.messages import Message, read
 from edge.district.receipts import PERIOD_S, receipts
 from edge.receiver import RETAINED, STREAMS, Delivered, Subscriber, Token
@@ -131,7 +131,7 @@ class Ingest:
                 break
             except UNAVAILABLE as fault:
                 database.abandon()
-                self._tell("database", str(fault))
+                self._tell("database", why(fault))
                 if self._stop.is_set():
                     return
                 await asyncio.sleep(RETRY_S)
@@ -159,7 +159,7 @@ class Ingest:
                 self._tell("account", None)
             except UNAVAILABLE as fault:
                 database.abandon()
-                self._tell("account", str(fault))
+                self._tell("account", why(fault))
             await asyncio.sleep(PERIOD_S)
 
     async def _write_receipts(self, database: Database) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from edge.district.database import UNAVAILABLE, Counts, Database, NoPlace, prepare, scripts
+from edge.district.database import UNAVAILABLE, Counts, Database, NoPlace, prepare, scripts, why
 from edge.district.messages import read
 from edge.district.receipts import receipts
 from edge.feed_schemas import Schemas
@@ -563,6 +563,23 @@ def test_a_database_that_is_set_back_while_copies_run_is_filled_like_any_other(p
     kept = "SELECT epoch, seq FROM message JOIN stream ON stream.id = message.stream ORDER BY 1, 2"
     assert district.rows(kept) == [("01KA0000", 1), ("01KA0000", 2), (EPOCH, 2)]
     district.close()
+
+
+def test_a_database_that_does_not_answer_in_time_is_a_fault_with_words(district, monkeypatch):
+    district.take(birth(), data(1))
+    district.database.abandon()
+    monkeypatch.setattr("edge.district.database.PATIENCE_S", 0.5)
+
+    async def lock() -> asyncpg.Connection:
+        connection = await asyncpg.connect(district.url)
+        await connection.execute("BEGIN; LOCK TABLE message")
+        return connection
+
+    locked = district.run(lock())
+    with pytest.raises(UNAVAILABLE) as raised:
+        district.take(data(2))
+    assert why(raised.value) == "no answer came in time"
+    district.run(locked.close())
 
 
 # --- an engineer's questions --------------------------------------------------------------------------------

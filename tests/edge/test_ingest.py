@@ -314,8 +314,18 @@ def test_a_message_that_waited_is_read_by_itself(broker, database, copy):
     [
         (2, "goes without --json and --check", ["--into", "postgresql:///d", "--check"]),
         (2, "allowed is mqtt://host:port", ["http://127.0.0.1", "--into", "postgresql:///d"]),
-        (3, "The database cannot be used", ["--into", "postgresql:///d?host=/nowhere"]),
-        (2, "invalid DSN", ["--into", "mysql://127.0.0.1/d"]),
+        (
+            3,
+            "--into postgresql:///d?host=/nowhere&password=... cannot be used: there is no such file, folder or port.",
+            ["--into", "postgresql:///d?host=/nowhere&password=secret"],
+        ),
+        (
+            3,
+            "--into postgresql://127.0.0.1:1/d cannot be used: nobody listens at this port. It takes postgresql://",
+            ["--into", "postgresql://ingest:secret@127.0.0.1:1/d"],
+        ),
+        (2, "--into mysql://127.0.0.1/d cannot be used: invalid DSN", ["--into", "mysql://ingest:secret@127.0.0.1/d"]),
+        (2, "It takes postgresql://user:password@host:port/name", ["--into", "postgresql://ingest:secret@h:port/d"]),
     ],
 )
 def test_wrong_use(code, said, arguments):
@@ -330,4 +340,4 @@ def test_wrong_use(code, said, arguments):
         timeout=60,
     )
     assert run.returncode == code
-    assert said in run.stderr and "Traceback" not in run.stderr
+    assert said in run.stderr and "Traceback" not in run.stderr and "secret" not in run.stderr
