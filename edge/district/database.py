@@ -30,6 +30,15 @@ from protocols.feeds.sequence import Ranges, Stream
 SERVER_MIN = 14
 WAITING_AT_ONCE = 500
 PATIENCE_S = 120.0  # with one statement: then the connection is dead
+_SETTINGS = {
+    "synchronous_commit": "on",  # a receipt must not promise what a crash of the database can take back
+    # A copy whose machine is gone without a word keeps its locks until the server finds out: in a minute, not in the
+    # two hours that systems wait by themselves.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60s",  # the same where an answer was on its way
+}
 _PREPARING = 0x746B6774  # advisory locks: one that prepares the tables ...
 _SWEEPING = 0x746B6775  # ... and one that sweeps and writes receipts
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,10 +105,8 @@ class Database:
             self._gateways.clear()
             self._streams.clear()
             self._points.clear()
-            # A receipt must not promise what a crash of the database can take back.
-            settings = {"synchronous_commit": "on"}
             self._live = connection = await asyncpg.connect(
-                self._url, server_settings=settings, command_timeout=PATIENCE_S
+                self._url, server_settings=_SETTINGS, command_timeout=PATIENCE_S
             )
             try:
                 await prepare(connection, scripts())

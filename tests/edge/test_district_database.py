@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from edge.district.database import UNAVAILABLE, Counts, Database, NoPlace, prepare, scripts, why
+from edge.district.database import PATIENCE_S, UNAVAILABLE, Counts, Database, NoPlace, prepare, scripts, why
 from edge.district.messages import read
 from edge.district.receipts import receipts
 from edge.feed_schemas import Schemas
@@ -532,6 +532,15 @@ def test_one_sweeps_until_it_ends(database):
         return said
 
     assert asyncio.run(three()) == [True, False, True, True]
+
+
+def test_who_is_gone_without_a_word_is_found_out_before_the_others_lose_patience(district):
+    asked = "SELECT name, reset_val::int FROM pg_settings WHERE name LIKE 'tcp_%'"
+    district.take(birth())
+    connection = district.run(district.database.connect())
+    found = dict(district.run(connection.fetch(asked)))
+    silent_s = found["tcp_keepalives_idle"] + found["tcp_keepalives_interval"] * found["tcp_keepalives_count"]
+    assert 0 < silent_s < PATIENCE_S and 0 < found["tcp_user_timeout"] / 1000 < PATIENCE_S
 
 
 def test_a_restarted_database_is_found_again():
