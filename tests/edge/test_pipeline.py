@@ -341,13 +341,17 @@ def test_an_alarm_of_the_gateway_goes_out_at_once_with_its_number() -> None:
 
 def test_samples_of_an_unknown_plan_become_a_gap_and_never_a_reading() -> None:
     world = World()
-    board, (generation, kind, body) = world.sample("TK101.level", 7.5, 1000)
-    world.take((board, (generation ^ 1, kind, body)))
+    unknown = []
+    for uptime_ms in (1000, 3000, 5000):
+        board, (generation, kind, body) = world.sample("TK101.level", 7.5, uptime_ms)
+        unknown.append((generation ^ 1, kind, body))
+    world.pipeline.take(Taken("cab1", BOOT, unknown, 3, 0, SYNCED, 0.0), 0.0)
     batches = world.close()
     assert data_rows(batches) == [] and not any(batch.rows for batch in batches)
     (gap,) = messages(batches, "gap")
-    assert (gap["cause"], gap["polls"], gap["polls_are"], gap["scope"]["board"]) == ("plan_unknown", 1, "exact", "cab1")
-    assert batches[-1].taken == (Mark("cab1", BOOT, 1, 1000, START_MS + 1000),)
+    assert (gap["cause"], gap["polls"], gap["polls_are"], gap["scope"]["board"]) == ("plan_unknown", 3, "exact", board)
+    assert (gap["from_ms"], gap["to_ms"]) == (START_MS + 1000, START_MS + 5000)
+    assert batches[-1].taken == (Mark("cab1", BOOT, 3, 5000, START_MS + 5000),)
 
 
 def test_records_that_the_ring_dropped_become_a_gap_with_their_count() -> None:
@@ -495,6 +499,15 @@ def test_while_the_store_cannot_be_read_gaps_wait_until_it_can() -> None:
         world.take(world.sample("TK101.level", 7.7, 10_000), boot=OTHER_BOOT, clock=LATER)
         gaps = messages(world.close(), "gap")
         assert [span(gap) for gap in gaps] == ([(*begins, f"cab1/{OTHER_BOOT}", 4000)] if begins else [])
+
+
+def test_where_a_store_that_could_not_be_read_was_set_aside_then_nobody_knows_where_the_gap_began() -> None:
+    world = World(is_unread=True)
+    world.take(world.sample("TK101.level", 7.5, 4000))
+    world.close()
+    world.pipeline.learn((), True, (), 10.0)
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"], span(gap)) == ("set_aside", None, (None, None, f"cab1/{BOOT}", 4000))
 
 
 def test_what_a_board_polled_before_it_was_first_heard_is_a_gap_without_a_beginning() -> None:
@@ -690,6 +703,7 @@ def test_a_unit_that_gets_another_profile_is_a_new_acquaintance() -> None:
     world.take(world.check(40005, NEW, 2000))
     assert polled(world, 3000) == GOOD
 
+
 def test_counts_are_taken_without_a_sample_once_no_gap_is_owed() -> None:
     world = World(marks=[Mark("cab1", BOOT, 77, 1000, START_MS + 1000)])
     world.take(world.counts("level", link.POLLING, 60_000), boot=OTHER_BOOT, clock=LATER)
@@ -705,6 +719,9 @@ def test_counts_are_taken_without_a_sample_once_no_gap_is_owed() -> None:
     ]
     world.take(world.counts("level", link.POLLING, 180_000), boot=OTHER_BOOT, clock=LATER, lost=5)
     assert world.close() == []
+    world.take(world.sample("TK101.level", 7.5, 184_000), boot=OTHER_BOOT, clock=LATER)
+    (gap,) = messages(world.close(), "gap")
+    assert (gap["cause"], gap["polls"], gap["to_uptime_ms"]) == ("ring_full", 5, 184_000)
 
 
 def test_counts_beside_samples_are_taken_with_them_and_give_no_readings() -> None:
