@@ -219,9 +219,14 @@ class _Judge:
 
     def _gap(self, document: dict[str, Any]) -> None:
         self.verdict.gaps[document["cause"]] += 1
-        if document["cause"] == "disk_fault" and document["missing_seq"]:
+        if document["missing_seq"]:
             first, last = document["missing_seq"]
             which = document["missing_epoch"], document["of"]
+            kept = [seq for seq in range(first, last + 1) if self.world.gateway.has(*which, seq)]
+            if kept:
+                where = f"gap {document['seq']} of {document['epoch']}"
+                self._fault(f"{where} names {which} {kept} as gone, and they lie in the store")
+        if document["cause"] == "disk_fault" and document["missing_seq"]:
             received = [district.received for district in self.districts.values()]
             came = [seq for seq in range(first, last + 1) if all((*which, seq) in each for each in received)]
             if came:

@@ -23,7 +23,7 @@ from edge.apart import Checked
 from edge.batch import Batch
 from edge.daemon import REOPEN_S, Daemon
 from edge.reader import Reader, Take
-from edge.store import Store, StoreFault
+from edge.store import DamagedMessage, Store, StoreFault
 from edge.writer import POSITIONS_S, RETRY_S, Group, Writer
 from protocols.model import Destination, Site
 from tests.simulation.parts import SECOND_US, Cable, Time, Wake
@@ -435,6 +435,14 @@ class SimGateway:
         """What is in the store: epoch -> stream -> first and last number."""
         assert self._daemon is not None
         return self._daemon._store.epochs()
+
+    def has(self, epoch: str, stream: str, seq: int) -> bool:
+        """Whether a message can be read from the store."""
+        assert self._daemon is not None
+        try:
+            return self._daemon._store.payload(epoch, stream, seq) is not None
+        except DamagedMessage:
+            return False
 
     def _turn(self) -> None:
         assert self._daemon is not None

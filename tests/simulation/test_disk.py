@@ -154,9 +154,7 @@ def test_what_a_receipt_misses_of_this_epoch_and_was_never_made_is_no_gap(world:
     assert gaps(world, "disk_fault") == gaps(world, "retention") == []
 
 
-def test_a_store_that_fails_again_while_it_is_read_is_read_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_fails_again_while_it_is_read_is_read_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It could not be read at the start, and again dies just when that is made up for."""
     read, failed = Store.earlier, []
 

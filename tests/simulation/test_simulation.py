@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from edge.config import load_site
 from edge.pipeline import Pipeline
+from edge.retention import Dropped
 from protocols import link
 from tests.simulation.__main__ import live, main
 from tests.simulation.judge import judge
@@ -159,11 +160,22 @@ def _change_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _name_as_gone_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Pipeline.begin
+
+    def beginning(self, content, now_s):
+        begin(self, content, now_s)
+        self.dropped(Dropped("data", "retention", numbers={self.epoch: (5, 6)}), now_s)
+
+    monkeypatch.setattr(Pipeline, "begin", beginning)
+
+
 BREAKS = [
     (_forget_a_sample, "0 readings came"),
     (_skip_a_number, "are missing"),
     (_tell_no_gap, "0 readings came"),
     (_change_the_time, "no unit said so at that time"),
+    (_name_as_gone_what_is_kept, "as gone, and they lie in the store"),
 ]
 
 
