@@ -159,9 +159,10 @@ def test_the_latest_value_is_that_of_the_latest_message(district):
     # From history; and the clock was an hour ahead then.
     district.take(data(1, ("TK101.level", 0, 1.0, 0, 0), ("TK101.temp", 5, 24.5, 0, 0), t0=T0 + HOUR_MS))
     assert district.rows(LATEST) == [("TK101.level", 2.0, "m"), ("TK101.temp", 24.5, "℃")]
-    twice = data(3, ("TK101.level", 0, 3.0, 0, 0), ("TK101.level", 5, 3.5, 0, 0), t0=T0 - HOUR_MS)
-    district.take(level(4, 4.0, t0=T0 - 2 * HOUR_MS), twice)
+    district.take(level(4, 4.0, t0=T0 - 2 * HOUR_MS), level(3, 3.0, t0=T0 - HOUR_MS))
     assert district.rows(LATEST)[0] == ("TK101.level", 4.0, "m")
+    district.take(data(5, ("TK101.level", 0, 5.0, 0, 0), ("TK101.level", 5, 5.5, 0, 0), t0=T0 - HOUR_MS))
+    assert district.rows(LATEST)[0] == ("TK101.level", 5.5, "m")
 
 
 def test_the_latest_value_is_that_of_the_epoch_heard_last(district):
