@@ -439,6 +439,19 @@ def test_the_end_of_a_stream_is_missing_too(district):
     assert standings(district)["data"] == (3, [(2, 3, True)])
 
 
+def test_what_a_store_has_forgotten_that_was_set_back_is_missing_all_the_same(district):
+    district.take(birth(), data(1), state(10, next_event=1))
+    topic, payload = state(1, next_event=1, epoch="01KB77XZ")
+    knows = json.loads(payload)
+    knows["epochs"][EPOCH] = {"data": {"next": 4, "receipted": None, "pending": [], "oldest_kept": 1}}
+    district.take((topic, json.dumps(knows).encode()))
+    district.sweep()
+    (of_data,) = [
+        each for each in district.run(district.database.standings()) if each.stream == (GATEWAY, EPOCH, "data")
+    ]
+    assert (of_data.last, of_data.holes) == (9, [(2, 9, True)])
+
+
 @pytest.mark.parametrize("comes", [data(3), state(4, next_event=1)])
 def test_nothing_is_promised_that_is_missing_since_the_last_sweep(district, comes):
     """Another copy has committed what comes behind it, or a state tells of it."""
