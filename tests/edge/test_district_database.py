@@ -174,6 +174,8 @@ def test_the_latest_value_is_that_of_the_epoch_heard_last(district):
     district.take(level(5, 5.0, t0=T0 + HOUR_MS))
     district.take(level(9, 9.0, epoch="01KZZZZZ"))
     assert district.rows(LATEST) == [("TK101.level", 1.0, "m")]
+    district.take(level(2, 2.0, epoch="01DXF6DT"), level(10, 10.0, epoch="01KZZZZZ"))
+    assert district.rows(LATEST) == [("TK101.level", 2.0, "m")]
 
 
 def test_a_state_says_what_is_latest(district):
