@@ -550,6 +550,14 @@ def test_one_sweeps_until_it_ends(database):
     assert asyncio.run(three()) == [True, False, True, True]
 
 
+def test_a_commit_waits_for_the_disk_whatever_the_database_is_set_to(district):
+    """Others may have made it faster; what is acknowledged and receipted must outlive its crash."""
+    ((name,),) = district.rows("SELECT current_database()")
+    district.rows(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    connection = district.run(district.database.connect())
+    assert district.run(connection.fetchval("SHOW synchronous_commit")) == "on"
+
+
 def test_who_is_gone_without_a_word_is_found_out_before_the_others_lose_patience(district):
     asked = "SELECT name, reset_val::int FROM pg_settings WHERE name LIKE 'tcp_%'"
     district.take(birth())
