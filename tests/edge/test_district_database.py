@@ -176,6 +176,8 @@ def test_the_latest_value_is_that_of_the_epoch_heard_last(district):
     assert district.rows(LATEST) == [("TK101.level", 1.0, "m")]
     district.take(level(2, 2.0, epoch="01DXF6DT"), level(10, 10.0, epoch="01KZZZZZ"))
     assert district.rows(LATEST) == [("TK101.level", 2.0, "m")]
+    district.take(values(7), level(6, 6.0))  # that before goes on: the other was a clone
+    assert district.rows(LATEST) == [("TK101.level", 6.0, "m")]
 
 
 def test_a_state_says_what_is_latest(district):
@@ -256,8 +258,8 @@ BOOT = "cab1/9f3a60c2"
 UNSYNCED = TimeQuality("unsynced", None, BOOT)
 
 
-def clock(seq: int, from_uptime_ms: int, utc_ms: int) -> Message:
-    change = {"from_uptime_ms": from_uptime_ms, "utc_at_uptime_0_ms": utc_ms, "drift_ppm": 0, "epoch": EPOCH}
+def clock(seq: int, from_uptime_ms: int, utc_ms: int, drift_ppm: float = 0) -> Message:
+    change = {"from_uptime_ms": from_uptime_ms, "utc_at_uptime_0_ms": utc_ms, "drift_ppm": drift_ppm, "epoch": EPOCH}
     return event("clock", seq, **change)
 
 
@@ -272,9 +274,9 @@ def test_readings_without_a_clock_get_their_time_from_the_clock_record(district,
     seen = "SELECT extract(epoch FROM t) * 1000, time_kind, err_ms FROM history"
     assert district.rows(seen) == [(T0 + 8140, "resolved", 15)]
     # A better line comes: what has a time keeps it, what comes from now on gets the newest that had begun.
-    district.take(clock(2, 20_000, T0 + 500), data(2, t0=30_000, quality=UNSYNCED))
+    district.take(clock(2, 20_000, T0 + 500, 100), data(2, t0=30_000, quality=UNSYNCED))
     district.sweep()
-    assert [t_ms for t_ms, *_rest in district.rows(seen + " ORDER BY t")] == [T0 + 8140, T0 + 30_618]
+    assert [t_ms for t_ms, *_rest in district.rows(seen + " ORDER BY t")] == [T0 + 8140, T0 + 30_621]
 
 
 def test_the_clock_of_another_boot_says_nothing(district):
@@ -288,11 +290,12 @@ def test_events_without_a_clock_get_their_time_too(district):
     gap = event("gap-unsynced", 1, from_boot=BOOT, boot=BOOT)
     district.take(gap, event("alarm", 2, **untimed), event("alarm-system-unsynced", 3))
     assert district.rows("SELECT FROM alarm WHERE t IS NOT NULL") == []
-    district.take(clock(4, 0, T0))
-    district.sweep()
     times = "SELECT extract(epoch FROM {}) * 1000 FROM {} ORDER BY seq"
-    assert district.rows(times.format("to_t", "gap")) == [(T0 + 7900,)]
-    assert district.rows(times.format("t", "alarm")) == [(T0 + 700,), (None,)]
+    for line in clock(4, 0, T0, 1000), clock(5, 500, T0 + 500):  # what has a time keeps it
+        district.take(line)
+        district.sweep()
+        assert district.rows(times.format("to_t", "gap")) == [(T0 + 7908,)]
+        assert district.rows(times.format("t", "alarm")) == [(T0 + 701,), (None,)]
 
 
 def test_each_end_of_a_gap_gets_the_time_of_its_own_boot(district):
@@ -467,6 +470,14 @@ def test_nothing_is_promised_that_is_missing_since_the_last_sweep(district, come
 def test_what_a_gap_has_dropped_is_not_missing(district):
     district.take(data(5), event("gap-dropped", 1, missing_epoch=EPOCH, missing_seq=[1, 3]))
     assert standings(district)["data"] == (5, [(4, 4, True)])
+
+
+def test_a_gap_may_be_told_of_events_and_by_another_epoch(district):
+    district.take(event("alarm", 5, epoch=EPOCH))
+    district.take(event("gap-dropped", 1, epoch="01KB77XZ", of="event", missing_epoch=EPOCH, missing_seq=[1, 3]))
+    district.sweep()
+    found = {each.stream: each.holes for each in district.run(district.database.standings())}
+    assert found == {(GATEWAY, EPOCH, "event"): [(4, 4, True)], (GATEWAY, "01KB77XZ", "event"): []}
 
 
 def test_pending_is_coming_and_the_rest_is_lost(district):
