@@ -1,7 +1,7 @@
 """Board uptime -> UTC, with its uncertainty. Policy.
 
 Owns, for one boot of one board, the line that turns its uptime into UTC: fitted from pings with the shortest round
-trips, replaced when it has become wrong by more than it claimed, restarted when the trusted wall clock was stepped. One
+trips, replaced before it may be wrong by more than it claims, restarted when the trusted wall clock was stepped. One
 that is trusted no longer is not asked: from its last word on the monotonic clock goes on. A time that was given is
 never changed: each new line is a Clock record, and readings name the line that they were read by.
 Must never read a clock: monotonic seconds, the wall clock and whether it is trusted are arguments.
@@ -19,7 +19,8 @@ LOST_PING_S = 2.0
 MARGIN_MS = 1  # rounding of both counters
 DRIFT_SPAN_MS = 120_000  # a drift is fitted over at least this long
 HOLDOVER_PPM = 50  # how fast a clock that nobody corrects is assumed to go wrong
-_AGEING = 1e-4  # how fast an old ping loses its worth: a crystal's 100 ppm
+_UNSURE_PPB = 100_000  # of a crystal that was not measured
+_AGEING = _UNSURE_PPB / 1e9  # how fast an old ping loses its worth
 _NEAR_MS = 10_000  # so far beside the pings a line claims no more than between them
 _STEADY_PPB = 5_000  # how well a fitted drift holds where nobody looks: crystals mind the temperature
 
@@ -50,6 +51,16 @@ class _Ping:
     err_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Drift:
+    ppb: float
+    certain_ppb: float  # it is off by no more
+
+    def nearest(self, ppb: float) -> float:
+        """What of this drift lies nearest to that one."""
+        return min(max(ppb, self.ppb - self.certain_ppb), self.ppb + self.certain_ppb)
+
+
 class Timebase:
     """One boot of one board: `pong` after each ping, `clock` in force."""
 
@@ -62,7 +73,7 @@ class Timebase:
         self._anchors: list[_Ping] = []  # the best of each full window, for the drift
         self._synced: tuple[float, float] | None = None  # monotonic s and UTC when the wall clock was last trusted
         self._from_ms = self._to_ms = 0  # uptimes of the first and the newest ping that the line in force agrees with
-        self._unsure_ppb = round(_AGEING * 1e9)  # of its drift
+        self._unsure_ppb = _UNSURE_PPB  # of its drift
         self._since_ms = 0  # uptime since which the line in force is of its kind
 
     @property
@@ -103,8 +114,9 @@ class Timebase:
         if self._synced is None:
             return False
         synced_s, synced_ms = self._synced
-        half_ms = (now_s - sent_s) * 500
-        ping = _Ping(uptime_ms, synced_ms + (now_s - synced_s) * 1000 - half_ms, half_ms + MARGIN_MS)
+        half_ms, free_s = (now_s - sent_s) * 500, now_s - synced_s
+        err_ms = half_ms + MARGIN_MS + free_s * HOLDOVER_PPM / 1000
+        ping = _Ping(uptime_ms, synced_ms + free_s * 1000 - half_ms, err_ms)
         if self._is_step(ping):
             self._window.clear()
             self._anchors.clear()
@@ -115,7 +127,7 @@ class Timebase:
         if trusted and self._pings % WINDOW == 0:
             self._anchors.append(best)
             del self._anchors[:-60]
-        return self._put_in_force(best, now_s - synced_s, trusted)
+        return self._put_in_force(best, trusted)
 
     def _is_step(self, ping: _Ping) -> bool:
         """Whether this ping contradicts the line in force by more than both together allow."""
@@ -124,16 +136,27 @@ class Timebase:
             return False
         return abs(ping.utc_ms - expected) > ping.err_ms + self.clock.err_ms + MARGIN_MS
 
-    def _put_in_force(self, best: _Ping, free_s: float, trusted: bool) -> bool:
-        drift_ppb = self._drift_ppb(best)
+    def _put_in_force(self, best: _Ping, trusted: bool) -> bool:
+        drift = self._measured_drift(best)
+        is_new = self._is_replaced(best, trusted, drift)
+        if drift is not None:  # it is that of the line in force which may be wrong
+            unsure_ppb = abs(self.clock.drift_ppb - drift.ppb) + drift.certain_ppb + _STEADY_PPB
+            self._unsure_ppb = min(round(unsure_ppb), _UNSURE_PPB)
+        return is_new
+
+    def _is_replaced(self, best: _Ping, trusted: bool, drift: _Drift | None) -> bool:
+        old = self.clock
+        # No further than the pings demand: between slow ones a drift is known less well than that of before.
+        drift_ppb = old.drift_ppb if drift is None else round(drift.nearest(old.drift_ppb))
         utc_at_0 = best.utc_ms - best.uptime_ms - best.uptime_ms * drift_ppb / 1e9
         kind = "synced" if trusted else "holdover"
-        err_ms = int(best.err_ms + free_s * HOLDOVER_PPM / 1000) + 1
-        clock = Clock(kind, err_ms, round(utc_at_0), drift_ppb)
-        old = self.clock
+        # What nobody can know now. A line claims twice that, so that it may be wrong by as much when it is replaced.
+        ageing_ppb = self._unsure_ppb + (0 if trusted else HOLDOVER_PPM * 1000)
+        unknown_ms = best.err_ms + (self._to_ms - best.uptime_ms) * ageing_ppb / 1e9
+        clock = Clock(kind, int(2 * unknown_ms) + 1, round(utc_at_0), drift_ppb)
         if old.utc_at_uptime_0_ms is not None and old.err_ms is not None and old.kind == kind:
             moved_ms = abs((clock.utc_ms(best.uptime_ms) or 0) - (old.utc_ms(best.uptime_ms) or 0))
-            if moved_ms <= old.err_ms and err_ms * 2 > old.err_ms and err_ms < old.err_ms * 2:
+            if moved_ms + unknown_ms <= old.err_ms < 3 * unknown_ms + 1:
                 return False  # the line in force is still as good as it says
         if clock.kind != old.kind:
             self._since_ms = self._to_ms
@@ -141,17 +164,14 @@ class Timebase:
         self._from_ms = best.uptime_ms
         return True
 
-    def _drift_ppb(self, best: _Ping) -> int:
+    def _measured_drift(self, best: _Ping) -> _Drift | None:
         if not self._anchors:
-            return self.clock.drift_ppb
+            return None
         first = self._anchors[0]
         span_ms = best.uptime_ms - first.uptime_ms
         if span_ms < DRIFT_SPAN_MS:
-            return self.clock.drift_ppb
+            return None
         drift_ppb = ((best.utc_ms - first.utc_ms) / span_ms - 1) * 1e9
-        certain_ppb = (best.err_ms + first.err_ms) / span_ms * 1e9
-        self._unsure_ppb = min(self._unsure_ppb, round(2 * certain_ppb) + _STEADY_PPB)
         if abs(drift_ppb) > DRIFT_PPM_MAX * 1000:
-            return self.clock.drift_ppb  # no crystal is as bad as that: the wall clock was moved
-        # No further than the pings demand: between slow ones a drift is known less well than that of before.
-        return round(min(max(self.clock.drift_ppb, drift_ppb - certain_ppb), drift_ppb + certain_ppb))
+            return None  # no crystal is as bad as that: the wall clock was moved
+        return _Drift(drift_ppb, (best.err_ms + first.err_ms) / span_ms * 1e9)

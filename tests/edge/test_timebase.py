@@ -9,12 +9,16 @@ EPOCH_MS = 1_795_401_600_000
 
 
 class Board:
-    """A board and a wall clock with known truth: uptime runs `ppm` fast, pings take random ways, and slow ones."""
+    """A board and a wall clock with known truth: uptime runs `ppm` fast, pings take random ways, and slow ones.
 
-    def __init__(self, seed: int, ppm: float = 0.0, slow_s: float = 0.0) -> None:
+    The gateway's own crystal, left alone, is `gateway_ppm` slow.
+    """
+
+    def __init__(self, seed: int, ppm: float = 0.0, slow_s: float = 0.0, gateway_ppm: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.now_s = 1000.0
         self.ppm = ppm
+        self.gateway_ppm = gateway_ppm
         self.slow_there_s = self.slow_back_s = slow_s
         self.wall_step_ms = 0.0
         self.timebase = Timebase(self.now_s)
@@ -24,7 +28,7 @@ class Board:
         return int((at_s - 990.0) * 1000 * (1 + self.ppm / 1e6))
 
     def wall_ms(self, at_s: float) -> float:
-        return EPOCH_MS + at_s * 1000 + self.wall_step_ms
+        return EPOCH_MS + at_s * 1000 * (1 + self.gateway_ppm / 1e6) + self.wall_step_ms
 
     def run(self, seconds: float, trusted: bool = True) -> None:
         end_s = self.now_s + seconds
@@ -62,8 +66,18 @@ def test_a_crystal_that_is_off_is_followed() -> None:
         board = Board(3, ppm)
         for _ in range(240):
             board.run(30)
-            assert board.error_ms() <= board.timebase.clock.err_ms + 3, ppm
+            assert board.error_ms() <= board.timebase.clock.err_ms, ppm
         assert abs(-board.timebase.clock.drift_ppb / 1000 - ppm) < 5
+
+
+def test_what_it_claims_holds_where_a_link_is_slow_first_one_way_and_then_the_other() -> None:
+    for ppm in (-80, 30, 80):
+        board = Board(3, ppm)
+        for i in range(40):
+            board.slow_there_s, board.slow_back_s = (0.0, 0.05) if i % 2 else (0.05, 0.0)
+            for _ in range(30):
+                board.run(10)
+                assert board.error_ms() <= board.timebase.clock.err_ms, ppm
 
 
 def test_no_drift_is_told_that_nobody_would_believe() -> None:
@@ -101,6 +115,23 @@ def test_a_clock_that_is_no_longer_corrected_grows_unsure() -> None:
     after = board.timebase.clock
     assert after.kind == "holdover"
     assert after.err_ms > before.err_ms + 80
+
+
+def test_what_it_claims_holds_as_long_as_nobody_corrects_the_clock_and_when_somebody_does_again() -> None:
+    for ppm in (-45, 45):
+        for seed in range(5):
+            board = Board(seed, gateway_ppm=ppm)
+            board.run(600)
+            for minutes in (15, 600):
+                for _ in range(minutes):
+                    board.run(60, trusted=False)
+                    assert board.timebase.clock.kind == "holdover"
+                    assert board.error_ms() <= board.timebase.clock.err_ms, (ppm, seed, minutes)
+                for _ in range(60):
+                    board.run(2)
+                    assert board.error_ms() <= board.timebase.clock.err_ms, (ppm, seed, minutes)
+                assert board.timebase.clock.kind == "synced"
+                assert board.timebase.clock.err_ms < 50
 
 
 def test_what_an_untrusted_clock_is_set_to_is_not_followed() -> None:
@@ -160,6 +191,19 @@ def test_a_backlog_of_hours_without_a_link_is_read_within_what_its_line_claims()
             utc_ms = clock.utc_ms(uptime_ms)
             assert utc_ms is not None and clock.err_ms is not None
             assert abs(utc_ms - board.wall_ms(silent_s + seconds)) <= clock.err_ms, (ppm, seconds)
+
+
+def test_a_backlog_is_not_read_by_a_drift_that_was_measured_and_is_not_yet_in_the_line() -> None:
+    for ppm in (-80, 80):
+        for seed in range(5):
+            board = Board(seed, ppm)
+            for _ in range(100):
+                board.run(2)
+                later_s = board.now_s + 3 * 3600
+                clock = board.timebase.clock_at(board.uptime_ms(later_s))
+                utc_ms = clock.utc_ms(board.uptime_ms(later_s))
+                assert utc_ms is not None and clock.err_ms is not None
+                assert abs(utc_ms - board.wall_ms(later_s)) <= clock.err_ms, (ppm, seed, board.now_s)
 
 
 def test_a_step_of_the_wall_clock_is_no_drift_and_no_interval_feels_it() -> None:
