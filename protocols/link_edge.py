@@ -119,7 +119,7 @@ class EdgeEnd:
         self._in = bytearray()
         self._body = bytearray(BODY_MAX_BYTES + 2)
         self._wire = bytearray(FRAME_MAX_BYTES + 2)
-        self._command = 0
+        self._command = -1  # number of the last one
         self._command_frame = b""
         self._command_at_ms = 0
 
@@ -175,8 +175,11 @@ class EdgeEnd:
         return self._frame(1)
 
     def command(self, operation, arguments, now_ms):
-        """Edge only. A new command for the adopted board: repeat it (`repeat`) until its Answer came."""
-        self._command = self._command + 1 & 0xFFFF
+        """Edge only. A new command for the adopted board: repeat it (`repeat`) until its Answer came.
+
+        The first one's number is the time's: one that the board knows, of an edge before this one, is not done again.
+        """
+        self._command = (now_ms if self._command < 0 else self._command + 1) & 0xFFFF
         at = put_u16(self._body, self._head(COMMAND), self._command)
         self._body[at] = operation
         at += 1

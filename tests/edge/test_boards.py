@@ -438,6 +438,20 @@ def test_a_lost_order_is_repeated_and_done_once() -> None:
     assert board.orders == [ORDER]
 
 
+def test_the_first_order_after_a_restart_of_the_gateway_is_not_taken_for_the_last_one_before_it() -> None:
+    board = FakeBoard("esp32-one", b"\1\2\3\4")
+    world = World(SITE, {"/dev/a": board})
+    world.run(50)
+    world.boards.order("cab1", ORDER, world.now_ms / 1000)
+    world.run(50)
+    world.boards = Boards(SITE, {}, {})
+    world.boards.opened("/dev/a", world.now_ms / 1000)
+    world.run(50)
+    world.boards.order("cab1", ORDER[::-1], world.now_ms / 1000)
+    world.run(50)
+    assert board.orders == [ORDER, ORDER[::-1]]
+
+
 def test_a_refused_order_is_told_and_one_for_a_board_that_is_away_is_nothing() -> None:
     board = FakeBoard("esp32-one", b"\1\2\3\4")
     board.answers = link.REFUSED
