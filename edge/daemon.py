@@ -328,7 +328,7 @@ class Daemon:
             os.read(self._wake_read, 4096)
         for path, port in list(self._ports.items()):
             if port.fileno in readable:
-                self._receive(path, port, now_s)
+                self._receive(path, port)
         for fileno in self._door.filenos():
             if fileno in readable:
                 for client, request in self._door.receive(fileno):
@@ -371,10 +371,12 @@ class Daemon:
         times += [uplink.due_s() for uplink in self._uplinks]
         return min(times)
 
-    def _receive(self, path: str, port: SerialPort, now_s: float) -> None:
+    def _receive(self, path: str, port: SerialPort) -> None:
         data = port.read()
         if data:
-            self._boards.received(path, data, now_s, self.wall_ms(), self._is_clock_trusted())
+            # Both clocks at one moment, when all of it was there: other ports may have taken their time before.
+            now_s, wall_ms = time.monotonic(), self.wall_ms()
+            self._boards.received(path, data, now_s, wall_ms, self._is_clock_trusted())
         self._close_if_lost(path, port)
 
     def _close_if_lost(self, path: str, port: SerialPort) -> None:

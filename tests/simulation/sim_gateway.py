@@ -53,6 +53,7 @@ class WallClock:
 
     def __init__(self, time: Time, utc_ms: float, ppm: float) -> None:
         self.is_trusted = False
+        self.turn_us = 0  # how long the gateway's turn has taken until now
         self._time = time
         self._ppm = ppm
         self._line = Line(time.now_us, utc_ms, ppm)
@@ -60,7 +61,7 @@ class WallClock:
 
     def ms(self) -> float:
         """UTC, as far as it knows."""
-        return self._line.ms(self._time.now_us)
+        return self._line.ms(self._time.now_us + self.turn_us)
 
     def set(self, utc_ms: float, is_trusted: bool) -> None:
         """Somebody sets it, and is trusted or not."""
@@ -99,6 +100,7 @@ class _Port:
 
     def read(self) -> bytes:
         data, self.heard = b"".join(self.heard), []
+        self._gateway.clock.turn_us += self._gateway.reading_us
         if self.is_pulled:
             self.close()
             self.fault = "input/output error"
@@ -281,6 +283,7 @@ class SimGateway:
         self.disk = "well"  # "full"; "lies": the next commit is on disk, and seems to have failed
         self.writer: _Writer
         self.reader: _Reader
+        self.reading_us = 0  # how long what comes through a port keeps the deciding thread busy
         self.made: dict[tuple[str, int], list[tuple[str, str, int]]] = {}  # message -> boards, boots, uptimes in it
         self._daemon: SimDaemon | None = None
         self._clients: list[Client] = []
@@ -323,7 +326,7 @@ class SimGateway:
     @property
     def now_s(self) -> float:
         """Its monotonic clock."""
-        return self._time.now_us / SECOND_US
+        return (self._time.now_us + self.clock.turn_us) / SECOND_US
 
     def client(self, destination: str) -> Client:
         """The daemon's way upwards."""
@@ -447,6 +450,7 @@ class SimGateway:
     def _turn(self) -> None:
         assert self._daemon is not None
         self._daemon.turn()
+        self.clock.turn_us = 0
         self._wake.at(max(int(self._daemon.due_s(self.now_s) * SECOND_US), self._time.now_us) + 1)
         if self._time.now_us > self._turned_us + SPINS_US:
             self._turned_us, self._turns = self._time.now_us, 0

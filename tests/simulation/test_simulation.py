@@ -47,6 +47,20 @@ def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tm
     assert 0 <= told[1]["since_ms"] - (UTC_MS + HOUR_S * 1000) < 10_000
 
 
+def test_a_gateway_that_is_busy_with_one_board_gives_no_other_a_wrong_time(tmp_path: Path) -> None:
+    world = World(8, tmp_path, is_calm=True)
+    world.gateway.reading_us = 20_000
+    with world.gateway.in_place():
+        world.start()
+        world.tell_time()
+        world.time.run(10 * MINUTE_US)
+        world.come_to_rest()
+        verdict = judge(world)
+        world.gateway.cut()
+    assert (verdict.faults, verdict.missing) == ([], 0)
+    assert verdict.readings > 5000
+
+
 @pytest.mark.parametrize("step_ms", [-YEAR_MS, YEAR_MS, 5_000])
 def test_a_clock_that_runs_free_gives_no_reading_what_it_is_set_to(step_ms: int, tmp_path: Path) -> None:
     world = World(6, tmp_path, is_calm=True)
