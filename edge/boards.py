@@ -342,7 +342,11 @@ class Boards:
         name, began_s = attached.board.name, attached.timebase.began_s
         for each in attached.early:
             next_record = each.first + len(each.records)
-            uptimes_ms = [octets.get_u28(body, 2) * 1000 for _, kind, body in each.records if kind == link.SAMPLE]
+            uptimes_ms = [
+                octets.get_u28(body, 2) * 1000  # of both kinds
+                for _, kind, body in each.records
+                if kind in (link.SAMPLE, link.COUNTS) and len(body) >= link.SAMPLE_HEAD_BYTES
+            ]
             clock = attached.timebase.clock_at(*uptimes_ms[:1], *uptimes_ms[-1:])
             taken = Taken(name, each.boot, each.records, next_record, each.lost, clock, began_s, attached.has_past)
             self.events.append(taken)

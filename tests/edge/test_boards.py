@@ -244,6 +244,31 @@ def test_what_a_board_kept_for_hours_claims_less_than_what_it_has_just_polled() 
     assert world.clocks[-1].clock.err_ms >= kept.clock.err_ms  # it completes what went out without a time, too
 
 
+def test_what_a_board_counted_hours_ago_claims_no_more_than_what_it_polled_then() -> None:
+    one, _other = two()
+    counts = bytearray(link.COUNTS_HEAD_BYTES)
+    one.recorder.told(link.COUNTS, counts, len(counts), False, 0)
+    world = World(SITE, {})
+    world.now_ms = 4 * 3_600_000
+    one.uptime.advance(world.now_ms // 2)
+    world.cables = {"/dev/a": one}
+    world.boards.opened("/dev/a", world.now_ms / 1000)
+    world.run(5000)
+    (kept,) = world.taken
+    assert kept.clock.err_ms > 1000
+
+
+def test_a_record_that_is_too_short_to_have_a_time_is_taken_like_any_other() -> None:
+    """One frame in 65,536 that a line damages passes its checksum all the same."""
+    one, _other = two()
+    one.recorder.told(link.SAMPLE, b"\0\0\0", 3, False, 0)
+    one.sample(0)
+    world = World(SITE, {"/dev/a": one})
+    world.run(2000)
+    assert [len(body) for taken in world.taken for _generation, _kind, body in taken.records] == [3, 11]
+    assert one.recorder.oldest == one.recorder.next
+
+
 def test_a_board_that_has_a_plan_when_it_is_first_heard_has_a_past() -> None:
     one, _other = two()
     world = World(SITE, {"/dev/a": one}, {"cab1": plan_for("cab1")})
