@@ -180,6 +180,8 @@ class Northbound:
                     self._told = 0
                     if reason_code in _SIZE_MAY_BE_WHY:
                         self._learn_max_packet()
+                    else:  # it may have been started again with a larger limit
+                        self._learnt_max_packet = _MAX_PACKET
                     self._waiting.clear()
                     self._in_flight.clear()
                     yield "disconnected", reason

@@ -335,6 +335,24 @@ def test_a_broker_that_refuses_a_large_payload_is_understood(broker, gateway) ->
     assert client.until("acknowledged", small)[2] < 0x80
 
 
+def test_a_broker_whose_limit_was_raised_gets_what_it_refused(broker, gateway) -> None:
+    running = broker("allow_anonymous true\nmessage_size_limit 300")
+    client = gateway(running.port)
+    client.until("connected")
+    client.northbound.publish(DATA, b"x" * 301)
+    client.until("disconnected")
+    client.until("connected")
+    large = client.northbound.publish(DATA, b"x" * 301)
+    assert client.until("acknowledged", large)[2] == TOO_LARGE
+    running.kill()
+    running.configure("allow_anonymous true\nmessage_size_limit 3000")
+    running.start()
+    client.until("disconnected")
+    client.until("connected")
+    large = client.northbound.publish(DATA, b"x" * 301)
+    assert client.until("acknowledged", large)[2] < 0x80
+
+
 def test_a_broker_that_ends_the_connection_for_a_large_packet_gets_no_second_one(bare_broker, gateway) -> None:
     client = gateway(bare_broker.port)
     bare_broker.accept()
