@@ -5,18 +5,20 @@ it speaks through; records of anybody else are refused by name and never taken. 
 in `out`, everything that the daemon should know in `events`. Must never open a port, look at a clock or log.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from gettext import gettext as _
 
 from edge.planning import BoardPlan
-from edge.timebase import Clock, Timebase
+from edge.timebase import UNSYNCED, Clock, Timebase
 from protocols import link, octets, switching
 from protocols.link_edge import Answer, Console, EdgeEnd, Hello, Pong, Records, Stranger
 from protocols.model import Board, Site
 
 WHO_S = 2.0  # how often an open port without a board is asked
 SILENT_S = 10.0  # a board that has answered no ping for this long is down
+ENDED_MOST = 200  # boots that are over, and wait for a clock
 _CHUNK_BYTES = link.CHUNK_MAX_BYTES
 
 
@@ -118,6 +120,7 @@ class Boards:
         self._committed = dict(taken)
         self._expected = dict(taken)  # beyond that: taken, and not yet on disk
         self._cables: dict[str, _Cable] = {}
+        self._ended: deque[tuple[str, str, Timebase]] = deque(maxlen=ENDED_MOST)
 
     def learn(self, taken: Mapping[tuple[str, str], int]) -> None:
         """How far boards had been taken by earlier processes, of those that were not heard meanwhile."""
@@ -136,7 +139,7 @@ class Boards:
         self._plans = plans
         for name, attached in before.items():
             if self.attached.get(name) is not attached:
-                self._take_early(attached)
+                self._end_boot(attached)
         for cable in self._cables.values():
             cable.refused = cable.refusal = None
             name = cable.board.board.name if cable.board is not None else ""
@@ -289,7 +292,7 @@ class Boards:
             self._detach(self._cables[attached.port])
         name = attached.board.name
         if attached.boot != hello.boot:
-            self._take_early(attached)
+            self._end_boot(attached)
             attached.timebase = Timebase(now_s, hello.uptime_s)
             attached.has_past = hello.generation != 0
         attached.port = port
@@ -336,6 +339,26 @@ class Boards:
         if attached.timebase.is_heard:
             self._take_early(attached)
 
+    def _end_boot(self, attached: Attached) -> None:
+        """Nothing more comes of it; when it was may be known later."""
+        self._take_early(attached)
+        if attached.timebase is not None and attached.boot is not None and attached.timebase.clock == UNSYNCED:
+            self._ended.append((attached.board.name, attached.boot, attached.timebase))
+
+    def _date_ended(self, now_s: float, wall_ms: float) -> None:
+        """The wall clock is trusted: boots that were over before that have their time from the monotonic clock."""
+        for each in self.attached.values():
+            if each.timebase is not None and each.boot is not None and not each.up(now_s):
+                self._ended.append((each.board.name, each.boot, each.timebase))
+        while self._ended:
+            board, boot, timebase = self._ended.popleft()
+            if timebase.date(now_s, wall_ms):
+                self._tell_clock(board, boot, timebase, 0)
+
+    def _tell_clock(self, board: str, boot: str, timebase: Timebase, uptime_ms: int) -> None:
+        # What went out without a time is read by it: it claims what holds for all of this boot.
+        self.events.append(ClockChanged(board, boot, uptime_ms, timebase.clock_at(0)))
+
     def _take_early(self, attached: Attached) -> None:
         if attached.timebase is None:
             return  # without a boot nothing came
@@ -361,9 +384,9 @@ class Boards:
         attached.heard_s = now_s
         attached.uptime_s = pong.uptime_ms // 1000
         if attached.timebase.pong(pong.uptime_ms, cable.pinged_s, now_s, wall_ms, trusted):
-            # What went out without a time is read by it: it claims what holds for all of this boot.
-            clock = attached.timebase.clock_at(0)
-            self.events.append(ClockChanged(attached.board.name, pong.boot, pong.uptime_ms, clock))
+            self._tell_clock(attached.board.name, pong.boot, attached.timebase, pong.uptime_ms)
+        if trusted:
+            self._date_ended(now_s, wall_ms)
         self._take_early(attached)
         cable.pinged_s = None
 

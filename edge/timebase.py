@@ -52,6 +52,13 @@ class _Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class _Pong:
+    uptime_ms: int
+    heard_s: float
+    half_ms: float  # of the round trip
+
+
+@dataclass(frozen=True, slots=True)
 class _Drift:
     ppb: float
     certain_ppb: float  # it is off by no more
@@ -71,6 +78,7 @@ class Timebase:
         self._pings = 0
         self._window: list[_Ping] = []
         self._anchors: list[_Ping] = []  # the best of each full window, for the drift
+        self._newest = _Pong(0, now_s, 0.0)
         self._synced: tuple[float, float] | None = None  # monotonic s and UTC when the wall clock was last trusted
         self._from_ms = self._to_ms = 0  # uptimes of the first and the newest ping that the line in force agrees with
         self._unsure_ppb = _UNSURE_PPB  # of its drift
@@ -109,14 +117,12 @@ class Timebase:
         self._pings += 1
         self.began_s = (sent_s + now_s) / 2 - uptime_ms / 1000
         self.due_s = now_s + (FAST_PING_S if self._pings < FAST_PINGS else PING_S)
+        self._newest = _Pong(uptime_ms, now_s, (now_s - sent_s) * 500)
         if trusted:
             self._synced = now_s, wall_ms
         if self._synced is None:
             return False
-        synced_s, synced_ms = self._synced
-        half_ms, free_s = (now_s - sent_s) * 500, now_s - synced_s
-        err_ms = half_ms + MARGIN_MS + free_s * HOLDOVER_PPM / 1000
-        ping = _Ping(uptime_ms, synced_ms + free_s * 1000 - half_ms, err_ms)
+        ping = self._ping(*self._synced)
         if self._is_step(ping):
             self._window.clear()
             self._anchors.clear()
@@ -128,6 +134,23 @@ class Timebase:
             self._anchors.append(best)
             del self._anchors[:-60]
         return self._put_in_force(best, trusted)
+
+    def date(self, now_s: float, wall_ms: float) -> bool:
+        """The wall clock is trusted at last, and no more pongs come of this boot: by the newest there was.
+
+        True when that gives it its line.
+        """
+        if not self.is_heard or self.clock != UNSYNCED:
+            return False
+        ping = self._ping(now_s, wall_ms)
+        self._to_ms = ping.uptime_ms
+        return self._put_in_force(ping, False)
+
+    def _ping(self, synced_s: float, synced_ms: float) -> _Ping:
+        """What the newest pong says, by what the wall clock said when it was trusted, and the monotonic clock."""
+        pong, free_s = self._newest, self._newest.heard_s - synced_s
+        err_ms = pong.half_ms + MARGIN_MS + abs(free_s) * HOLDOVER_PPM / 1000
+        return _Ping(pong.uptime_ms, synced_ms + free_s * 1000 - pong.half_ms, err_ms)
 
     def _is_step(self, ping: _Ping) -> bool:
         """Whether this ping contradicts the line in force by more than both together allow."""

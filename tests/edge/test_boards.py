@@ -26,6 +26,7 @@ SITE = Site(
     profiles={},
     config_hash="",
 )
+UTC_MS = 1_795_401_600_000
 FREE_SITE = replace(SITE, boards=(Board("cab1", "esp32-one", None), Board("cab2", "esp32-two", None)))
 
 
@@ -96,6 +97,7 @@ class World:
         self.clocks: list[ClockChanged] = []
         self.refused: list[Refused] = []
         self.loses_pings = 0  # so many of the next
+        self.trusted = True  # the wall clock
         self.commits_late = False  # not at once, but when the test says so
         for port in cables:
             self.boards.opened(port, 0.0)
@@ -116,7 +118,7 @@ class World:
                     board.obey(self.now_ms)
                 while length := board.end.poll(self.now_ms, board.uptime):
                     wire = bytes(board.end.wire[:length])
-                    self.boards.received(port, wire, now_s, 1_795_401_600_000 + self.now_ms, True)
+                    self.boards.received(port, wire, now_s, UTC_MS + self.now_ms, self.trusted)
             self.boards.tick(now_s)
             self.digest()
 
@@ -312,6 +314,32 @@ def test_samples_that_wait_for_a_pong_of_a_board_that_restarts_are_taken_all_the
     world.run(5000)
     (taken,) = world.taken
     assert (taken.boot, taken.clock.kind, world.samples("cab1")) == ("01010101", "unsynced", [0])
+
+
+def test_boots_that_were_over_before_the_clock_was_set_have_their_time_all_the_same() -> None:
+    """One restarts twice, the other one dies; and once the clock is set, each is told once."""
+    one, other = two()
+    world = World(SITE, {"/dev/a": one, "/dev/b": other})
+    world.trusted = False
+    world.run(5000)
+    del world.cables["/dev/b"]
+    began_ms = {"01010101": 0, "02020202": 0}
+    for boot in (b"\4\4\4\4", b"\5\5\5\5"):
+        world.run(60_000)
+        again = FakeBoard("esp32-one", boot)
+        again.uptime = Uptime(world.now_ms)
+        began_ms[boot.hex()] = world.now_ms
+        world.cables["/dev/a"] = again
+        world.run(5000)
+    assert world.clocks == []
+    world.trusted = True
+    world.run(30_000)
+    assert len(world.clocks) == len({clock.boot for clock in world.clocks}) == 4
+    for told in world.clocks:
+        utc_ms = told.clock.utc_ms(0)
+        assert utc_ms is not None and told.clock.err_ms is not None
+        assert abs(utc_ms - UTC_MS - began_ms[told.boot]) <= told.clock.err_ms < 100, told
+    assert {told.boot for told in world.clocks if told.uptime_ms} == {"05050505"}
 
 
 def test_a_board_of_another_site_is_refused_once_and_gets_no_plan() -> None:

@@ -47,6 +47,30 @@ def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tm
     assert 0 <= told[1]["since_ms"] - (UTC_MS + HOUR_S * 1000) < 10_000
 
 
+def test_what_came_without_a_clock_is_completed_although_its_board_restarted_before_the_clock_was_set(
+    tmp_path: Path,
+) -> None:
+    world = World(9, tmp_path, is_calm=True)
+    board = world.boards["cab1"]
+    with world.gateway.in_place():
+        world.start()
+        for _ in range(2):
+            world.time.run(world.time.now_us + 3 * MINUTE_US)
+            board.cut()
+            world.time.run(world.time.now_us + SECOND_US)
+            board.start()
+        world.time.run(world.time.now_us + 3 * MINUTE_US)
+        world.tell_time()
+        world.come_to_rest()
+        verdict = judge(world)
+        world.gateway.cut()
+    assert verdict.faults == []
+    told = [each.document for each in world.broker.district.received.values()]
+    unsynced = {each["boot"] for each in told if each["schema"] == "tankgate/data/1" and each["t0_ms"] is None}
+    assert len(unsynced) == 4  # of which the other board has one
+    assert unsynced == {each["boot"] for each in told if each["schema"] == "tankgate/clock/1"}
+
+
 def test_a_gateway_that_is_busy_with_one_board_gives_no_other_a_wrong_time(tmp_path: Path) -> None:
     world = World(8, tmp_path, is_calm=True)
     world.gateway.reading_us = 20_000
