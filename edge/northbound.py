@@ -314,7 +314,8 @@ class Northbound:
             self._tell(("subscribed", topic, reason.value))
 
     def _on_message(self, _client: Client, _userdata: None, message: MQTTMessage) -> None:
-        self._tell(("message", message.topic, message.payload, message.retain))
+        with suppress(UnicodeDecodeError):  # such a topic is none of ours, and must not end this thread
+            self._tell(("message", message.topic, message.payload, message.retain))
 
 
 def _packet_bytes(topic: str, payload: bytes, properties: Properties) -> int:

@@ -300,6 +300,15 @@ def test_a_subscription_that_is_refused_is_told(bare_broker: BareBroker, gateway
     assert client.until("subscribed") == ("subscribed", f"tankgate/v1/{GATEWAY}/receipt", NOT_AUTHORISED)
 
 
+def test_a_topic_that_is_no_text_does_not_end_the_destination(bare_broker: BareBroker, gateway) -> None:
+    client = gateway(bare_broker.port)
+    bare_broker.accept()
+    client.until("connected")
+    for topic in (b"\xff\xfe", b"ab"):
+        bare_broker.connection.sendall(b"\x30\x06\x00\x02" + topic + b"\x00{")  # PUBLISH at QoS 0
+    assert client.until("message") == ("message", "ab", b"{", False)
+
+
 # --- too large ----------------------------------------------------------------------------------------------
 
 
