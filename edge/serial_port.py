@@ -7,6 +7,7 @@ again. Opening must not reset the board, so DTR and RTS stay low and hang-up on 
 import errno
 import os
 import termios
+from gettext import gettext as _
 
 import serial
 import serial.tools.list_ports
@@ -70,7 +71,7 @@ class SerialPort:
             self._lose(reason(fault))
             return b""
         if not data:
-            self._lose("end of file")
+            self._lose(_("its other end was taken away"))
         return data
 
     def write(self, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Every sentence is there in Chinese, whole, with its figures, and with one word a term."""
 
+import ast
 import os
 import re
 import subprocess
@@ -71,6 +72,15 @@ def test_no_sentence_is_put_together_before_it_is_translated():
     made = re.compile(r"""\b_\(\s*(?:f["']|"[^"\n]*"\s*[+%]).*""")
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     assert not [f"{path}: {call}" for path in sources for call in made.findall(path.read_text("utf-8"))]
+
+
+def test_no_sentence_hides_in_another(ours):
+    """Inside an f-string babel does not see it."""
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name("_"), args=[ast.Constant(sentence)]):
+                    assert sentence in ours, f"{path}:{node.lineno}"
 
 
 def test_placeholders_are_equal(ours, catalog):

@@ -210,5 +210,6 @@ class Ingest:
                 "account": _("account of what is missing"),
                 "receipts": _("receipts"),
             }
-            self._say(f"{names[who]}: {_('in order') if problem is None else problem}")
+            found = _("in order") if problem is None else problem
+            self._say(f"{names[who]}: {found}")
         self._problems[who] = problem
