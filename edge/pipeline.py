@@ -30,6 +30,7 @@ from protocols.model import IN_MAINTENANCE, NOT_POLLED, UNIT_REPLACED, Reading, 
 from protocols.profile import Decoder, data_bytes
 
 BATCH_S = 1.0
+REPORTED_MAX = 1000  # readings in one message: under 128 KB, which a broker may take that takes little
 KEPT_PRIORITY = 2  # what is around a raising of these, from 1 on, is kept for as long as events are
 
 
@@ -182,6 +183,7 @@ class Pipeline:
         self._points: dict[str, _Point] = {}
         self._meanings: dict[tuple[str, int], _Meaning] = {}
         self._beat_offset_ms = json_feed.heartbeat_second(site.gateway) * 1000
+        self._full: list[_Open] = []
         self._open: dict[tuple[str, str, str], _Open] = {}
         self._taken: dict[tuple[str, str], Mark] = {}
         self._events: list[Message | _Alarm] = []
@@ -633,7 +635,7 @@ class Pipeline:
         self._close_s = None
         batches = []
         places: dict[int, tuple[int, list[int]]] = {}
-        for (_birth, _kind, _boot), filled in self._open.items():
+        for filled in (*self._full, *self._open.values()):
             messages = []
             if filled.reported:
                 messages.append(self._data_message(filled, places))
@@ -649,6 +651,7 @@ class Pipeline:
             self._taken.clear()
             self._raised_ms.clear()
             self._events = []
+        self._full.clear()
         self._open.clear()
         return batches
 
@@ -766,6 +769,9 @@ class Pipeline:
     def _batch(self, birth: str, board: str, boot: str, clock: Clock) -> tuple[_Open, int]:
         key = (birth, clock.kind, f"{board}/{boot}" if clock.kind == "unsynced" else "")
         filled = self._open.get(key)
+        if filled is not None and len(filled.reported) >= REPORTED_MAX:
+            self._full.append(filled)
+            filled = None
         if filled is None:
             filled = self._open[key] = _Open(birth)
         place = filled.places.get((board, boot, clock))

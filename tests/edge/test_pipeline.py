@@ -157,6 +157,20 @@ def test_history_keeps_every_reading_and_the_message_those_beyond_the_deadband()
     assert [row[2] for row in data_rows(batches)] == [5.0, 5.02, 5.0]
 
 
+def test_a_backlog_goes_out_in_messages_that_a_broker_takes() -> None:
+    world = World()
+    samples = [world.sample("TK101.level", 5.0 + i % 2, 1000 + 10 * i) for i in range(5000)]
+    for sample in samples:
+        world.take(sample)
+    batches = world.close()
+    told = messages(batches, "data")
+    assert [(each["seq"], len(each["rows"])) for each in told] == [(seq, 1000) for seq in range(1, 6)]
+    assert [row[2] for row in data_rows(batches)] == [5.0 + i % 2 for i in range(5000)]
+    assert max(len(message.payload or b"") for batch in batches for message in batch.messages) < 128_000
+    world.take(samples[0])
+    assert [each["seq"] for each in messages(world.close(), "data")] == [6]
+
+
 def test_a_change_of_status_is_reported_and_carries_no_value() -> None:
     world = World()
     world.take(
