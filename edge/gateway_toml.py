@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from edge.alarms.horn import TEST_MOST_S, TEST_S
 from edge.problem import Problem, did_you_mean, half_width, nearest, one_of
+from protocols.feeds import json_feed
 from protocols.model import Line
 
 # --- the keys of gateway.toml -------------------------------------------------------------------------------
@@ -35,7 +36,7 @@ def _schema(value: int) -> int:
 
 
 def _gateway_id(value: str) -> str:
-    if not re.fullmatch("[a-z0-9-]{3,32}", value):
+    if not json_feed.GATEWAY.fullmatch(value):
         raise _refused("E-VAL-002", _("must be 3 to 32 small letters, digits and -, like jt-0042."))
     return value
 

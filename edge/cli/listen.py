@@ -36,6 +36,12 @@ SESSION = "ingest"  # of a copy that writes into a database and was given no oth
 Show = Callable[[Received | None], None]  # None: a tick without a message
 
 
+def _gateway_id(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not json_feed.GATEWAY.fullmatch(value):
+        raise click.BadParameter(_("must be 3 to 32 small letters, digits and -, like jt-0042."))
+    return value
+
+
 @click.command(help=_("The district's side: receive a gateway's feed and check it."))
 @click.argument("url", required=False)
 @click.option(
@@ -44,7 +50,9 @@ Show = Callable[[Received | None], None]  # None: a tick without a message
     type=click.File("rb"),
     help=_("Read what `listen --json` printed, from a file or from - (standard input), instead of a broker."),
 )
-@click.option("--gateway", metavar="ID", help=_("Only this gateway; otherwise all of the broker."))
+@click.option(
+    "--gateway", metavar="ID", callback=_gateway_id, help=_("Only this gateway; otherwise all of the broker.")
+)
 @click.option("--session", metavar="NAME", help=_("Let the broker keep under this name what comes between two runs."))
 @click.option(
     "--into",

@@ -8,6 +8,7 @@ Keys stand in the order of the golden messages, without spaces, in UTF-8.
 import hashlib
 import json
 import math
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 
 from protocols.feeds.sequence import Ranges
 from protocols.model import GOOD, Point, Site, has_value
+
+GATEWAY = re.compile("[a-z0-9-]{3,32}")  # its id, and so a level of each topic
 
 # What a number may be at most; schema/common.json says the same. Whatever a receiver computes with such times stays
 # within what datetime and databases count: the year 9999.

@@ -177,6 +177,8 @@ def test_only_one_gateway_of_a_recording():
         ("<stdin> line 2: not a line that `tankgate listen --json` prints", ["--from", "-"], lines(BIRTH) + "{}\n"),
         ("<stdin> line 1: not a line", ["--from", "-"], lines(BIRTH).replace("1795401004900", "1" + "0" * 20)),
         ("No such file", ["--from", "nowhere.jsonl"], ""),
+        ("'--gateway': must be 3 to 32 small letters", ["mqtt://127.0.0.1:9", "--gateway", "#"], ""),
+        ("'--gateway': must be 3 to 32 small letters", ["mqtt://127.0.0.1:9", "--gateway", "jt/0042"], ""),
     ],
 )
 def test_wrong_use(said, arguments, given):
