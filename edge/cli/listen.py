@@ -165,7 +165,9 @@ def _into(database: str, broker: Destination, gateway: str, session: str, second
         "clock; {set_aside} set aside as unreadable; {losses} ranges of numbers lost."
     )
     click.echo(text.format(**asdict(ingest.counts), losses=len(ingest.losses)))
-    return FOUND_A_FAULT if ingest.counts.set_aside or ingest.losses else 0
+    if ingest.counts.set_aside or ingest.losses:
+        return FOUND_A_FAULT
+    return 0 if ingest.was_connected else UNREACHABLE
 
 
 # --- where messages come from -------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class Ingest:
         self, broker: Destination, database: str, gateway: str, session: str, violations: Violations, say: Say
     ) -> None:
         self.counts = Counts()
+        self.was_connected = False
         self.losses: list[tuple[Stream, int, int]] = []
         self.twins: dict[str, list[str]] = {}
         self._url = database
@@ -106,6 +107,7 @@ class Ingest:
             self._subscriber.work(0.0)
             if len(self._came) == before:
                 break
+        self.was_connected |= self._subscriber.problem is None
         self._tell("broker", self._subscriber.problem)
         has_come = len(self._came) > had
         await asyncio.sleep(0)

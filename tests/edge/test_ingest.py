@@ -242,6 +242,19 @@ def test_a_killed_copy_loses_nothing_and_brings_nothing_twice(broker, database):
             process.communicate()
 
 
+def test_a_broker_that_never_answers_is_an_exit_code(database):
+    run = subprocess.run(
+        [sys.executable, "-m", "edge", "--lang", "en", "listen", "mqtt://127.0.0.1:9", "--into", database]
+        + ["--seconds", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    assert run.returncode == 3 and "broker: nobody listens at this port" in run.stderr
+
+
 # --- back ---------------------------------------------------------------------------------------------------
 
 
