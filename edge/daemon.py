@@ -172,7 +172,6 @@ class Daemon:
         self.epoch = self._store.epoch
 
         self._ports: dict[str, SerialPort] = {}
-        self._reopen_s: dict[str, float] = {}
         self._scan_s = 0.0
         self._writer = Writer(self._store, self._wake_write, site.store, self._known_ms, store_fault)
         self._reader = Reader(self._wake_write)

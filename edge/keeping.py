@@ -21,7 +21,7 @@ from edge.reader import Reader, Take
 from edge.retention import Dropped, readings_max_bytes
 from edge.store import STREAMS, WAL_MAX_BYTES, DamagedMessage, Earlier, Note, Store, StoreFault
 from edge.uplink import Uplink
-from edge.writer import Group, Writer
+from edge.writer import POSITIONS_S, Group, Writer
 from protocols.feeds.sequence import Ranges
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tankgate")
 
-POSITIONS_S = 10.0
 LIVE_MAX = 100  # of the newest messages the payloads are kept in memory; the others are made again from the store
 EVENT_WAIT_S = 0.5  # an event goes out without the disk's answer after so long
 WELL_S = 5.0  # a store that answers again counts as well after so long

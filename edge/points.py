@@ -372,7 +372,7 @@ def _point(
     on_delay_s = reader.number("on_delay_s", 0, 3600) or 0.0
     oel = reader.number("oel", low=0)
     period_ms = reader.tenths("period_s", 0.1, 3600, default=1)
-    trends, trend_s = _trends(reader, preset, limits, period_ms)
+    trends, trend_s = _trends(reader, preset, period_ms)
     frozen_s = _window(reader, "frozen_s", period_ms)
     compare_with, deviation = reader.text("compare_with"), reader.number("DEV", low=_MOVING_LEAST) or 0.0
     moving = [column for column in (*RATES, *TIMES, "frozen_s", "DEV") if reader.text(column)]
@@ -523,9 +523,7 @@ def _alarm_deadband(
     return given
 
 
-def _trends(
-    reader: _Reader, preset: str, limits: Sequence[tuple[str, float]], period_ms: int
-) -> tuple[tuple[tuple[str, float], ...], float]:
+def _trends(reader: _Reader, preset: str, period_ms: int) -> tuple[tuple[tuple[str, float], ...], float]:
     """How fast it may rise and fall and what time must be left, and over how many seconds that is judged."""
     trends: list[tuple[str, float]] = []
     for kind in (*RATES, *TIMES):

@@ -324,11 +324,6 @@ class Store:
             self._reader = self._writer = None
 
     @property
-    def is_open(self) -> bool:
-        """Whether it can be asked anything."""
-        return self._writer is not None
-
-    @property
     def _the_writer(self) -> apsw.Connection:
         if self._writer is None:
             raise StoreFault(_("{path}: is not open").format(path=self._path))

@@ -126,7 +126,6 @@ class BoardEnd:
         self.command = bytearray(BODY_MAX_BYTES)
         self.command_bytes = 0
         self.bad_frames = 0
-        self.resends = 0
         self.present = False  # an edge was heard in the last three seconds
         self._identity = identity
         self._boot = boot
@@ -199,7 +198,6 @@ class BoardEnd:
             return 0
         if self._timer_on and diff(now_ms, self._timer_ms) >= 0:
             self.recorder.rewind()
-            self.resends += 1
             self._timed = False
             self._timer_on = False
             self._resend_ms = min(2 * self._resend_ms, RESEND_MAX_MS)

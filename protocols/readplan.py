@@ -27,9 +27,6 @@ MAX_REGISTERS = 90  # so that a sample fits one frame of the link
 MAX_BITS = 1440
 
 HEADER_BYTES = 11
-BUS_BYTES = 5
-UNIT_BYTES = 10
-READ_BYTES = 9
 
 PARITY_EVEN = 1  # format of a bus: data bits - 5 in bits 0-1, parity in bits 2-3, stop bits - 1 in bit 4
 PARITY_ODD = 2

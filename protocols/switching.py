@@ -24,7 +24,6 @@ On the link, as a command and as records:
 from protocols import readplan
 from protocols.octets import get_u16
 
-OUTPUT_BYTES = 6
 MAX_OUTPUTS = 32
 MAX_INPUTS = 8
 PIN = 255  # in the place of an output's unit

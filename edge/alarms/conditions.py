@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from protocols.model import OVER_RANGE, UNDER_RANGE
 
 HIGH = ("H", "HH")
-LOW = ("L", "LL")
 NEVER_MS = 1 << 62
 
 

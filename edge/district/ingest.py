@@ -19,6 +19,7 @@ from gettext import gettext as _
 from edge.district.database import UNAVAILABLE, Counts, Database, why
 from edge.district.messages import Message, read
 from edge.district.receipts import PERIOD_S, receipts
+from edge.forward import REFUSED
 from edge.receiver import RETAINED, STREAMS, Delivered, Subscriber, Token
 from protocols.feeds import json_feed
 from protocols.feeds.check import Violations
@@ -31,7 +32,6 @@ HELD_MAX = 2 * WINDOW  # mosquitto 2.0 sends more than it may: from here on the 
 BURST = 20  # read before the database has its turn
 TICK_S = 0.25
 RETRY_S = 1.0
-REFUSED = 0x80
 
 Say = Callable[[str], None]
 

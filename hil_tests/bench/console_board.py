@@ -51,8 +51,6 @@ class ConsoleBoard:
         self.plug = plug
         self.said = b""
         self.lost_bytes = 0  # they came when the ring was full
-        self.starts = 0
-        self._flash = flash
         self._seed = seed
         self._cut_at = 0
         self._ring = b""
@@ -123,7 +121,6 @@ class ConsoleBoard:
         os.close(self._watchdog)
 
     def _start(self, cause: int) -> None:
-        self.starts += 1
         self._say(_ROM_SAYS[cause])
         if cause != _SOFT_RESET:
             self._bites_s = None

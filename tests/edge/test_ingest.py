@@ -54,7 +54,6 @@ class Copy:
     def __init__(self, broker: Mosquitto, database: str, session: str = "ingest") -> None:
         self.said: list[str] = []
         at = Destination("listen", f"mqtt://127.0.0.1:{broker.port}", "json", None, None, None)
-        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(at, database, session), daemon=True)
         self._thread.start()
         self.until_said("broker: in order")

@@ -782,7 +782,7 @@ while store is None:
 for seq in range(1, 121):
     while True:
         try:
-            if not store.is_open and store.open(NOW_MS):
+            if store._writer is None and store.open(NOW_MS):
                 landed += 1
                 break
             commit(store, [one_second(seq)])
