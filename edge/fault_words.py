@@ -30,6 +30,7 @@ def reason(fault: BaseException) -> str:
         errno.EBUSY: _("another program has it open"),
         errno.EROFS: _("the file system is read-only"),
         errno.ENOSPC: _("the disk is full"),
+        errno.ECONNRESET: _("the other side ended the connection"),
         errno.ECONNREFUSED: _("nobody listens at this port"),
         errno.ETIMEDOUT: _("no answer came in time"),
         errno.EHOSTUNREACH: _("the network knows no way there"),

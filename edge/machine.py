@@ -24,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.broker_url import address
 from edge.certificate import read_pem
 from edge.diagnosis import Folder, Holder, Person, Port, Reached, StoreFile, TextFile, examination_id
+from edge.fault_words import reason
 from edge.northbound import key_file, tls_context
 from edge.store import APPLICATION_ID, CHECKED_TABLES, FILE, SCHEMA, StoreFault, Unclosed, reading
 from protocols.model import Destination
@@ -222,7 +223,7 @@ def _text_file(name: str, written: str) -> TextFile:
         data = Path(path).read_bytes()
         mode = stat.S_IMODE(Path(path).stat().st_mode)
     except OSError as fault:
-        return TextFile(name, path, fault=fault.strerror or str(fault))
+        return TextFile(name, path, fault=reason(fault))
     if name == "key":
         damage = "" if b"PRIVATE KEY-----" in data else "-----BEGIN PRIVATE KEY-----"
         return TextFile(name, path, mode=mode, damage=damage and f"{damage} ?", is_encrypted=b"ENCRYPTED" in data)
@@ -256,15 +257,17 @@ def reach(destination: Destination, gateway: str) -> Reached:
     try:
         connection = socket.create_connection((host, port), ANSWER_S)
     except OSError as fault:
-        return Reached("connect", host, port, fault.strerror or str(fault))
+        return Reached("connect", host, port, reason(fault))
     with connection:
         if is_tls:
             try:
                 _encrypt(connection, host, destination)
             except ssl.SSLCertVerificationError as fault:
                 return Reached("tls", host, port, fault.verify_message)
-            except (OSError, ValueError) as fault:
+            except (ssl.SSLError, ValueError) as fault:
                 return Reached("tls", host, port, str(fault))
+            except OSError as fault:
+                return Reached("tls", host, port, reason(fault))
     return _login(destination, gateway, host, port, is_tls)
 
 
@@ -274,16 +277,16 @@ def _encrypt(connection: socket.socket, host: str, destination: Destination) -> 
         encrypted.settimeout(_ALERT_S)
         with suppress(TimeoutError):  # a broker that is content waits for us to speak
             if not encrypted.recv(1):
-                raise ConnectionResetError(os.strerror(errno.ECONNRESET))
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
 def _login(destination: Destination, gateway: str, host: str, port: int, is_tls: bool) -> Reached:
     answers: list[ReasonCode] = []
 
     def on_connect(
-        _client: Client, _userdata: None, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+        _client: Client, _userdata: None, _flags: ConnectFlags, answer: ReasonCode, _properties: Properties | None
     ) -> None:
-        answers.append(reason)
+        answers.append(answer)
 
     client = Client(
         CallbackAPIVersion.VERSION2,
@@ -303,9 +306,9 @@ def _login(destination: Destination, gateway: str, host: str, port: int, is_tls:
             ended = client.loop(max(0.0, until_s - time.monotonic()))
         client.disconnect()
     except OSError as fault:
-        return Reached("login", host, port, str(fault))
+        return Reached("login", host, port, reason(fault))
     if not answers:
-        silent = os.strerror(errno.ETIMEDOUT) if ended == MQTT_ERR_SUCCESS else error_string(ended)
+        silent = reason(TimeoutError()) if ended == MQTT_ERR_SUCCESS else error_string(ended)
         return Reached("login", host, port, silent)
     if answers[0].is_failure:
         return Reached("login", host, port, str(answers[0]), answers[0].value)

@@ -341,7 +341,7 @@ def tls_context(destination: Destination) -> ssl.SSLContext:
                 ca=destination.ca,
                 cert=destination.cert,
                 key=destination.key,
-                cause=error,
+                cause=error if isinstance(error, ssl.SSLError) else fault_words.reason(error),
             )
         ) from error
     return context
