@@ -46,22 +46,28 @@ def lives(seeds: Iterable[int], hours: float) -> Iterable[tuple[int, Verdict, li
         yield from pool.imap_unordered(_live, [(seed, hours) for seed in seeds])
 
 
+def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> list[int]:
+    number = value.removeprefix("=")
+    if not number.isdecimal():
+        raise click.BadParameter(f"{value!r}: allowed are a number of seeds, like 200, and one seed, like =17")
+    return [int(number)] if value.startswith("=") else list(range(int(number)))
+
+
 @click.command()
-@click.option("--seeds", default="200", help="How many, or one: =17.", show_default=True)
+@click.option("--seeds", default="200", help="How many, or one: =17.", show_default=True, callback=_chosen)
 @click.option("--hours", default=6.0, help="Simulated hours a seed.", show_default=True)
-def main(seeds: str, hours: float) -> None:
+def main(seeds: list[int], hours: float) -> None:
     """Live through the whole chain on a fake clock, from many seeds."""
     begun_s = time.monotonic()
-    chosen = [int(seeds[1:])] if seeds.startswith("=") else list(range(int(seeds)))
     total, failed = Verdict(), 0
-    for seed, verdict, done in lives(chosen, hours):
+    for seed, verdict, done in lives(seeds, hours):
         total.add(verdict)
         if verdict.faults:
             failed += 1
             told = [*done, *verdict.faults[:5], f"{len(verdict.faults)} faults"]
             click.echo("\n  ".join([f"seed {seed}:", *told, f"again: make simulate SEEDS=={seed} HOURS={hours:g}"]))
-    rate = len(chosen) * hours / (time.monotonic() - begun_s) * 60
-    click.echo(f"{len(chosen)} seeds of {hours:g} hours, {failed} failed; {total}; {rate:.0f} simulated hours a minute")
+    rate = len(seeds) * hours / (time.monotonic() - begun_s) * 60
+    click.echo(f"{len(seeds)} seeds of {hours:g} hours, {failed} failed; {total}; {rate:.0f} simulated hours a minute")
     if not total.readings:
         click.echo("nothing was checked: no reading was received")
     sys.exit(1 if failed or not total.readings else 0)

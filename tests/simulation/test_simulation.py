@@ -234,3 +234,9 @@ def test_a_seed_that_failed_is_printed_with_how_it_lives_again(monkeypatch) -> N
 def test_a_run_that_checked_nothing_fails(monkeypatch) -> None:
     ran = CliRunner().invoke(main, ["--seeds", "0"])
     assert ran.exit_code == 1 and "nothing was checked" in ran.output
+
+
+def test_seeds_that_are_none_are_told_with_what_is_allowed() -> None:
+    ran = CliRunner().invoke(main, ["--seeds", "==17"])
+    assert ran.exit_code == 2
+    assert "'==17': allowed are a number of seeds, like 200, and one seed, like =17" in ran.output
