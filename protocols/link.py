@@ -86,7 +86,7 @@ RESET_WATCHDOG = 3
 
 HOLD_MS = 100  # an ordinary sample waits this long for company
 BEACON_MS = 1000
-ABSENT_MS = 3000
+ABSENT_MS = 5000  # more than an edge lets pass between two pings: a line with nothing to say is not a silent one
 RESEND_MIN_MS = 100
 RESEND_MAX_MS = 2000
 
