@@ -17,7 +17,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from gettext import gettext as _
@@ -564,31 +564,32 @@ class Daemon:
 
     def _tell_found(self, now_s: float) -> None:
         """Alarms of units, buses, outputs and destinations stand for as long as they are found."""
-        found = {
-            f"system.unit.{bus}.{unit_id}:REPLACED": _(
-                "Another device answers on bus {bus} at unit_id {unit_id}: its readings are invalid. Check its range, "
-                "gas and calibration, then run: tankgate unit accept gateway.toml {bus} {unit_id}"
-            ).format(bus=bus, unit_id=unit_id)
-            for bus, unit_id in self._pipeline.replaced
-        }
-        found |= {
-            f"system.bus.{bus}:OTHER_MASTER": _(
-                "Another master sends requests on bus {bus}: the board is silent there, and nothing is read. Unplug "
-                "it; the board goes on a minute after its last request."
-            ).format(bus=bus)
-            for bus in self._pipeline.other_masters
-        }
-        found |= dict(self._outputs.alarms(now_s))
-        for uplink in self._uplinks:
-            found |= uplink.alarms(now_s)
-        for alarm in self._found.keys() - found.keys():
-            self.clear_alarm(alarm, now_s)
-        for alarm, text in found.items() - self._found.items():
-            self.raise_alarm(alarm, FOUND_PRIORITY, text, now_s)
-        self._found = found
+        found = dict(self._find(now_s))
+        if found != self._found:
+            for alarm in self._found.keys() - found.keys():
+                self.clear_alarm(alarm, now_s)
+            for alarm, text in found.items() - self._found.items():
+                self.raise_alarm(alarm, FOUND_PRIORITY, text, now_s)
+            self._found = found
         if now_s - self._started_s > LOOKED_S:
             for change in self._alarms.clear_unfound(self._known_ms()):
                 self._tell(change, now_s)
+
+    def _find(self, now_s: float) -> Iterator[tuple[str, str]]:
+        """Each such alarm with what is to be done."""
+        for bus, unit_id in self._pipeline.replaced:
+            yield f"system.unit.{bus}.{unit_id}:REPLACED", _(
+                "Another device answers on bus {bus} at unit_id {unit_id}: its readings are invalid. Check its range, "
+                "gas and calibration, then run: tankgate unit accept gateway.toml {bus} {unit_id}"
+            ).format(bus=bus, unit_id=unit_id)
+        for bus in self._pipeline.other_masters:
+            yield f"system.bus.{bus}:OTHER_MASTER", _(
+                "Another master sends requests on bus {bus}: the board is silent there, and nothing is read. Unplug "
+                "it; the board goes on a minute after its last request."
+            ).format(bus=bus)
+        yield from self._outputs.alarms(now_s)
+        for uplink in self._uplinks:
+            yield from uplink.alarms(now_s)
 
     def _tell_judged(self, told: Iterable[Told | Bypassed], now_s: float) -> None:
         if found := list(told):

@@ -256,6 +256,8 @@ class Forward:
                 self._cover(which, committed, missing, now_s)
                 if is_news:
                     self._doubt_less(which, now_s)
+                if not missing:  # as of nearly all
+                    continue
                 gone += self._not_kept("retention", which, Ranges(missing).without([(self._oldest[which], _NEVER)]))
                 if epoch != current:  # an older copy of the store took the place of the one that made them
                     gone += self._not_kept("disk_fault", which, Ranges(missing).without([(1, self._known[which])]))

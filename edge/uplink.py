@@ -5,7 +5,7 @@ it. Called by the deciding thread alone. Must never decide what is sent.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from gettext import gettext as _
 from typing import TYPE_CHECKING, Any
@@ -114,16 +114,16 @@ class Uplink:
             "refused": self._refusals.rows(now_s, self._daemon.wall_ms()),
         }
 
-    def alarms(self, now_s: float) -> dict[str, str]:
+    def alarms(self, now_s: float) -> Iterator[tuple[str, str]]:
         """Those of the gateway itself that stand because of what is refused, and what is to be done."""
         refused = self._refusals.rows(now_s, 0)
         if not refused:
-            return {}
+            return
         name, topic, reason_code = self.destination.name, refused[0]["topic"], refused[0]["reason_code"]
         text = _("The broker of destination {destination} refuses {topics}: {why} `tankgate status` shows all of it.")
         topics = ", ".join(dict.fromkeys(short(each["topic"]) for each in refused))
         told = text.format(destination=name, topics=topics, why=why(topic, reason_code))
-        return {f"system.destination.{name}:REFUSED": told}
+        yield f"system.destination.{name}:REFUSED", told
 
     def note_pace(self, now_s: float) -> None:
         """To be called now and then."""
