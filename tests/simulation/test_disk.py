@@ -139,6 +139,7 @@ def test_while_the_disk_answers_no_reads_a_broker_that_comes_back_gets_what_is_n
     go_on(world, 30)
     assert alarms(world, "system.store:FAULT") == ["raise"]
     assert world.broker.district.state["store"]["state"] == "fault"
+    go_on(world, 5 * MINUTE_S)
     world.come_to_rest()
     verdict = judge(world)
     assert (verdict.faults, verdict.missing) == ([], 0)
