@@ -87,9 +87,9 @@ class Recorder:
 
     def acknowledge(self, expected):
         """The edge expects this record next; backwards when it was restarted. True when that was news."""
-        if diff(expected, self.oldest) < 0:
+        if diff(expected, self.oldest) < 0 or diff(expected, self.next) > 0:  # months behind looks like ahead
             expected = self.oldest
-        if expected == self.ack_number or diff(expected, self.next) > 0:
+        if expected == self.ack_number:
             return False
         if diff(expected, self.ack_number) < 0:  # it lost what it had taken but not committed
             self._ack = self._tail

@@ -26,9 +26,9 @@ from protocols.link import (
     enframe,
 )
 from protocols.octets import get_u16, get_u28, put_u16, put_u28
-from protocols.ticks import diff
 
 MASK = 0x0FFFFFFF  # record numbers are counted modulo 2^28
+_RING_RECORDS = 16384  # 64 KiB hold no more
 CONSOLE_MAX_BYTES = 1024
 REPEAT_COMMAND_MS = 500
 
@@ -249,7 +249,8 @@ class EdgeEnd:
         if boot != self.boot:
             events.append(Stranger(boot))
             return
-        ahead = diff(get_u28(body, 5), self.expected & MASK)
+        # Who never heard of this board may be months behind it, but nobody is ahead by more than a ring holds.
+        ahead = (get_u28(body, 5) - self.expected + _RING_RECORDS & MASK) - _RING_RECORDS
         lost = 0
         if ahead > 0:
             if not body[11] & OLDEST_FIRST:

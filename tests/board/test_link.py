@@ -189,6 +189,28 @@ def test_an_edge_that_was_killed_gets_again_what_it_had_not_committed():
     assert any(isinstance(event, Stranger) for event in pair.others)
 
 
+def test_an_edge_that_knows_nothing_is_served_however_long_the_board_has_run():
+    for start in (1000, 0x07000000, 0x08000001, 0x09000000, 0x0FFF0000):
+        for commits in (True, False):
+            pair = Pair()
+            recorder = pair.recorder
+            recorder.next = recorder.oldest = recorder.ack_number = recorder.send_number = start
+            pair.committed = pair.lost = start
+            for number in range(20):
+                pair.sample(number)
+            pair.run(3000, commits)
+            assert pair.numbers() == list(range(20))
+            pair.edge = EdgeEnd()  # another gateway
+            pair.got = []
+            pair.lost = pair.committed = 0
+            for number in range(20, 30):
+                pair.sample(number)
+            pair.run(4000)
+            held = range(20 if commits else 0, 30)
+            assert pair.numbers() == list(held), (start, commits)
+            assert pair.lost == start + held[0] and recorder.oldest == recorder.next == start + 30
+
+
 def test_full_ring_drops_its_oldest_and_the_edge_knows_how_many():
     pair = Pair(ring_bytes=1024)
     pair.adopts = False
