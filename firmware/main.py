@@ -228,9 +228,11 @@ def main():
     while True:
         if plan.bytes and plan.digest != polled:
             polled = plan.digest
-            if wired is not None:
-                wired.release()
-                wired = None
+            for heard in overheard.values():
+                heard.owed_until_ms = {}
+            for poller in pollers:
+                poller.leave(board.now_ms())
+            wired = None
             ports = pollers = []  # the old ones are let go before there are new ones
             while True:
                 try:

@@ -87,7 +87,7 @@ class Wired:
         """Never."""
         return False
 
-    def release(self):
+    def leave(self, now_ms):
         """Another plan comes: nobody drives them any more, and they drop."""
         for switch in self._switches:
             if switch is not None:

@@ -303,6 +303,29 @@ def test_a_late_reply_is_never_filed_under_another_read():
                 assert unit.good > 4 * len(reads), (reads, pattern, after_ms, unit.good)
 
 
+def test_a_late_reply_is_never_filed_under_a_read_of_the_next_plan():
+    for late_ms in (150, 600):
+        for changed_ms in range(0, late_ms + 100, 50):
+            bus = Bus(plan_of([(1, 100, 0), (2, 100, 0)], [(0, 100, 2, 500), (1, 300, 2, 500)]))
+            bus.run(3000)
+            bus.samples()
+            bus.delay_us[1] = late_ms * 1000
+            bus.run(500 + changed_ms)
+            bus.delay_us[1] = 80000
+            while bus.poller.waiting:
+                bus.run(1)
+            bus.samples()
+            now_ms, now_us = bus.now()
+            bus.poller.leave(now_ms)
+            plan = plan_of([(1, 100, 0), (2, 100, 0)], [(0, 200, 2, 500), (1, 400, 2, 500)])
+            bus.poller = Poller(plan, 0, bus.recorder, bus.overheard, now_ms, now_us)
+            bus.run(400)  # the other unit is asked meanwhile
+            assert [modbus_edge.unpack_registers(data)[0] for read, _, _, data in bus.samples() if read == 1] == [400]
+            bus.run(3000)
+            first = [modbus_edge.unpack_registers(data)[0] for read, _, _, data in bus.samples() if read == 0]
+            assert len(first) >= 3 and set(first) == {200}, (late_ms, changed_ms)
+
+
 def test_minimum_spacing_of_a_unit_is_kept():
     bus = Bus(plan_of([(1, 200, 500), (2, 200, 0)], [(0, 0, 2, 1000), (0, 50, 2, 1000), (1, 0, 2, 100)]))
     bus.run(10000)

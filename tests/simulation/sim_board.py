@@ -163,6 +163,7 @@ class SimBoard:
         self._plan = _MAIN.Plan()
         self._rx = bytearray(256)
         self._polled = b""
+        self._pollers: list[Any] = []
         self._overheard = [_MAIN.Overheard(self.now_ms()) for _line in self._lines]
         for line in self._lines:
             line.plug(self._soon)
@@ -202,7 +203,9 @@ class SimBoard:
     def _poll_plan(self) -> None:
         """As main() does: pollers of the plan in flash, and a record and a HELLO that say so."""
         self._polls_no_more()
-        self._pollers: list[Any] = []
+        for poller in self._pollers:
+            poller.leave(self.now_ms())
+        self._pollers = []
         self._ports: list[Any] = [*self._lines]
         self._wired: Any = None
         plan = self._plan.bytes
