@@ -243,6 +243,68 @@ def test_ring_overflow_with_records_in_flight():
     assert pair.numbers()[-1] == 249
 
 
+def test_only_what_is_urgent_leaves_without_waiting_for_company():
+    pair = Pair()
+    pair.run(1100)
+    body = bytearray(12)
+
+    def sent_after_ms():
+        before = pair.recorder.send_number
+        for waited in range(300):
+            pair.run(1)
+            if pair.recorder.send_number != before:
+                return waited
+        return None
+
+    def add(urgent):
+        pair.recorder.sample(7, 0, 0, pair.uptime, body, 0, 2, urgent, pair.now_ms)
+
+    for _ in range(2):  # what was urgent hurries nobody who comes after it
+        add(0)
+        pair.run(50)
+        add(0)
+        assert 40 <= sent_after_ms() <= 51
+        add(1)
+        assert sent_after_ms() <= 1
+        pair.recorder.told(link.COUNTS, body, 12, False, pair.now_ms)
+        assert 90 <= sent_after_ms() <= 101
+        pair.recorder.told(link.COUNTS, body, 12, True, pair.now_ms)
+        assert sent_after_ms() <= 1
+        pair.recorder.plan(7, pair.now_ms)
+        assert sent_after_ms() <= 1
+    assert pair.recorder.generation == 7
+
+
+def test_no_more_than_a_window_is_out_without_an_answer():
+    pair = Pair(ring_bytes=8192)
+    pair.run(1100)
+    for number in range(400):
+        pair.sample(number)
+    pair.down.damage_percent = 100
+    pair.run(90)
+    assert link.WINDOW_BYTES <= 13 * pair.recorder.send_number < link.WINDOW_BYTES + link.FRAME_MAX_BYTES
+    pair.down.damage_percent = 0
+    pair.run(3000)
+    assert pair.numbers() == list(range(400)) and pair.lost == 0
+
+
+def test_a_ring_that_is_full_to_its_last_byte_has_lost_nothing():
+    for before in (0, 5):  # also where it has come round
+        pair = Pair(ring_bytes=13 * 40)
+        for number in range(before):
+            pair.sample(number)
+        pair.run(2000)
+        pair.adopts = False
+        pair.edge = EdgeEnd()
+        for number in range(before, before + 40):
+            pair.sample(number)
+        pair.run(9000)
+        assert pair.recorder.used_percent() == 13 * 40 // (13 * 40 // 100)
+        pair.adopts = True
+        pair.run(3000)
+        assert pair.numbers() == list(range(before + 40)) and pair.lost == pair.recorder.dropped == 0
+
+
 def test_a_ring_that_moves_into_a_smaller_one_keeps_its_records():
     for committed, expected, sent in ((0, 0, 0), (0, 0, 7), (0, 5, 9), (3, 5, 12), (12, 12, 12), (4, 12, 12)):
         recorder = Recorder(bytearray(400))
@@ -287,6 +349,56 @@ def test_a_generation_stands_at_each_record():
     pair.sample(6)
     pair.run(3000)
     assert [generation for generation, kind, _ in pair.got if kind == link.SAMPLE] == [111] * 5 + [222] * 2
+
+
+class Restarts(Pair):
+    """A pair whose edge is started anew now and then; `got` is what any of them received, by record number."""
+
+    def __init__(self, up, down, ring_bytes):
+        Pair.__init__(self, up, down, ring_bytes)
+        self.got = {}
+        self.gone = 0  # records that an edge which committed that was told to be lost
+        self._gone = 0
+
+    def take(self, event, commits):
+        if isinstance(event, Records):
+            self._gone += event.lost
+            for i, record in enumerate(event.records):
+                assert self.got.get(event.first + i, record) == record
+                self.got[event.first + i] = record
+            if commits:
+                self.committed = self.edge.expected
+                self.gone = self._gone
+            self.down.send(self.edge.ack(self.committed), self.now_ms)
+        else:
+            Pair.take(self, event, commits)
+
+    def restart(self):
+        self.edge = EdgeEnd()
+        self._gone = self.gone
+        self.got = {number: record for number, record in self.got.items() if number < self.committed}
+
+
+def test_a_generation_stands_at_each_record_whatever_is_sent_again_or_dropped():
+    for seed in range(8):
+        noise = Noise(seed)
+        pair = Restarts(Wire(seed=seed), Wire(seed=seed + 99, damage_percent=15), 1500)
+        generation = 0
+        for step in range(300):
+            if step == 0 or noise.below(12) == 0:
+                generation += 1
+                pair.recorder.plan(generation, pair.now_ms)
+            pair.sample(generation)
+            pair.up.damage_percent = 100 if step % 100 < 20 * (seed & 1) else 15
+            pair.run(5 + noise.below(60), commits=noise.below(3) == 0 and step % 100 < 60)
+            if noise.below(30) == 0:
+                pair.restart()
+        pair.up.damage_percent = pair.down.damage_percent = 0
+        pair.run(12000)
+        assert len(pair.got) + pair.gone == pair.recorder.next == pair.recorder.oldest, seed
+        assert pair.got[pair.recorder.next - 1][0] == generation and (pair.gone > 0) == (pair.recorder.dropped > 0)
+        for told, kind, body in pair.got.values():
+            assert kind == link.PLAN or told == body[9] | body[10] << 8, seed
 
 
 def test_console_text_costs_no_frame():
