@@ -82,7 +82,8 @@ def loop(pollers, ports, board_end, link_port, uptime, rx, wired=None):
                         skip(port, rx)
                 # Deciding may take a chip longer than the silence.
                 while diff(poller.next_us, now_us) <= 0 and (not is_held or poller.waiting or poller is wired):
-                    if poller.step(now_ms, now_us, uptime):
+                    # Where nobody answers there is always a next request: it waits too.
+                    if poller.step(now_ms, now_us, uptime) and not is_held:
                         port.write(poller.request, poller.request_bytes)
                         poller.sent(now_ms, board.now_us())
                     now_us = board.now_us()
