@@ -74,12 +74,16 @@ class Pair:
 
     def run(self, ms, commits=True):
         for _ in range(ms):
+            wait_ms = self.board.due_ms(self.now_ms)
             self.now_ms = self.now_ms + 1 & 0x0FFFFFFF
             self.uptime.advance(self.now_ms)
+            assert self.board.due_ms(self.now_ms) >= wait_ms - 1  # who sleeps for so long misses nothing
             for piece in self.down.receive(self.now_ms):
                 self.board.feed(piece, len(piece), self.now_ms)
             while True:
+                is_due = self.board.due_ms(self.now_ms) == 0
                 length = self.board.poll(self.now_ms, self.uptime)
+                assert is_due == (length > 0)
                 if not length:
                     break
                 self.up.send(self.board.wire[:length], self.now_ms)

@@ -396,6 +396,36 @@ def test_nothing_is_asked_before_the_bus_was_listened_to():
     assert bus.poller.overruns == 0 and len(bus.samples()) == 6
 
 
+def test_after_a_replug_the_bus_is_listened_to_again():
+    bus = Bus(plan_of([(1, 200, 0)], [(0, 0, 2, 500)]))
+    bus.run(3300)
+    before = len(bus.requests)
+    bus.poller.reopened(bus.now()[0])
+    bus.run(LISTEN_MS - 100)
+    assert len(bus.requests) == before
+    bus.run(3000)
+    assert len(bus.requests) >= before + 5
+
+
+def test_a_reply_that_comes_in_pieces_is_no_stray():
+    bus = Bus(plan_of([(1, 200, 0)], [(0, 7, 4, 500)]))
+    bus.dead.add(1)
+    asked = bus.asked
+
+    def answers_in_pieces(request):
+        asked(request)
+        reply = modbus_edge.read_reply(1, 3, bytes((0, 7, 0, 8, 0, 9, 0, 10)))
+        at_us = bus.at_us + 8 * bus.char_us + 30000
+        for i in range(len(reply)):
+            bus.coming.append((at_us + i * bus.char_us * 8, reply[i : i + 1]))
+
+    bus.asked = answers_in_pieces
+    bus.run(5000)
+    samples = bus.samples()
+    assert len(samples) >= 9 and all(outcome == modbus.OK for _, outcome, _, _ in samples)
+    assert bus.overheard.stray_bytes == 0
+
+
 def test_a_second_master_that_polls_fast_is_left_alone_and_nothing_of_its_is_taken():
     """Its requests and their replies, of the very shape of ours, come without a pause from 2 s to 30 s."""
     bus = Bus(plan_of([(1, 200, 0)], [(0, 7, 2, 500)]))
