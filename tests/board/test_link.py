@@ -405,6 +405,25 @@ def test_a_generation_stands_at_each_record_whatever_is_sent_again_or_dropped():
             assert kind == link.PLAN or told == body[9] | body[10] << 8, seed
 
 
+def test_what_was_dropped_unsent_leaves_its_generation_to_those_behind_it():
+    for count in range(1, 60):
+        recorder = Recorder(bytearray(400))
+        for number in range(count):
+            if number % 10 == 0:
+                recorder.plan(1 + number // 10, 0)
+            recorder.sample(1 + number // 10, 0, 0, Uptime(0), bytes(2), 0, 2, 0, 0)
+        generation = recorder.send_generation
+        out = bytearray(400)
+        end = recorder.take(out, 0, 400, 0)
+        at = 0
+        while at < end:
+            if out[at + 1] == link.PLAN:
+                generation = out[at + 2]
+            else:
+                assert out[at + 2] == generation
+            at += 2 + out[at]
+
+
 def test_console_text_costs_no_frame():
     pair = Pair()
     pair.run(1100)
