@@ -215,6 +215,20 @@ def test_an_edge_that_knows_nothing_is_served_however_long_the_board_has_run():
             assert pair.lost == start + held[0] and recorder.oldest == recorder.next == start + 30
 
 
+def test_record_numbers_wrap_and_the_edge_goes_on_counting():
+    pair = Pair(Wire(seed=4, damage_percent=20), Wire(seed=5, damage_percent=20))
+    start = 0x10000000 - 10
+    recorder = pair.recorder
+    recorder.next = recorder.oldest = recorder.ack_number = recorder.send_number = start
+    pair.committed = pair.lost = start
+    for number in range(60):
+        pair.sample(number)
+        pair.run(30)
+    pair.run(5000)
+    assert pair.numbers() == list(range(60)) and pair.lost == start
+    assert pair.edge.expected == start + 60 and recorder.oldest == recorder.next == 50
+
+
 def test_full_ring_drops_its_oldest_and_the_edge_knows_how_many():
     pair = Pair(ring_bytes=1024)
     pair.adopts = False
