@@ -23,7 +23,7 @@ class _Standing:
     """One alarm. `is_late`: it was judged too long after its reading was taken; it sounds only while it holds."""
 
     priority: int
-    area: str
+    point: str
     facts: Facts
     is_late: bool
 
@@ -61,8 +61,7 @@ class Horn:
             self._muted[alarm] = facts.occurrence
         if known is not None and known.facts.occurrence == facts.occurrence:
             is_late = known.is_late
-        area = self._areas.get(change.setting.point, "")
-        self._standing[alarm] = _Standing(change.setting.priority, area, facts, is_late)
+        self._standing[alarm] = _Standing(change.setting.priority, change.setting.point, facts, is_late)
 
     def mute(self) -> int:
         """Silence what sounds, and end a test; how many alarms that were. What comes after it sounds again."""
@@ -92,7 +91,7 @@ class Horn:
         told = (
             (alarm, each)
             for alarm, each in self._standing.items()
-            if each.priority in output.priorities and (not output.areas or each.area in output.areas)
+            if each.priority in output.priorities and (not output.areas or self._areas.get(each.point) in output.areas)
         )
         if output.kind == "beacon":
             return any(each.is_lit for _alarm, each in told)

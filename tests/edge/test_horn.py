@@ -158,3 +158,26 @@ def test_one_alarm_is_silenced_and_the_others_go_on(world: World) -> None:
     world.say(3, "GD01.gas", 0.0)
     world.say(4, "GD01.gas", 55.0)
     assert world.on() == {"horn", "beacon"}  # the same one, raised again
+
+
+def test_an_alarm_that_stands_sounds_where_its_point_belongs_when_areas_are_named_anew(world: World) -> None:
+    world.say(1, "GD02.gas", 55.0)
+    site = load_site(EXAMPLE)
+    points = tuple(replace(each, area="罐区一") if each.area == AREA_A else each for each in site.points)
+    outputs = (output("old", areas=(AREA_A,)), output("new", areas=("罐区一",)))
+    world.horn.configure(replace(site, points=points, outputs=outputs))
+    assert world.on() == {"new"}
+
+
+def test_whether_an_occurrence_was_found_late_is_decided_when_it_begins(world: World) -> None:
+    world.say(1, "GD01.gas", 55.0)
+    world.say(2, "GD01.gas", 0.0, is_late=True)  # its link was slow meanwhile; it latches, and was heard in time
+    assert world.on() == {"horn", "beacon"}
+    world.do("GD01.gas:HH", lifecycle.ACK, 1)
+    world.say(3, "GD01.gas", 55.0, is_late=True)
+    assert world.on() == {"horn", "beacon"}
+    world.say(4, "GD01.gas", 0.0)
+    assert world.on() == {"beacon"}  # an excursion of before, whenever its end comes
+    world.say(5, "GD01.gas", 55.0)
+    world.say(6, "GD01.gas", 0.0)  # another one, all of it heard in time
+    assert world.on() == {"horn", "beacon"}
