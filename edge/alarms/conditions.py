@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from protocols.model import OVER_RANGE, UNDER_RANGE
+from protocols.model import BAD_CRC, NO_REPLY, OVER_RANGE, UNDER_RANGE, UNIT_REPLACED, WRONG_REPLY
 
 HIGH = ("H", "HH")
+UNHEARD = (NO_REPLY, BAD_CRC, WRONG_REPLY, UNIT_REPLACED)  # the detector itself has said nothing
 NEVER_MS = 1 << 62
 
 
@@ -94,16 +95,19 @@ class Limit:
 
 
 class Status:
-    """A reading of one of these statuses: a faulty sensor, a function check, a value over its range."""
+    """A reading of one of these statuses: a faulty sensor, a function check, a value over its range.
+
+    Whoever is not heard is not well again by that: a lost poll between two faults is no end of the first.
+    """
 
     __slots__ = ("statuses",)
 
     def __init__(self, statuses: Collection[int]) -> None:
         self.statuses = statuses
 
-    def truth(self, _t_ms: int, _value: float | None, status: int, _holds: bool) -> bool:
+    def truth(self, _t_ms: int, _value: float | None, status: int, _holds: bool) -> bool | None:
         """What this reading says."""
-        return status in self.statuses
+        return None if status in UNHEARD else status in self.statuses
 
 
 class Stale:

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from edge.alarms.conditions import NEVER_MS
 from edge.alarms.engine import Engine, Setting
 from edge.alarms.lifecycle import Facts
-from protocols.model import FROZEN, GOOD, NO_REPLY, OVER_RANGE, SENSOR_FAULT
+from protocols.model import (
+    BAD_CRC,
+    CALIBRATION,
+    FROZEN,
+    GOOD,
+    NO_REPLY,
+    OVER_RANGE,
+    SENSOR_FAULT,
+    UNIT_REPLACED,
+    WRONG_REPLY,
+)
 
 
 def alarm(kind, point="TK1.level", **more):
@@ -47,6 +57,9 @@ H = alarm("H", setpoint=10.0, deadband=0.5)
         (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (3, 9), (4, 11), (8, 11), (9, 11)], [(9, "raise")]),
         (alarm("H", setpoint=10.0, off_ms=5000), [(0, 11), (1, 9), (3, 11), (4, 9), (20, 9)],
          [(0, "raise"), (9, "clear")]),
+        # What was otherwise for less than its delay is forgotten, whatever comes later.
+        (alarm("H", setpoint=10.0, on_ms=5000), [(0, 11), (3, 9), (9, 9)], []),
+        (alarm("H", setpoint=10.0, off_ms=5000), [(0, 11), (1, 9), (3, 11), (9, 11)], [(0, "raise")]),
         # A BAD reading neither raises nor clears; delays stand still, and what comes next decides.
         (H, [(0, 11), (1, None, NO_REPLY), (2, 11)], [(0, "raise")]),
         (H, [(0, 11), (1, None, SENSOR_FAULT), (2, 9)], [(0, "raise"), (2, "clear")]),
@@ -58,6 +71,14 @@ H = alarm("H", setpoint=10.0, deadband=0.5)
         (H, [(0, 9), (1, 9, OVER_RANGE), (2, 9)], [(1, "raise"), (2, "clear")]),
         (alarm("L", setpoint=1.0), [(0, 5), (1, 0, OVER_RANGE)], [(1, "raise")]),
         (alarm("FAULT", statuses=frozenset({SENSOR_FAULT})), [(0, None, SENSOR_FAULT), (1, 5)],
+         [(0, "raise"), (1, "clear")]),
+        # A lost poll says nothing of what the detector has said of itself; its next word decides.
+        *((alarm("FAULT", statuses=frozenset({SENSOR_FAULT})),
+           [(0, None, SENSOR_FAULT), (1, None, unheard), (2, None, SENSOR_FAULT), (3, None, unheard), (4, 5)],
+           [(0, "raise"), (4, "clear")]) for unheard in (NO_REPLY, BAD_CRC, WRONG_REPLY, UNIT_REPLACED)),
+        (alarm("OVER", statuses=frozenset({OVER_RANGE}), latch=True),
+         [(0, 12, OVER_RANGE), (1, None, NO_REPLY), (2, 12, OVER_RANGE)], [(0, "raise")]),
+        (alarm("FAULT", statuses=frozenset({SENSOR_FAULT})), [(0, None, SENSOR_FAULT), (1, None, CALIBRATION)],
          [(0, "raise"), (1, "clear")]),
         (alarm("FROZEN", window_ms=3000), [(0, 5), (2, 5), (3, 5), (4, 5.1)], [(3, "raise"), (4, "clear")]),
         # No value for so long: bad ones and none at all are the same to it.
