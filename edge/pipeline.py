@@ -287,7 +287,7 @@ class Pipeline:
         newest_at_s = taken.began_s + times[-1] / 1000
         self._tell_missing(taken, times[0], now_s)
         if self.judge is not None:
-            self.judge.took(taken, now_s)
+            self.judge.took(taken)
         unknown: list[int] = []
         for uptime_ms, (generation, _kind, body) in zip(times, samples, strict=True):
             read = self._read(taken.board, generation, body)

@@ -261,15 +261,14 @@ class Judge:
 
     # --- readings ---------------------------------------------------------------------------------------------------
 
-    def took(self, taken: Taken, now_s: float) -> None:
-        """Samples of a board come: readings of them follow."""
+    def took(self, taken: Taken) -> None:
+        """Samples of a board come. Only a reading that follows shows that it is heard: their plan may be unknown."""
         board = self._boards.get(taken.board)
         if board is None:
             return
         if board.boot != taken.boot:
             board.boot, board.base_ms = taken.boot, None
         board.clock, board.began_s = taken.clock, taken.began_s
-        board.heard_s, board.quiet_s = now_s, QUIET_S
 
     def reading(
         self, name: str, uptime_ms: int, value: float | int | None, status: int, now_s: float
@@ -279,6 +278,7 @@ class Judge:
         if board_name is None:
             return ()
         board = self._boards[board_name]
+        board.heard_s, board.quiet_s = now_s, QUIET_S
         if board.base_ms is None:
             board.base_ms = board.newest_ms - uptime_ms
         board.newest_ms = max(board.newest_ms, board.base_ms + uptime_ms)
@@ -385,9 +385,7 @@ class Judge:
         if isinstance(told, Told):
             yield told
 
-    def _said(
-        self, alarm: str, event: str, facts: Facts, wall_ms: int, by: str | None, reason: str | None
-    ) -> Told:
+    def _said(self, alarm: str, event: str, facts: Facts, wall_ms: int, by: str | None, reason: str | None) -> Told:
         """Something that changes no fact."""
         change = self._engine.as_it_is(alarm, event)
         assert change.after == facts

@@ -165,6 +165,16 @@ def test_a_board_that_is_quiet_makes_its_points_stale_and_nothing_else():
     ]
 
 
+def test_a_board_that_polls_what_nobody_understands_makes_its_points_stale():
+    world = Judged()
+    world.at(1, "GD07.gas", 5.0)
+    for second in range(2, 60):
+        board, (generation, kind, body) = world.sample("GD07.gas", 5.0, second * 1000)
+        world.take((board, (generation ^ 1, kind, body)), now_s=second)  # of a plan that is not known
+        world.look(second)
+    assert ("GD07.gas:STALE", "raise", "UNACK", "simulated") in world.told(stale=True)
+
+
 def test_a_restart_of_a_board_makes_nothing_stale():
     world = Judged()
     world.at(100, "GD07.gas", 5.0)

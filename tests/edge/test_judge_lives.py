@@ -91,7 +91,7 @@ class Lives(RuleBasedStateMachine):
     )  # fmt: skip
     def a_reading_comes(self, name, read):
         board = BOARDS[next(point.bus for point in POINTS if point.point == name)]
-        self.judge.took(Taken(board, BOOT, [], 1, 0, SYNCED, 0.0), self.now_s)
+        self.judge.took(Taken(board, BOOT, [], 1, 0, SYNCED, 0.0))
         self.hears(self.judge.reading(name, round(self.now_s * 1000), *read, self.now_s))
 
     @rule(seconds=st.sampled_from([1, 5, 40, 61, 900, 3600, 30_000]))
