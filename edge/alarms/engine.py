@@ -245,6 +245,12 @@ class Engine:
         board.now_ms = max(board.now_ms, t_ms)
         return changes
 
+    def stand_still(self, name: str) -> None:
+        """A board was not heard for a while: delays wait for what its points say next, but for what lapses."""
+        for alarm in self._alarms:
+            if alarm.point.board == name and not alarm.delayed.lapses:
+                alarm.delayed.told(None, self._boards[name].now_ms)
+
     def lapse(self, name: str, t_ms: int) -> Sequence[Change]:
         """Nothing has come of a board until `t_ms`: what lapses without readings. All else waits for what it sends.
 

@@ -65,7 +65,10 @@ class Bypassed:
 
 @dataclass(slots=True)
 class _Board:
-    """One board's time: that of its samples, on one counter for all its boots. `base_ms`: where this boot began."""
+    """One board's time: that of its samples, on one counter for all its boots. `base_ms`: where this boot began.
+
+    `ended_s`: when the newest reading of an earlier boot was taken.
+    """
 
     heard_s: float
     quiet_s: float
@@ -74,6 +77,7 @@ class _Board:
     began_s: float = 0.0
     base_ms: int | None = None  # None until the first sample of this boot
     newest_ms: int = 0
+    ended_s: float | None = None
 
 
 class Judge:
@@ -267,6 +271,8 @@ class Judge:
         if board is None:
             return
         if board.boot != taken.boot:
+            if board.base_ms is not None:
+                board.ended_s = board.began_s + (board.newest_ms - board.base_ms) / 1000
             board.boot, board.base_ms = taken.boot, None
         board.clock, board.began_s = taken.clock, taken.began_s
 
@@ -280,10 +286,23 @@ class Judge:
         board = self._boards[board_name]
         board.heard_s, board.quiet_s = now_s, QUIET_S
         if board.base_ms is None:
+            self._was_off(board_name, board, uptime_ms)
             board.base_ms = board.newest_ms - uptime_ms
         board.newest_ms = max(board.newest_ms, board.base_ms + uptime_ms)
         changes = self._engine.reading(name, board.newest_ms, value, status)
         return [self._found(change, now_s, 0) for change in changes] if changes else ()
+
+    def _was_off(self, name: str, board: _Board, uptime_ms: int) -> None:
+        """Before the first reading of a boot: for how long there was none, less what `look` gives a board as well.
+
+        Else what moved meanwhile would have moved in a moment.
+        """
+        if board.ended_s is None:
+            return
+        off_ms = round((board.began_s + uptime_ms / 1000 - board.ended_s - QUIET_S) * 1000)
+        if off_ms > 0:
+            board.newest_ms += off_ms
+            self._engine.stand_still(name)
 
     def look(self, now_s: float, wall_ms: int) -> Iterator[Told | Bypassed]:
         """What time alone has brought about; to be asked often, and does nothing more than once in LOOK_S."""

@@ -175,6 +175,26 @@ def test_a_board_that_polls_what_nobody_understands_makes_its_points_stale():
     assert ("GD07.gas:STALE", "raise", "UNACK", "simulated") in world.told(stale=True)
 
 
+def test_what_moved_while_a_board_was_off_is_no_movement_of_a_moment():
+    world = Judged(with_("TK101.level", trends=(("ROR", 0.05), ("TTHH", 5.0)), trend_s=600.0))
+    for second in range(1, 1200, 2):
+        world.at(second, "TK101.level", 5.0)
+    world.look(4800)  # its cabinet had no power for an hour
+    assert world.told() == []
+    for second in range(1, 1200, 2):
+        world.now_s = 4800 + second
+        world.take(world.sample("TK101.level", 8.0, second * 1000), now_s=world.now_s, boot="00000002", began_s=4800.0)
+    assert world.told() == []
+
+
+def test_delays_stand_still_while_a_board_is_off():
+    world = Judged(with_("TK101.level", on_delay_s=10.0))
+    world.at(100, "TK101.level", 11.0)
+    world.take(world.sample("TK102.level", 5.0, 1000), now_s=3601, boot="00000002", began_s=3600.0)
+    world.take(world.sample("TK101.level", 5.0, 2000), now_s=3602, boot="00000002", began_s=3600.0)
+    assert world.told() == []  # nobody knows how long it was so
+
+
 def test_a_restart_of_a_board_makes_nothing_stale():
     world = Judged()
     world.at(100, "GD07.gas", 5.0)
