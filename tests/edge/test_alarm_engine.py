@@ -81,6 +81,10 @@ H = alarm("H", setpoint=10.0, deadband=0.5)
         (alarm("FAULT", statuses=frozenset({SENSOR_FAULT})), [(0, None, SENSOR_FAULT), (1, None, CALIBRATION)],
          [(0, "raise"), (1, "clear")]),
         (alarm("FROZEN", window_ms=3000), [(0, 5), (2, 5), (3, 5), (4, 5.1)], [(3, "raise"), (4, "clear")]),
+        # A rate is over below its deadband, not as soon as it is below its limit.
+        (alarm("ROR", setpoint=10.0, deadband=2.0, window_ms=5000),
+         [(second, 0.2 * min(second, 5) + 0.15 * max(min(second, 20) - 5, 0)) for second in range(23)],
+         [(5, "raise"), (21, "clear")]),
         # No value for so long: bad ones and none at all are the same to it.
         (alarm("STALE", on_ms=3000), [(0, 5), (1, None, NO_REPLY), (6, 5)], [(3, "raise"), (6, "clear")]),
         # A detector that says what is wrong with it is not stale; it is as soon as it says nothing any more.
@@ -143,6 +147,26 @@ def test_what_is_announced_anew_is_so_after_a_restart_a_changed_site_and_a_shelf
     sooner = engine_of(alarm("H", setpoint=10.0, re_alarm_ms=30_000), stand=engine.stand())
     sooner.succeed(engine)
     assert run(sooner, [(290, 11), (292, 11)]) == [(291, "H", "re_alarm")]
+
+
+def test_two_sensors_agree_again_below_the_deadband():
+    engine = engine_of(alarm("DEV", setpoint=5.0, deadband=1.0, other="TK1.servo"))
+    run(engine, [(0, 10.0)], "TK1.servo")
+    assert run(engine, [(1, 15.0), (2, 14.5), (3, 14.0), (4, 13.9)]) == [(1, "DEV", "raise"), (4, "DEV", "clear")]
+
+
+def test_what_stands_from_an_earlier_run_is_first_and_what_is_raised_after_it_is_not():
+    stand = {"TK1.level:H": Facts(active=True, acked=True, occurrence=4)}
+    engine = engine_of(H, alarm("HH", setpoint=12.0), stand=stand)
+    (change,) = engine.reading("TK1.level", 0, 12.5, GOOD)
+    assert (change.setting.kind, change.first_out) == ("HH", False)
+
+
+def test_over_range_keeps_no_delay_running_that_a_normal_reading_has_ended():
+    over = alarm("OVER", statuses=frozenset({OVER_RANGE}), latch=True)
+    engine = engine_of(alarm("H", setpoint=10.0, on_ms=5000), over)
+    told = run(engine, [(0, 12, OVER_RANGE), (1, 3), (2, 11), (6, 11), (6.5, 3)])
+    assert [each for each in told if each[1] == "H"] == []
 
 
 def test_what_is_not_acknowledged_or_over_is_not_announced_anew():
@@ -464,9 +488,7 @@ def test_one_by_one_and_in_one_burst_the_transitions_are_the_same(steps, bad_cou
             )
         ]
         members = tuple(f"{point}:H" for point in points.values())
-        vote = Setting(
-            "v:VOTE", "VOTE", points["a"], "a", 1, "", members=members, needed=2, bad_counts=bad_counts
-        )
+        vote = Setting("v:VOTE", "VOTE", points["a"], "a", 1, "", members=members, needed=2, bad_counts=bad_counts)
         engine = engine_of(*singles, vote)
         engine.begin("cab1", 0)
         return engine

@@ -212,3 +212,13 @@ def test_records_of_another_plan_or_too_short_ones_change_nothing(world: World) 
     foreign = Taken("cab2", world.boot, [(1, switching.SWITCHED, bytes(12))], 1, 0, UNSYNCED, 0.0)
     world.outputs.took(foreign, world.now_s)
     assert world.outputs.pressed == [] and world.alarms() == []
+
+
+def test_an_output_that_was_moved_is_told_anew_and_one_that_stayed_is_not(site: Site, world: World) -> None:
+    world.outputs.configure(site, world.now_s)
+    world.ask()
+    assert world.orders == []
+    moved = dataclasses.replace(site, outputs=(dataclasses.replace(HORN, place=4), FAULT))
+    world.outputs.configure(moved, world.now_s)
+    world.ask()
+    assert world.orders == [(0, 0)]  # what is known is of the place where it was
