@@ -149,6 +149,39 @@ def test_what_is_announced_anew_is_so_after_a_restart_a_changed_site_and_a_shelf
     assert run(sooner, [(290, 11), (292, 11)]) == [(291, "H", "re_alarm")]
 
 
+def test_what_was_stale_before_a_restart_is_well_with_its_first_value():
+    engine = engine_of(alarm("STALE", on_ms=3000), stand={"TK1.level:STALE": Facts(active=True, occurrence=1)})
+    engine.begin("cab1", 0)
+    assert run(engine, [(1, 5)]) == [(1, "STALE", "clear")]
+
+
+def test_what_is_learnt_to_stand_is_over_with_the_next_normal_reading():
+    before = engine_of(H)
+    run(before, [(0, 5)])
+    engine = engine_of(H, stand={"TK1.level:H": Facts(active=True, acked=False, occurrence=4)})
+    engine.succeed(before)
+    assert run(engine, [(1, 5)]) == [(1, "H", "clear")]
+
+
+@pytest.mark.parametrize(("board", "told"), [("cab1", [(1, "DEV", "raise")]), ("cab2", [])])
+def test_over_a_change_of_the_site_the_other_sensors_value_counts_unless_it_is_on_another_board(board, told):
+    deviation = alarm("DEV", setpoint=5.0, other="TK1.servo")
+    before = engine_of(deviation)
+    run(before, [(0, 10.0)], "TK1.servo")
+    engine = engine_of(deviation, **{"TK1.servo": board})
+    engine.succeed(before)
+    assert run(engine, [(1, 15.0)]) == told
+
+
+def test_a_delay_begins_anew_where_its_point_comes_to_another_board():
+    slow = alarm("H", setpoint=10.0, on_ms=5000)
+    before = engine_of(slow)
+    run(before, [(0, 11)])
+    engine = engine_of(slow, **{"TK1.level": "cab2"})
+    engine.succeed(before)
+    assert run(engine, [(3, 11), (7.9, 11), (8.1, 11)]) == [(8, "H", "raise")]
+
+
 def test_two_sensors_agree_again_below_the_deadband():
     engine = engine_of(alarm("DEV", setpoint=5.0, deadband=1.0, other="TK1.servo"))
     run(engine, [(0, 10.0)], "TK1.servo")
@@ -187,6 +220,7 @@ def test_the_first_alarm_of_a_group_is_marked():
     engine = engine_of(H, high)
     first = engine.reading("TK1.level", 0, 12.0, GOOD)
     assert [(change.setting.kind, change.first_out) for change in first] == [("H", True), ("HH", False)]
+    assert [change.after.first_out for change in first] == [True, False]
     engine.reading("TK1.level", 1, 0.0, GOOD)
     assert engine.reading("TK1.level", 2, 10.5, GOOD)[0].first_out
 
