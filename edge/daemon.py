@@ -294,6 +294,7 @@ class Daemon:
         self._writer.start()
         self._reader.start()
         self._pipeline.begin(self._content, time.monotonic())
+        self._judge.is_clock_trusted = self._is_clock_trusted()
         self._tell_judged(self._judge.begin(int(self.wall_ms())), time.monotonic())
         self._begin_system_alarms(time.monotonic())
         for uplink in self._uplinks:
@@ -323,6 +324,7 @@ class Daemon:
         now_s = time.monotonic()
         readable = self._wait(max(0.0, min(self._due_s(), now_s + 1.0) - now_s))
         now_s = time.monotonic()
+        self._judge.is_clock_trusted = self._is_clock_trusted()
         if self._wake_read in readable:
             os.read(self._wake_read, 4096)
         for path, port in list(self._ports.items()):
@@ -601,11 +603,7 @@ class Daemon:
     def _tell(self, change: Change | None, now_s: float) -> None:
         if change is None:
             return
-        if not self._is_clock_trusted():
-            quality = json_feed.TimeQuality("unsynced", None, None)
-        else:  # by the gateway's own clock, which is what the error of every reading's time is counted from
-            quality = json_feed.TimeQuality("synced", 0, None)
-        self._pipeline.alarm(change, quality, int(self.wall_ms()), now_s)
+        self._pipeline.alarm(change, self.own_quality(), int(self.wall_ms()), now_s)
         for uplink in self._uplinks:
             uplink.want_state(now_s)
 
@@ -866,8 +864,13 @@ class Daemon:
         return {"done": self._pipeline.accept(unit, self.own_quality(), t_ms, by, reason, now_s)}
 
     def own_quality(self) -> json_feed.TimeQuality:
-        """Of a time by the gateway's own clock."""
-        return json_feed.TimeQuality("synced" if self._is_clock_trusted() else "holdover", None, None)
+        """Of a time by the gateway's own clock, which is what the error of every reading's time is counted from.
+
+        While it is not to be trusted it may say any year: then there is no time.
+        """
+        if self._is_clock_trusted():
+            return json_feed.TimeQuality("synced", 0, None)
+        return json_feed.TimeQuality("unsynced", None, None)
 
     def _status(self, now_s: float) -> dict[str, Any]:
         return {

@@ -98,6 +98,7 @@ class Judge:
         is_unread: bool = False,
     ) -> None:
         self.changes = 0  # of what the state document tells
+        self.is_clock_trusted = True  # the gateway's own; while it is not, it may say any year
         self.bypassed: frozenset[str] = frozenset()  # points that are worked on
         self._known = {each.alarm: each for each in kept}
         self._leaving: set[str] = set()  # alarms that the next site does not have
@@ -325,7 +326,7 @@ class Judge:
         """By readings, or by their absence: of a board that was not heard since its start only `wall_ms` is a time."""
         board = self._boards[change.board]
         if board.base_ms is None:
-            mode = self._note(change, wall_ms, False)
+            mode = self._note(change, self._known_ms(wall_ms), False)
             return Told(change, mode, None, wall_ms, False)
         uptime_ms = max(change.t_ms - board.base_ms, 0)
         utc_ms = board.clock.utc_ms(uptime_ms)
@@ -395,8 +396,11 @@ class Judge:
         change = self._engine.command(alarm, event, occurrence=occurrence, until_ms=until_ms)
         if isinstance(change, str):
             return change
-        mode = self._note(change, wall_ms, False)
+        mode = self._note(change, self._known_ms(wall_ms), False)
         return Told(change, mode, None, wall_ms, False, by, reason)
+
+    def _known_ms(self, wall_ms: int) -> int | None:
+        return wall_ms if self.is_clock_trusted else None
 
     def _told(self, alarm: str, event: str, wall_ms: int, by: str | None, reason: str | None) -> Iterator[Told]:
         """The same where nobody has asked for it, and is to be refused."""

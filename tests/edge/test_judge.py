@@ -675,6 +675,18 @@ def test_a_shelf_lasts_as_long_as_was_said_although_the_clock_is_set_back():
     assert "SHLVD" not in {each.state for each in world.judge.standing()}
 
 
+def test_while_no_clock_is_trusted_nobody_says_since_when_an_alarm_is_worked_on():
+    world = Judged()
+    world.at(1, "TK105.temp", 42.0)
+    world.judge.is_clock_trusted = False
+    told = world.judge.command("TK105.temp:H", "ack", occurrence=1, until_ms=None, by="R7", reason=None, now_s=2.0,
+                               wall_ms=1_460_001)  # fmt: skip
+    world.pipeline.tell([told], TimeQuality("unsynced", None, None), 1_460_001, 2.0)
+    told = [(each["transition"], each["t_ms"]) for each in world.events()]
+    assert told == [("raise", START_MS + 1000), ("ack", None)]
+    assert [(each.alarm, each.since_ms) for each in world.judge.standing()] == [("TK105.temp:H", None)]
+
+
 def test_a_note_changes_nothing():
     world = Judged()
     assert world.command("GD07.gas:H", "note", reason="sensor is old") == "NORM"

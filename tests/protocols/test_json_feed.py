@@ -299,6 +299,23 @@ def test_alarm_of_a_point():
     assert message == golden("alarm")
 
 
+def test_what_is_done_to_an_alarm_of_a_point_without_a_clock():
+    message = json_feed.alarm(
+        *AFTER_RESTART, 7, BIRTH, mode="live", alarm="GD07.gas:HH", occurrence=3, transition="ack", before="UNACK",
+        after="ACKED", facts=facts(acked=True, latched=True), quality=TimeQuality("unsynced", None, None),
+        t_ms=1460001, decided_ms=1460001, priority=1, point=("GD07.gas", 52.5, "%{LEL}", 0, 50), by="李工",
+    )  # fmt: skip
+    assert message == golden("alarm-worked-on-unsynced")
+
+
+def test_action_without_a_clock():
+    message = json_feed.action(
+        *AFTER_RESTART, 8, BIRTH, action="muted", quality=TimeQuality("unsynced", None, None), t_ms=1460001,
+        by="李工", reason="2 alarms",
+    )  # fmt: skip
+    assert message == golden("action-unsynced")
+
+
 def test_action():
     message = json_feed.action(
         *NOW, 908, BIRTH, action="configuration_applied", quality=SYNCED, t_ms=1795400990000,

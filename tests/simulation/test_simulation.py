@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge.config import load_site
+from edge.feed_schemas import Schemas
 from edge.pipeline import Pipeline
 from edge.retention import Dropped
 from protocols import link
@@ -45,6 +46,28 @@ def test_a_clock_that_is_first_set_an_hour_after_boot_is_told_with_its_moment(tm
     assert told[0] == {"kind": "unsynced", "err_ms": None, "since_ms": None}
     assert told[1]["kind"] == "synced" and told[1]["err_ms"] < 200
     assert 0 <= told[1]["since_ms"] - (UTC_MS + HOUR_S * 1000) < 10_000
+
+
+def test_what_is_done_before_the_clock_is_set_has_no_time_rather_than_one_of_a_wrong_year(tmp_path: Path) -> None:
+    world = World(5, tmp_path, is_calm=True)
+    world.clock.set(1_460_001, False)
+    request = {"do": "bypass", "kind": "unit", "what": "cab1/1", "permit": "7", "owner": "R7", "reason": "span gas"}
+    with world.gateway.in_place():
+        world.start()
+        world.time.run(MINUTE_US)
+        world.gateway.ask(request | {"until_ms": int(world.clock.ms()) + 60_000})
+        world.time.run(3 * MINUTE_US)
+        world.tell_time()
+        world.time.run(10 * MINUTE_US)
+        world.gateway.ask(request | {"until_ms": int(world.clock.ms()) + 60_000})
+        world.come_to_rest()
+        world.gateway.cut()
+    told = [each.document for each in world.broker.district.received.values()]
+    actions = [each for each in told if each["schema"] == "tankgate/action/1"]
+    times = [(each["time"]["kind"], each["t_ms"]) for each in actions]
+    assert times[:2] == [("unsynced", None)] * 2  # it begins, and is over
+    assert [kind for kind, _t_ms in times[2:]] == ["synced"] and times[2][1] >= UTC_MS
+    assert [fault for each in actions for fault in Schemas().violations("action", each)] == []
 
 
 def test_what_came_without_a_clock_is_completed_although_its_board_restarted_before_the_clock_was_set(
