@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from protocols.feeds import json_feed
 from protocols.feeds.check import Violations
-from protocols.feeds.json_feed import COUNT_MAX, ERR_MS_MAX, GATEWAY, SPAN_MS_MAX, UTC_MS_MAX, VALUE_MAX
+from protocols.feeds.json_feed import COUNT_MAX, EPOCH, ERR_MS_MAX, GATEWAY, SPAN_MS_MAX, UTC_MS_MAX, VALUE_MAX
 from protocols.feeds.sequence import Stream, identity
 from protocols.model import BOARD_DOWN, GOOD, NEVER_READ, NOT_POLLED, has_value
 
@@ -21,7 +21,6 @@ DOCUMENTS = ("birth", "link", "state")
 COLUMNS = ["point", "dt_ms", "value", "status", "detail"]
 DETAIL_MAX = 2**31 - 1
 _TOPIC = re.compile(r"tankgate/v1/([^/]+)/(?:(data|birth|link|state)|event/(\w+))")
-_EPOCH = re.compile(r"[0-9A-Z]{8,26}")
 _BIRTH = re.compile(r"[0-9a-f]{8}")
 _BOOT = re.compile(r"[A-Za-z0-9_-]+/[0-9a-f]{8}")
 _KINDS_OF_TIME = ("synced", "holdover", "resolved")
@@ -133,7 +132,7 @@ def _number(topic: str, document: dict[str, Any], gateway: str) -> tuple[Stream,
     if numbered is None:
         return None
     stream, seq = numbered
-    is_sound = stream.gateway == gateway and GATEWAY.fullmatch(gateway) and _EPOCH.fullmatch(stream.epoch)
+    is_sound = stream.gateway == gateway and GATEWAY.fullmatch(gateway) and EPOCH.fullmatch(stream.epoch)
     return numbered if is_sound and stream.name in ("data", "event") and 1 <= seq <= COUNT_MAX else None
 
 
@@ -173,7 +172,7 @@ def _batch(topic: str, payload: bytes, document: dict[str, Any]) -> Data | str:
         err_ms = None
     elif kind not in _KINDS_OF_TIME or t0_ms is None or err_ms is None or err_ms < 0:
         return _("time {time} and t0_ms {t0_ms} do not go together").format(time=document["time"], t0_ms=t0_ms)
-    is_named = GATEWAY.fullmatch(gateway) and _EPOCH.fullmatch(epoch) and _BIRTH.fullmatch(birth)
+    is_named = GATEWAY.fullmatch(gateway) and EPOCH.fullmatch(epoch) and _BIRTH.fullmatch(birth)
     t0_ms_max = UTC_MS_MAX if boot is None else SPAN_MS_MAX
     is_within = 1 <= seq <= COUNT_MAX and 0 <= t0_ms <= t0_ms_max and (err_ms or 0) <= ERR_MS_MAX
     if not is_named or not is_within or bool in map(type, (seq, t0_ms, err_ms)):

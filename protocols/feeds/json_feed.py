@@ -19,6 +19,7 @@ from protocols.feeds.sequence import Ranges
 from protocols.model import GOOD, Point, Site, has_value
 
 GATEWAY = re.compile("[a-z0-9-]{3,32}")  # its id, and so a level of each topic
+EPOCH = re.compile("[0-9A-Z]{8,26}")
 
 # What a number may be at most; schema/common.json says the same. Whatever a receiver computes with such times stays
 # within what datetime and databases count: the year 9999.
@@ -355,7 +356,8 @@ def action(
 def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, dict[str, tuple[int, list[Any]]]]] | None:
     """When it was written (UTC in ms), and by epoch and stream: committed up to, and the ranges missing.
 
-    None where this is no receipt for this gateway; what names something missing that is no range promises nothing.
+    None where this is no receipt for this gateway; what names something missing that is no range promises nothing. An
+    epoch that no gateway can have is not read: a gap could not name it.
     Of more ranges than RECEIPT_RANGES_MAX the lowest are taken, and the next one bounds `committed`: what is missing
     beyond it stands in a later receipt.
     """
@@ -368,7 +370,7 @@ def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, di
     taken: dict[str, dict[str, tuple[int, list[Any]]]] = {}
     for epoch, streams in epochs.items():
         for stream, entry in streams.items() if isinstance(streams, dict) else ():
-            if stream not in ("data", "event"):
+            if stream not in ("data", "event") or not EPOCH.fullmatch(epoch):
                 continue
             match entry:
                 case {"committed": int(committed), "missing": list(missing)} if all(map(_is_range, missing)):
@@ -384,7 +386,7 @@ def receipt(payload: bytes | bytearray, gateway: str) -> tuple[int, dict[str, di
 def _is_range(written: Any) -> bool:
     match written:
         case [int(first), int(last)]:
-            return 1 <= first <= last <= COUNT_MAX
+            return 1 <= first <= last <= COUNT_MAX and bool not in map(type, written)
     return False
 
 

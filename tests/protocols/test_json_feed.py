@@ -492,8 +492,8 @@ def test_a_receipt_is_read_as_the_district_writes_it():
         {"schema": "tankgate/receipt/2"},
         {"at_ms": None},
         {"epochs": []},
-        {"epochs": {"A": {"data": {"committed": "9", "missing": []}}}},
-        {"epochs": {"A": {"data": {"committed": 9}}}},
+        {"epochs": {"01KAR8M2": {"data": {"committed": "9", "missing": []}}}},
+        {"epochs": {"01KAR8M2": {"data": {"committed": 9}}}},
     ],
 )
 def test_what_is_no_receipt_is_none(change):
@@ -525,16 +525,25 @@ def test_what_became_of_a_command():
 
 
 def read_receipt(committed, missing):
-    epochs = {"A": {"data": {"committed": committed, "missing": missing}}, "B": 7}
+    epochs = {"01KAR8M2": {"data": {"committed": committed, "missing": missing}}, "01KAS2QX": 7}
     document = {"schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1, "epochs": epochs}
     found = json_feed.receipt(json.dumps(document).encode(), "jt-0042")
-    return found and found[1]["A"]["data"]
+    return found and found[1]["01KAR8M2"]["data"]
 
 
-@pytest.mark.parametrize("missing", [[3, 2], [0, 5], [4], "x", [1.5, 2], [8, 2**53], [2**63, 2**63]])
+@pytest.mark.parametrize("missing", [[3, 2], [0, 5], [4], "x", [1.5, 2], [8, 2**53], [2**63, 2**63], [True, 2]])
 def test_what_is_missing_and_no_range_makes_a_receipt_worthless(missing):
     assert read_receipt(9, [[4, 4]]) == (9, [(4, 4)])
     assert read_receipt(9, [[4, 4], missing]) is None
+
+
+def test_what_a_receipt_says_of_an_epoch_that_no_gateway_can_have_is_not_read():
+    """Else a gap would name it, which no receiver takes."""
+    missing = {"data": {"committed": 9, "missing": [[4, 4]]}}
+    epochs = {"01KAR8M2": missing, "01kar8m2": missing, "A" * 7: missing, "A" * 27: missing, "01KAR8M2\n": missing}
+    document = {"schema": "tankgate/receipt/1", "gateway": "jt-0042", "at_ms": 1, "epochs": epochs}
+    found = json_feed.receipt(json.dumps(document).encode(), "jt-0042")
+    assert found == (1, {"01KAR8M2": {"data": (9, [(4, 4)])}})
 
 
 def test_of_too_many_ranges_the_lowest_are_taken_and_the_next_one_bounds_what_is_committed():
