@@ -180,7 +180,8 @@ class Boards:
 
     def committed(self, board: str, boot: str, next_record: int) -> None:
         """The records before `next_record` are on disk: the board may free them."""
-        self._committed[board, boot] = next_record
+        if (board, boot) in self._expected:
+            self._committed[board, boot] = next_record
         attached = self.attached.get(board)
         if attached is not None and attached.port is not None and attached.boot == boot:
             self.out.append((attached.port, self._cables[attached.port].end.ack(next_record)))
@@ -292,6 +293,7 @@ class Boards:
             self._detach(self._cables[attached.port])
         name = attached.board.name
         if attached.boot != hello.boot:
+            self._forget_boots(name, (attached.boot, hello.boot))
             self._end_boot(attached)
             attached.timebase = Timebase(now_s, hello.uptime_s)
             attached.has_past = hello.generation != 0
@@ -338,6 +340,12 @@ class Boards:
             self._expected[attached.board.name, records.boot] = cable.end.expected
         if attached.timebase.is_heard:
             self._take_early(attached)
+
+    def _forget_boots(self, board: str, but: tuple[str | None, ...]) -> None:
+        """A ring dies with its boot. What an old port still holds may be of the one before."""
+        for numbers in (self._expected, self._committed):
+            for which in [each for each in numbers if each[0] == board and each[1] not in but]:
+                del numbers[which]
 
     def _end_boot(self, attached: Attached) -> None:
         """Nothing more comes of it; when it was may be known later."""

@@ -448,6 +448,20 @@ def test_a_restarted_board_is_a_new_boot_from_its_first_record() -> None:
     assert {taken.boot for taken in world.taken} == {"01010101", "04040404"}
 
 
+def test_a_board_that_restarts_for_ever_takes_no_more_memory() -> None:
+    one, other = two()
+    world = World(SITE, {"/dev/a": one, "/dev/b": other})
+    other.sample(0)
+    for boot in range(1, 20):
+        one = world.cables["/dev/a"] = FakeBoard("esp32-one", bytes([boot] * 4))
+        one.sample(world.now_ms)
+        world.run(3000)
+        world.boards.committed("cab1", "01010101", 1)  # late, by a disk that was slow
+    assert world.samples("cab1") == [0] * 19 and world.samples("cab2") == [0]
+    boots = [("cab1", "12121212"), ("cab1", "13131313"), ("cab2", "02020202")]  # and one before
+    assert sorted(world.boards._expected) == sorted(world.boards._committed) == boots
+
+
 def test_a_board_that_falls_silent_is_down() -> None:
     one, _other = two()
     world = World(SITE, {"/dev/a": one})
