@@ -217,8 +217,13 @@ def export(
     site = load_running_or_exit(gateway_toml, as_json=as_json)
     zone = ZoneInfo(site.timezone)
     from_ms, to_ms = moment_ms("--from", from_text, zone, False), moment_ms("--to", to_text, zone, True)
+    store = Path(site.store.path)
+    if output is not None and store.resolve() in output.resolve().parents:
+        text = _("{file}: lies in the store's own folder, where nothing may be overwritten. Name a file elsewhere.")
+        click.echo(text.format(file=output), err=True)
+        sys.exit(USAGE)
     try:
-        with reading(Path(site.store.path, FILE)) as connection, _opened(output) as file:
+        with reading(store / FILE) as connection, _opened(output) as file:
             found = records(
                 connection, from_ms, to_ms, lambda point: not points or any(fnmatchcase(point, p) for p in points)
             )

@@ -139,6 +139,17 @@ def test_a_table_for_a_spreadsheet(gateway_toml: Path, history: Store, tmp_path:
     assert rows[8]["until"] == "2026-11-23T10:13:27.500+08:00"
 
 
+def test_a_store_is_not_overwritten_by_its_own_export(gateway_toml: Path, history: Store, tmp_path: Path) -> None:
+    store = gateway_toml.parent / "store"
+    (tmp_path / "link.csv").symlink_to(store / FILE)
+    before = {path: path.read_bytes() for path in store.iterdir()}
+    for output in (*(store / f"{FILE}{end}" for end in ("", "-wal", "-shm", "-damaged")), tmp_path / "link.csv"):
+        ended = tankgate("buffer", "export", gateway_toml, "--output", output)
+        assert ended.returncode == USAGE
+        assert f"{output}: lies in the store's own folder" in ended.stderr and "elsewhere" in ended.stderr
+        assert {path: path.read_bytes() for path in store.iterdir()} == before
+
+
 def test_a_batch_that_cannot_be_read_is_a_gap_and_an_exit_code(gateway_toml: Path, history: Store) -> None:
     with closing(sqlite3.connect(gateway_toml.parent / "store" / FILE)) as file, file:
         file.execute("UPDATE batch SET readings = substr(readings, 1, 20) WHERE id = 2")
