@@ -463,8 +463,10 @@ class Store:
             if dropped.cause == "retention":  # for want of room nothing is written
                 writer.execute(
                     "INSERT INTO kept SELECT id, birth, from_ms, to_ms, polls, made_s, readings FROM batch"
-                    " WHERE id <= ? AND EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ? AND to_ms + ?)",
-                    (dropped.last_batch, AROUND_MS, AROUND_MS),
+                    " WHERE id <= ?1 AND (EXISTS (SELECT 1 FROM raised WHERE t_ms BETWEEN from_ms - ?2 AND to_ms + ?2)"
+                    "  OR from_ms IS NULL"  # no clock was known: near in the order of commits
+                    "   AND EXISTS (SELECT 1 FROM raised WHERE abs(raised.made_s - batch.made_s) * 1000 <= ?2))",
+                    (dropped.last_batch, AROUND_MS),
                 )
             writer.execute("DELETE FROM batch WHERE id <= ?", (dropped.last_batch,))
         if dropped.stream == "kept":

@@ -656,6 +656,20 @@ def test_readings_around_an_alarm_stay_as_long_as_events_do(tmp_path: Path) -> N
     assert store.what_goes(Drop("kept", "retention", 22 * 60, 0)) is None
 
 
+def test_readings_around_an_alarm_stay_also_where_no_clock_is_known(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for seq, minute in enumerate((0, 9, 11, 20, 30, 32), start=1):
+        raised_ms = (1_460_001,) if minute == 20 else ()  # what the gateway's clock said
+        batch = replace(at_minute(minute, seq), sections=(NO_CLOCK,), raised_ms=raised_ms)
+        store.commit([filed(batch)], {}, now_s=minute * 60.0)
+    goes = store.what_goes(Drop("data", "retention", 98 * 60, 0))
+    assert goes is not None
+    store.commit([], {}, [goes])
+    with reading(tmp_path / "tankgate.db") as connection:
+        there = [record["uptime_ms"] for record in records(connection, None, None, lambda _point: True)]
+    assert there == [minute * 60_000 for minute in (11, 20, 30)]
+
+
 def test_readings_are_set_apart_beside_earlier_ones_after_a_start_without_any_others(tmp_path: Path) -> None:
     for minute in (0, 60, 120):
         store = open_store(tmp_path)
