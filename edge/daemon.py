@@ -755,6 +755,7 @@ class Daemon:
                 client.start()
             else:  # the same receiver under another address: what it has acknowledged counts
                 forward = old.forward
+                old.forget()  # what is being read for it
                 forward.disconnected(now_s)
                 forward.awaits_receipts = destination.await_receipt
                 threading.Thread(target=_replace, args=(old.northbound, client), daemon=True).start()

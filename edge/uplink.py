@@ -161,7 +161,7 @@ class Uplink:
         if event[0] == "connected":
             self._connected = True
             self._reason = ""
-            self._forget()
+            self.forget()
             self.forward.connected(now_s, event[1], event[2])
             self._greet(now_s)
             log.info(_("{destination}: connected").format(destination=self.destination.name))
@@ -172,7 +172,7 @@ class Uplink:
             self._connected = False
             self._state_s = self._again_s = float("inf")
             self._reason = event[1]
-            self._forget()
+            self.forget()
             self.forward.disconnected(now_s)
         elif event[0] == "acknowledged":
             _kind, token, reason_code, topic = event
@@ -191,7 +191,7 @@ class Uplink:
             else:
                 self._receipt(payload, now_s)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Nothing is on its way any more."""
         self._keys.clear()
         self._being_read.clear()

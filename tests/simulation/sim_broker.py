@@ -46,6 +46,10 @@ class Client:
         self._is_cut = True
         self._broker.closed(self._connection)
 
+    def stop(self) -> None:
+        """It is not wanted any more."""
+        self.cut()
+
     def events(self) -> Iterator[tuple[Any, ...]]:
         while self._events:
             yield self._events.popleft()

@@ -1,5 +1,6 @@
 """Some lives of the whole chain on the fake clock; and that a chain which breaks its word is seen to. Shell."""
 
+import threading
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -106,6 +107,33 @@ def test_a_gateway_that_is_busy_with_one_board_gives_no_other_a_wrong_time(tmp_p
         world.gateway.cut()
     assert (verdict.faults, verdict.missing) == ([], 0)
     assert verdict.readings > 5000
+
+
+def test_a_destination_that_is_changed_while_the_disk_hangs_goes_on_where_it_was(tmp_path: Path) -> None:
+    world = World(5, tmp_path, is_calm=True)
+    with world.gateway.in_place():
+        world.broker.down()
+        world.start()
+        world.tell_time()
+        world.time.run(10 * MINUTE_US)
+        world.broker.up()
+        daemon = world.gateway._daemon
+        assert daemon is not None
+        while not daemon._uplinks[0]._being_read:
+            world.time.run(world.time.now_us + 1000)
+        world.gateway.hang_reads(10 * SECOND_US)
+        moved = replace(daemon._site.destinations[0], url="mqtt://127.0.0.1:1999")
+        earlier = daemon._store.earlier([moved.name], [])
+        site = replace(daemon._site, destinations=(moved,))
+        daemon._change(daemon._prepared(site, b"", earlier), world.gateway.now_s)
+        for thread in threading.enumerate():
+            if "_replace" in thread.name:
+                thread.join()
+        world.time.run(world.time.now_us + MINUTE_US)
+        world.come_to_rest()
+        verdict = judge(world)
+        world.gateway.cut()
+    assert (verdict.faults, verdict.missing) == ([], 0)
 
 
 @pytest.mark.parametrize("step_ms", [-YEAR_MS, YEAR_MS, 5_000])
