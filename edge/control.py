@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from gettext import gettext as _
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from protocols.feeds import json_feed
 
 NAME = "control.sock"
 _LINE_MAX_BYTES = 65536
+CLIENTS_MOST = 32
 _LANGUAGES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # in which gettext looks, in this order
 
 
@@ -68,9 +69,14 @@ class Door:
     def receive(self, fileno: int) -> list[tuple[socket.socket, dict[str, Any]]]:
         """Requests that this descriptor brought, each with the client to reply to, now or later."""
         if fileno == self._listener.fileno():
-            client, _address = self._listener.accept()
-            client.setblocking(False)
-            self._clients[client.fileno()] = (client, bytearray())
+            with suppress(OSError):  # whoever knocked is gone again
+                client, _address = self._listener.accept()
+                client.setblocking(False)
+                self._clients[client.fileno()] = (client, bytearray())
+            if len(self._clients) > CLIENTS_MOST:  # who forgets to hang up must not use up what may be open
+                self._drop(next(iter(self._clients)))
+            return []
+        if fileno not in self._clients:  # dropped since it was looked at
             return []
         client, received = self._clients[fileno]
         try:
