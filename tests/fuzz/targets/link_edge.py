@@ -61,7 +61,7 @@ def run_one(data: bytes) -> None:
 def _end(expected: int) -> EdgeEnd:
     end = EdgeEnd()
     end.adopt(BOOT.hex(), expected)
-    end.command(link.PLAN_COMMIT, b"", 0)
+    end.command(link.PLAN_COMMIT, b"", 1)
     return end
 
 
