@@ -229,8 +229,6 @@ def main():
     while True:
         if plan.bytes and plan.digest != polled:
             polled = plan.digest
-            for heard in overheard.values():
-                heard.owed_until_ms = {}
             for poller in pollers:
                 poller.leave(board.now_ms())
             wired = None

@@ -27,7 +27,6 @@ class Overheard:
         self.other_master_allowed = False
         self.requests = 0  # of another master, modulo 2^28
         self.stray_bytes = 0  # that belonged to no frame, modulo 2^28
-        self.owed_until_ms = {}  # by unit id: until when replies to the plan before this one may come
         self._heard = bytearray(2 * _KEEP)
         self._end = 0
         self._written = bytearray(8)  # the last write that was sent, whose reply looks like a request

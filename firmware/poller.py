@@ -86,10 +86,6 @@ class Poller:
         self._data_bytes = bytearray([_data_bytes(plan, readplan.read_at(plan, i)) for i in mine])
         self._tenths = array("H", [readplan.period_ms(plan, i) // 100 for i in mine])  # of a second, its period
         self._due_ms = array("I", [start_ms for _ in mine])
-        for place, i in enumerate(mine):
-            owed_until_ms = overheard.owed_until_ms.get(_unit_id(plan, readplan.read_at(plan, i)), start_ms)
-            if diff(owed_until_ms, start_ms) > 0:
-                self._due_ms[place] = owed_until_ms
         self._sampled_ms = array("I", [start_ms for _ in mine])
         self._fresh = bytearray([1 for _ in mine])  # 1: to be sampled before others, in the plan's order
         self._failed_once = bytearray(len(mine))  # the outcome of a first try whose retry is due
@@ -146,14 +142,9 @@ class Poller:
         self._writing = -1
 
     def leave(self, now_ms):
-        """Set-up. Another plan comes, which would take a reply that is owed to this one for its own: it waits."""
-        owed_until_ms = self.overheard.owed_until_ms
-        for place in range(len(self.reads)):
-            if self._is_owed(place, now_ms):
-                unit_id = _unit_id(self.plan, self._read_at[place])
-                until_ms = self._owed_until_ms[place]
-                if diff(until_ms, owed_until_ms.get(unit_id, now_ms)) > 0:
-                    owed_until_ms[unit_id] = until_ms
+        """Set-up. Another plan comes: a reply that is owed to this one would pass for one to that."""
+        if self._owing:
+            self.overheard.listen(now_ms)
 
     def step(self, now_ms, now_us, uptime):
         """Decide. True when a request is to be sent now."""
@@ -540,11 +531,6 @@ class Poller:
                 self.overruns = self.overruns + 1 & 0x0FFFFFFF
                 self._reschedule(place, now_ms)
             place += 1
-
-
-def _unit_id(plan, read_at):
-    """Set-up. Whom a read asks."""
-    return plan[readplan.unit_at(plan, plan[read_at]) + 1]
 
 
 def _data_bytes(plan, read_at):
