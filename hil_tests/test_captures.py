@@ -279,7 +279,7 @@ def test_what_a_device_said_comes_out_of_the_feed(capture: str, rig: Rig, broker
             lambda: sum(readings[-1].value is None for readings in site.readings.values()) == len(points),
             lambda: [bus.run(time.monotonic()) for bus in buses.values()],
         )
-    assert site.readings == {
+    assert {point: without_lost_polls(readings) for point, readings in site.readings.items()} == {
         point: [
             *(Reading(value, model.GOOD, 0) for value in read[channel]),
             Reading(None, model.NO_REPLY, 0),  # the recording is at its end
@@ -291,6 +291,12 @@ def test_what_a_device_said_comes_out_of_the_feed(capture: str, rig: Rig, broker
         assert requests.issuperset(player.unknown)
         silences = [gap_us for frame, gap_us in trace.silences(played[mode]) if frame.event == trace.SENT]
         assert min(filter(None, silences)) >= line.silence_us - 2
+
+
+def without_lost_polls(readings: list[Reading]) -> list[Reading]:
+    """A bench that was held up for longer than a reply may take loses a poll; what is heard next may be as before."""
+    heard = [each for each in readings[:-1] if each.status != model.NO_REPLY]
+    return [*(each for each, _same in itertools.groupby(heard)), readings[-1]]
 
 
 def sheet_unit(known: profile.Profile, channel: str) -> str | None:
