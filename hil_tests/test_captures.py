@@ -294,9 +294,14 @@ def test_what_a_device_said_comes_out_of_the_feed(capture: str, rig: Rig, broker
 
 
 def without_lost_polls(readings: list[Reading]) -> list[Reading]:
-    """A bench that was held up for longer than a reply may take loses a poll; what is heard next may be as before."""
-    heard = [each for each in readings[:-1] if each.status != model.NO_REPLY]
-    return [*(each for each, _same in itertools.groupby(heard)), readings[-1]]
+    """A bench held up for longer than a reply may take loses a poll; only after that a value may come again."""
+    told: list[Reading] = []
+    for before, each in itertools.pairwise([None, *readings[:-1]]):
+        assert each is not None
+        is_again = before is not None and before.status == model.NO_REPLY and told[-1:] == [each]
+        if each.status != model.NO_REPLY and not is_again:
+            told.append(each)
+    return [*told, readings[-1]]
 
 
 def sheet_unit(known: profile.Profile, channel: str) -> str | None:

@@ -126,7 +126,7 @@ class BoardEnd:
         self.command = bytearray(BODY_MAX_BYTES)
         self.command_bytes = 0
         self.bad_frames = 0
-        self.present = False  # an edge was heard in the last three seconds
+        self.present = False  # an edge was heard within ABSENT_MS
         self._identity = identity
         self._boot = boot
         self._firmware = firmware

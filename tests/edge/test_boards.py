@@ -229,15 +229,21 @@ def test_samples_wait_for_the_first_pong_and_so_have_a_time() -> None:
     assert {taken.clock.kind for taken in world.taken} == {"synced"}
 
 
-def test_what_a_board_kept_for_hours_claims_less_than_what_it_has_just_polled() -> None:
-    one, _other = two()
-    one.sample(0)
+def heard_after_hours(one: FakeBoard) -> World:
+    """A gateway that starts four hours after its board."""
     world = World(SITE, {})
     world.now_ms = 4 * 3_600_000
     one.uptime.advance(world.now_ms // 2)
     world.cables = {"/dev/a": one}
     world.boards.opened("/dev/a", world.now_ms / 1000)
     world.run(5000)
+    return world
+
+
+def test_what_a_board_kept_for_hours_claims_less_than_what_it_has_just_polled() -> None:
+    one, _other = two()
+    one.sample(0)
+    world = heard_after_hours(one)
     one.sample(world.now_ms)
     world.run(1000)
     kept, fresh = (taken for taken in world.taken if any(kind == link.SAMPLE for _, kind, _body in taken.records))
@@ -250,12 +256,7 @@ def test_what_a_board_counted_hours_ago_claims_no_more_than_what_it_polled_then(
     one, _other = two()
     counts = bytearray(link.COUNTS_HEAD_BYTES)
     one.recorder.told(link.COUNTS, counts, len(counts), False, 0)
-    world = World(SITE, {})
-    world.now_ms = 4 * 3_600_000
-    one.uptime.advance(world.now_ms // 2)
-    world.cables = {"/dev/a": one}
-    world.boards.opened("/dev/a", world.now_ms / 1000)
-    world.run(5000)
+    world = heard_after_hours(one)
     (kept,) = world.taken
     assert kept.clock.err_ms > 1000
 
